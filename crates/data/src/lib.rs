@@ -1,0 +1,26 @@
+//! From bytes to batches: IDX files, the MNIST that ships with the crate, splits, normalisation
+//! and the loader that feeds training.
+//!
+//! The modules follow the data: [`idx`] parses bytes, [`source`] finds them and says what they
+//! are, [`dataset`] holds them, [`split`] divides them, [`normalization`] and [`batch`] turn them
+//! into tensors, [`loader`] decides in which order.
+//!
+//! This crate knows no model and no command line.
+
+pub mod idx;
+
+pub mod dataset;
+pub mod source;
+
+pub mod split;
+
+pub mod batch;
+pub mod loader;
+pub mod normalization;
+
+pub use batch::{Batch, MnistBatcher, Sample};
+pub use dataset::ImageDataset;
+pub use loader::{Loader, Order};
+pub use normalization::{Normalization, Scaling};
+pub use source::{DataError, DatasetInfo, Splits};
+pub use split::{SplitError, SplitMethod, train_validation_split};

@@ -1,0 +1,221 @@
+//! In which order, and how many at a time, a network sees the images.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use burn::data::dataloader::batcher::Batcher;
+use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
+use burn::data::dataset::{Dataset, DatasetError};
+use burn::tensor::Device;
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+
+use crate::batch::{Batch, MnistBatcher};
+use crate::dataset::ImageDataset;
+
+/// The order of a pass over the images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// That of the dataset, each time.
+    Sequential,
+    /// One that depends on the seed and the number of the pass, and on nothing else.
+    Shuffled {
+        /// The seed.
+        seed: u64,
+    },
+}
+
+/// Batches of a dataset on a device. Each call of [`iter`](DataLoader::iter) is the next pass.
+///
+/// Batches are made by the thread that asks for them: that takes a small part of a training step,
+/// and keeps their order the same from run to run.
+#[derive(Debug)]
+pub struct Loader {
+    dataset: ImageDataset,
+    batcher: MnistBatcher,
+    batch_size: usize,
+    order: Order,
+    device: Device,
+    /// Number of the next pass, from 1.
+    next_epoch: AtomicU64,
+}
+
+impl Loader {
+    /// A loader whose first pass is epoch 1.
+    ///
+    /// # Panics
+    /// When the batch size is 0.
+    pub fn new(
+        dataset: ImageDataset,
+        batcher: MnistBatcher,
+        batch_size: usize,
+        order: Order,
+        device: Device,
+    ) -> Self {
+        assert!(batch_size > 0, "batch size 0");
+        Self {
+            dataset,
+            batcher,
+            batch_size,
+            order,
+            device,
+            next_epoch: AtomicU64::new(1),
+        }
+    }
+
+    /// Batches in one pass.
+    pub fn num_batches(&self) -> usize {
+        self.dataset.len().div_ceil(self.batch_size)
+    }
+
+    fn with(&self, dataset: ImageDataset, device: Device) -> Arc<dyn DataLoader<Batch>> {
+        Arc::new(Self {
+            dataset,
+            device,
+            next_epoch: AtomicU64::new(self.next_epoch.load(Ordering::Relaxed)),
+            ..*self
+        })
+    }
+}
+
+impl DataLoader<Batch> for Loader {
+    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<Batch> + 'a> {
+        let epoch = self.next_epoch.fetch_add(1, Ordering::Relaxed);
+        let count = self.dataset.len();
+        let order = match self.order {
+            Order::Sequential => (0..count as u32).collect(),
+            Order::Shuffled { seed } => permutation(count, seed, epoch),
+        };
+        Box::new(Batches {
+            loader: self,
+            order,
+            position: 0,
+        })
+    }
+
+    fn num_items(&self) -> usize {
+        self.dataset.len()
+    }
+
+    fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<Batch>> {
+        self.with(self.dataset.clone(), device.clone())
+    }
+
+    fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<Batch>> {
+        self.with(self.dataset.select(start..end), self.device.clone())
+    }
+}
+
+/// One pass over the images.
+struct Batches<'a> {
+    loader: &'a Loader,
+    order: Vec<u32>,
+    position: usize,
+}
+
+impl Iterator for Batches<'_> {
+    type Item = Result<Batch, DatasetError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let rest = &self.order[self.position..];
+        let rows = &rest[..rest.len().min(self.loader.batch_size)];
+        if rows.is_empty() {
+            return None;
+        }
+        self.position += rows.len();
+        let rows = rows.iter().map(|&row| row as usize).collect();
+        let samples = self.loader.dataset.get_many(rows);
+        Some(samples.map(|samples| self.loader.batcher.batch(samples, &self.loader.device)))
+    }
+}
+
+impl DataLoaderIterator<Batch> for Batches<'_> {
+    fn progress(&self) -> Progress {
+        Progress::new(self.position, self.order.len(), Some("items".into()))
+    }
+}
+
+/// A random order of `0..count` that depends on `(seed, stream)` alone, on every machine.
+pub(crate) fn permutation(count: usize, seed: u64, stream: u64) -> Vec<u32> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(stream);
+    let mut order: Vec<u32> = (0..count as u32).collect();
+    order.shuffle(&mut rng);
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dataset::tests::ramp;
+    use crate::normalization::Scaling;
+
+    fn loader(order: Order) -> Loader {
+        let scaling = Scaling {
+            mean: 0.5,
+            std: 0.25,
+        };
+        let batcher = MnistBatcher { scaling };
+        Loader::new(ramp(25), batcher, 10, order, Device::default())
+    }
+
+    /// The pixel value of every image of one pass, as stored.
+    fn pass(loader: &dyn DataLoader<Batch>) -> Vec<i64> {
+        loader
+            .iter()
+            .flat_map(|batch| {
+                let images = batch.unwrap().images.slice([0..10, 0..1, 0..1, 0..1]);
+                let values: Vec<f32> = images.into_data().try_to_vec().unwrap();
+                values
+                    .into_iter()
+                    .map(|x| ((f64::from(x) * 0.25 + 0.5) * 255.0).round() as i64)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_sequential_pass_keeps_the_order_and_the_last_batch_is_short() {
+        let loader = loader(Order::Sequential);
+        let sizes: Vec<usize> = loader
+            .iter()
+            .map(|batch| batch.unwrap().targets.dims()[0])
+            .collect();
+        assert_eq!(sizes, [10, 10, 5]);
+        assert_eq!(loader.num_batches(), 3);
+    }
+
+    #[test]
+    fn passes_depend_on_seed_and_epoch_alone() {
+        let orders = |seed| {
+            let loader = loader(Order::Shuffled { seed });
+            [pass(&loader), pass(&loader)]
+        };
+        let [first, second] = orders(7);
+        assert_ne!(first, second);
+        assert_eq!(orders(7), [first.clone(), second]);
+        assert_ne!(orders(8)[0], first);
+        let mut sorted = first;
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..25).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_shuffle_is_the_same_on_every_machine() {
+        assert_eq!(permutation(8, 42, 1), [6, 4, 5, 3, 2, 1, 0, 7]);
+    }
+
+    #[test]
+    fn pixels_and_targets_arrive_normalised() {
+        let batch = loader(Order::Sequential).iter().nth(1).unwrap().unwrap();
+        assert_eq!(batch.images.dims(), [10, 1, 2, 3]);
+        let pixels: Vec<f32> = batch.images.into_data().try_to_vec().unwrap();
+        let expected = (10.0f32 / 255.0 - 0.5) / 0.25;
+        assert!((pixels[0] - expected).abs() < 1e-6, "{}", pixels[0]);
+        let targets = batch.targets.into_data().convert::<i64>();
+        assert_eq!(
+            targets.try_to_vec::<i64>().unwrap(),
+            (0..10).collect::<Vec<_>>()
+        );
+    }
+}

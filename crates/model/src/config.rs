@@ -1,0 +1,205 @@
+//! The description of a network.
+
+use std::fmt;
+use std::str::FromStr;
+
+use burn::module::Param;
+use burn::nn::conv::Conv2dConfig;
+use burn::nn::{DropoutConfig, Initializer, LinearConfig, PaddingConfig2d};
+use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+use crate::conv_net::{ConvBlock, ConvNet};
+use crate::layers::{Layer, ShapeError, layers};
+
+/// A network for grey images: convolution blocks, dense layers, one logit per class.
+///
+/// Without blocks it is a dense network, the baseline.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConvNetConfig {
+    /// `[height, width]` of the images.
+    pub input: [usize; 2],
+    /// Number of classes.
+    pub classes: usize,
+    /// Outputs of each hidden dense layer.
+    pub dense: Vec<usize>,
+    /// Probability that dropout before the last layer zeroes a value; 0 for none.
+    pub dropout: f64,
+    /// How weights start.
+    pub initialization: Initialization,
+    /// The convolution blocks.
+    pub blocks: Vec<BlockConfig>,
+}
+
+/// Convolution, ReLU and, if asked for, 2x2 max-pooling with stride 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BlockConfig {
+    /// Filters, that is output channels.
+    pub channels: usize,
+    /// Rows and columns of a filter.
+    pub kernel: usize,
+    /// Zeros around the input on each side; `(kernel - 1) / 2` keeps its size.
+    pub padding: usize,
+    /// Whether 2x2 max-pooling halves the output, dropping an odd edge.
+    pub pool: bool,
+}
+
+/// How weights and biases are drawn before training.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Initialization {
+    /// PyTorch's default: both uniform in ±1/√fan_in (Kaiming uniform with a = √5).
+    #[default]
+    Pytorch,
+    /// Keras's default: weights Glorot uniform, in ±√(6/(fan_in + fan_out)), biases 0.
+    Keras,
+}
+
+impl Default for ConvNetConfig {
+    /// conv32-pool-conv64-pool-fc128-fc10 with 3x3 filters and same padding, for MNIST.
+    fn default() -> Self {
+        let block = |channels| BlockConfig {
+            channels,
+            ..BlockConfig::default()
+        };
+        Self {
+            input: [28, 28],
+            classes: 10,
+            dense: vec![128],
+            dropout: 0.0,
+            initialization: Initialization::Pytorch,
+            blocks: vec![block(32), block(64)],
+        }
+    }
+}
+
+impl Default for BlockConfig {
+    fn default() -> Self {
+        Self {
+            channels: 32,
+            kernel: 3,
+            padding: 1,
+            pool: true,
+        }
+    }
+}
+
+impl ConvNetConfig {
+    /// The layers, in order, with their shapes and sizes.
+    ///
+    /// # Errors
+    /// When no such network exists: a size is zero or absurd, or an image shrinks to nothing.
+    pub fn layers(&self) -> Result<Vec<Layer>, ShapeError> {
+        layers(self)
+    }
+
+    /// The network with freshly drawn weights, from the device's random numbers.
+    ///
+    /// # Errors
+    /// Those of [`layers`](Self::layers).
+    pub fn init(&self, device: &Device) -> Result<ConvNet, ShapeError> {
+        let layers = self.layers()?;
+        let mut channels_in = 1;
+        let mut blocks = Vec::with_capacity(self.blocks.len());
+        for block in &self.blocks {
+            blocks.push(ConvBlock {
+                conv: self.conv(channels_in, block, device),
+                pool: block.pool,
+            });
+            channels_in = block.channels;
+        }
+        let mut features = match layers.iter().find(|layer| layer.name == "flatten") {
+            Some(flatten) => flatten.output[0],
+            None => unreachable!("every network flattens its images"),
+        };
+        let mut dense = Vec::with_capacity(self.dense.len() + 1);
+        for &outputs in self.dense.iter().chain([&self.classes]) {
+            dense.push(self.linear(features, outputs, device));
+            features = outputs;
+        }
+        Ok(ConvNet {
+            blocks,
+            dense,
+            dropout: DropoutConfig::new(self.dropout).init(),
+        })
+    }
+
+    fn conv(
+        &self,
+        channels_in: usize,
+        block: &BlockConfig,
+        device: &Device,
+    ) -> burn::nn::conv::Conv2d {
+        let mut conv = Conv2dConfig::new([channels_in, block.channels], [block.kernel; 2])
+            .with_padding(PaddingConfig2d::Explicit(
+                block.padding,
+                block.padding,
+                block.padding,
+                block.padding,
+            ))
+            .with_initializer(self.initialization.weights())
+            .init(device);
+        conv.bias = self.initialization.bias(conv.bias, block.channels, device);
+        // Parameters are drawn at their first use; drawing them here fixes the order.
+        (conv.weight.val(), conv.bias.as_ref().map(Param::val));
+        conv
+    }
+
+    fn linear(&self, inputs: usize, outputs: usize, device: &Device) -> burn::nn::Linear {
+        let mut linear = LinearConfig::new(inputs, outputs)
+            .with_initializer(self.initialization.weights())
+            .init(device);
+        linear.bias = self.initialization.bias(linear.bias, outputs, device);
+        (linear.weight.val(), linear.bias.as_ref().map(Param::val));
+        linear
+    }
+}
+
+impl Initialization {
+    fn weights(self) -> Initializer {
+        match self {
+            // Burn's gain leaves out the √3 between a uniform bound and its deviation.
+            Self::Pytorch => Initializer::KaimingUniform {
+                gain: 1.0 / 3.0_f64.sqrt(),
+                fan_out_only: false,
+            },
+            Self::Keras => Initializer::XavierUniform { gain: 1.0 },
+        }
+    }
+
+    /// Burn draws a layer's bias as its weights, which is right for PyTorch alone.
+    fn bias(
+        self,
+        drawn: Option<Param<Tensor<1>>>,
+        size: usize,
+        device: &Device,
+    ) -> Option<Param<Tensor<1>>> {
+        match self {
+            Self::Pytorch => drawn,
+            Self::Keras => Some(Initializer::Zeros.init([size], device)),
+        }
+    }
+}
+
+impl fmt::Display for Initialization {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pytorch => "pytorch",
+            Self::Keras => "keras",
+        })
+    }
+}
+
+impl FromStr for Initialization {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "pytorch" => Ok(Self::Pytorch),
+            "keras" => Ok(Self::Keras),
+            _ => Err("expected pytorch or keras".into()),
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The network.
+
+use burn::module::Module;
+use burn::nn::conv::Conv2d;
+use burn::nn::{Dropout, Linear};
+use burn::tensor::Tensor;
+use burn::tensor::activation::relu;
+use burn::tensor::module::max_pool2d;
+use burn::tensor::ops::MaxPoolOptions;
+
+/// Convolution + ReLU, and 2x2 max-pooling with stride 2 where `pool` is set.
+#[derive(Module, Debug)]
+pub struct ConvBlock {
+    pub(crate) conv: Conv2d,
+    #[module(skip)]
+    pub(crate) pool: bool,
+}
+
+/// Convolution blocks, dense layers and one logit per class.
+#[derive(Module, Debug)]
+pub struct ConvNet {
+    pub(crate) blocks: Vec<ConvBlock>,
+    pub(crate) dense: Vec<Linear>,
+    pub(crate) dropout: Dropout,
+}
+
+impl ConvBlock {
+    /// `[N, C, H, W]` to `[N, channels, H', W']`, H' and W' halved by the pool.
+    pub fn forward(&self, images: Tensor<4>) -> Tensor<4> {
+        let activations = relu(self.conv.forward(images));
+        if self.pool {
+            max_pool2d(activations, MaxPoolOptions::new([2, 2]))
+        } else {
+            activations
+        }
+    }
+}
+
+impl ConvNet {
+    /// Logits of normalised images.
+    ///
+    /// # Shapes
+    /// - `images`: `[N, 1, H, W]`
+    /// - after block i: `[N, channels_i, H_i, W_i]`
+    /// - flattened: `[N, channels * H_last * W_last]`, channels first, as PyTorch flattens
+    /// - after hidden layer j: `[N, dense_j]`
+    /// - logits: `[N, classes]`
+    pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+        let features = self
+            .blocks
+            .iter()
+            .fold(images, |images, block| block.forward(images));
+        self.classify(features)
+    }
+
+    /// The feature maps after each block, `[N, channels_i, H_i, W_i]`.
+    pub fn feature_maps(&self, images: Tensor<4>) -> Vec<Tensor<4>> {
+        self.blocks
+            .iter()
+            .scan(images, |images, block| {
+                *images = block.forward(images.clone());
+                Some(images.clone())
+            })
+            .collect()
+    }
+
+    /// Logits `[N, classes]` of the last block's feature maps.
+    fn classify(&self, features: Tensor<4>) -> Tensor<2> {
+        let mut x: Tensor<2> = features.flatten(1, 3);
+        let Some((last, hidden)) = self.dense.split_last() else {
+            return x;
+        };
+        for layer in hidden {
+            x = relu(layer.forward(x));
+        }
+        last.forward(self.dropout.forward(x))
+    }
+}

@@ -1,0 +1,270 @@
+//! The layer table: what each layer makes of its input, and what it costs.
+
+use std::fmt;
+
+use crate::config::{BlockConfig, ConvNetConfig};
+
+/// Largest size a setting of a network may have: beyond it are typing errors.
+pub const MAX_SIZE: usize = 65_536;
+/// Largest rows and columns of a filter.
+pub const MAX_KERNEL: usize = 31;
+
+/// One row of the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// `conv1`, `pool1`, `flatten`, `fc1`, `dropout`, ...
+    pub name: String,
+    /// What it does, for people.
+    pub kind: String,
+    /// Output of one image: `[channels, height, width]` or `[features]`.
+    pub output: Vec<usize>,
+    /// Weights and biases.
+    pub parameters: usize,
+}
+
+/// A network that cannot be.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ShapeError {
+    /// A size outside its range.
+    #[error("{key} = {value}: expected {expected}")]
+    Range {
+        /// The setting.
+        key: String,
+        /// What it is.
+        value: String,
+        /// What it may be.
+        expected: String,
+    },
+    /// A filter larger than what it is moved over.
+    #[error(
+        "{layer}: a {kernel}x{kernel} filter does not fit the {height}x{width} image before it \
+         (padding {padding}): use fewer pools, a smaller kernel or more padding"
+    )]
+    KernelTooLarge {
+        /// Name of the layer.
+        layer: String,
+        /// Rows and columns of the filter.
+        kernel: usize,
+        /// Zeros around the image.
+        padding: usize,
+        /// Rows of the image.
+        height: usize,
+        /// Columns of the image.
+        width: usize,
+    },
+    /// A pool that leaves no pixel.
+    #[error(
+        "{layer}: pooling the {height}x{width} image before it leaves nothing: use fewer pools"
+    )]
+    NothingLeft {
+        /// Name of the layer.
+        layer: String,
+        /// Rows of the image.
+        height: usize,
+        /// Columns of the image.
+        width: usize,
+    },
+}
+
+pub(crate) fn layers(config: &ConvNetConfig) -> Result<Vec<Layer>, ShapeError> {
+    let [mut height, mut width] = config.input;
+    in_range("model.input height", height, MAX_SIZE)?;
+    in_range("model.input width", width, MAX_SIZE)?;
+    in_range("model.classes", config.classes, MAX_SIZE)?;
+    if !(0.0..1.0).contains(&config.dropout) {
+        return Err(ShapeError::Range {
+            key: "model.dropout".into(),
+            value: config.dropout.to_string(),
+            expected: "a probability from 0 up to but not including 1".into(),
+        });
+    }
+
+    let mut channels = 1;
+    let mut table = Vec::new();
+    for (index, block) in config.blocks.iter().enumerate() {
+        check_block(index, block)?;
+        let name = format!("conv{}", index + 1);
+        let same = |size: usize| (size + 2 * block.padding + 1).checked_sub(block.kernel);
+        let (Some(new_height @ 1..), Some(new_width @ 1..)) = (same(height), same(width)) else {
+            return Err(ShapeError::KernelTooLarge {
+                layer: name,
+                kernel: block.kernel,
+                padding: block.padding,
+                height,
+                width,
+            });
+        };
+        (height, width) = (new_height, new_width);
+        let filter = channels * block.kernel * block.kernel;
+        table.push(Layer {
+            name,
+            kind: format!("{0}x{0} convolution + ReLU", block.kernel),
+            output: vec![block.channels, height, width],
+            parameters: (filter + 1) * block.channels,
+        });
+        channels = block.channels;
+        if block.pool {
+            let name = format!("pool{}", index + 1);
+            if height < 2 || width < 2 {
+                return Err(ShapeError::NothingLeft {
+                    layer: name,
+                    height,
+                    width,
+                });
+            }
+            (height, width) = (height / 2, width / 2);
+            table.push(Layer {
+                name,
+                kind: "2x2 max-pooling".into(),
+                output: vec![channels, height, width],
+                parameters: 0,
+            });
+        }
+    }
+
+    let mut features = channels * height * width;
+    table.push(Layer {
+        name: "flatten".into(),
+        kind: "reshape".into(),
+        output: vec![features],
+        parameters: 0,
+    });
+    for (index, &outputs) in config.dense.iter().enumerate() {
+        in_range(&format!("model.dense[{index}]"), outputs, MAX_SIZE)?;
+        table.push(dense(index + 1, "dense + ReLU", features, outputs));
+        features = outputs;
+    }
+    if config.dropout > 0.0 {
+        table.push(Layer {
+            name: "dropout".into(),
+            kind: format!("dropout {}", config.dropout),
+            output: vec![features],
+            parameters: 0,
+        });
+    }
+    let last = config.dense.len() + 1;
+    table.push(dense(last, "dense, logits", features, config.classes));
+    Ok(table)
+}
+
+fn check_block(index: usize, block: &BlockConfig) -> Result<(), ShapeError> {
+    let key = |field: &str| format!("model.blocks[{index}].{field}");
+    in_range(&key("channels"), block.channels, MAX_SIZE)?;
+    in_range(&key("kernel"), block.kernel, MAX_KERNEL)?;
+    if block.padding >= block.kernel {
+        return Err(ShapeError::Range {
+            key: key("padding"),
+            value: block.padding.to_string(),
+            expected: format!("0 to {}, less than the kernel", block.kernel - 1),
+        });
+    }
+    Ok(())
+}
+
+fn in_range(key: &str, value: usize, most: usize) -> Result<(), ShapeError> {
+    if (1..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(ShapeError::Range {
+        key: key.into(),
+        value: value.to_string(),
+        expected: format!("1 to {most}"),
+    })
+}
+
+fn dense(number: usize, kind: &str, inputs: usize, outputs: usize) -> Layer {
+    Layer {
+        name: format!("fc{number}"),
+        kind: kind.into(),
+        output: vec![outputs],
+        parameters: (inputs + 1) * outputs,
+    }
+}
+
+impl fmt::Display for Layer {
+    /// `conv1 [32, 28, 28] 320`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?} {}", self.name, self.output, self.parameters)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(config: &ConvNetConfig) -> Vec<String> {
+        let layers = config.layers().unwrap();
+        layers.iter().map(Layer::to_string).collect()
+    }
+
+    fn block(kernel: usize, padding: usize, pool: bool) -> BlockConfig {
+        BlockConfig {
+            channels: 8,
+            kernel,
+            padding,
+            pool,
+        }
+    }
+
+    #[test]
+    fn the_default_network() {
+        assert_eq!(
+            table(&ConvNetConfig::default()),
+            [
+                "conv1 [32, 28, 28] 320",
+                "pool1 [32, 14, 14] 0",
+                "conv2 [64, 14, 14] 18496",
+                "pool2 [64, 7, 7] 0",
+                "flatten [3136] 0",
+                "fc1 [128] 401536",
+                "fc2 [10] 1290",
+            ]
+        );
+    }
+
+    #[test]
+    fn without_padding_and_without_hidden_layer() {
+        let config = ConvNetConfig {
+            blocks: vec![block(3, 0, true)],
+            dense: vec![],
+            ..ConvNetConfig::default()
+        };
+        assert_eq!(
+            table(&config),
+            [
+                "conv1 [8, 26, 26] 80",
+                "pool1 [8, 13, 13] 0",
+                "flatten [1352] 0",
+                "fc1 [10] 13530",
+            ]
+        );
+    }
+
+    #[test]
+    fn impossible_networks() {
+        let error = |blocks: Vec<BlockConfig>| {
+            let config = ConvNetConfig {
+                blocks,
+                ..ConvNetConfig::default()
+            };
+            config.layers().unwrap_err().to_string()
+        };
+        assert_eq!(
+            error(vec![block(3, 1, true); 5]),
+            "pool5: pooling the 1x1 image before it leaves nothing: use fewer pools"
+        );
+        assert_eq!(
+            error(vec![block(5, 0, true); 4]),
+            "conv3: a 5x5 filter does not fit the 4x4 image before it (padding 0): \
+             use fewer pools, a smaller kernel or more padding"
+        );
+        assert_eq!(
+            error(vec![block(0, 0, true)]),
+            "model.blocks[0].kernel = 0: expected 1 to 31"
+        );
+        assert_eq!(
+            error(vec![block(3, 3, true)]),
+            "model.blocks[0].padding = 3: expected 0 to 2, less than the kernel"
+        );
+    }
+}

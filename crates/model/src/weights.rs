@@ -1,0 +1,71 @@
+//! Weights as safetensors, named and laid out as in a PyTorch `state_dict`: `conv1.weight`
+//! `[out, in, ky, kx]`, `conv1.bias`, ..., `fc1.weight` `[out, in]`, `fc1.bias`, ...
+
+use burn::store::{
+    BurnToPyTorchAdapter, KeyRemapper, ModuleSnapshot, PyTorchToBurnAdapter, SafetensorsStore,
+};
+
+use crate::conv_net::ConvNet;
+
+/// Weights that cannot be written, or do not fit a network.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct WeightsError(String);
+
+impl ConvNet {
+    /// The weights as a safetensors file.
+    ///
+    /// # Errors
+    /// When a weight cannot be read back from its device.
+    pub fn to_safetensors(&self) -> Result<Vec<u8>, WeightsError> {
+        let mut store = store(None)
+            .remap(self.names(|burn, pytorch| (anchored(burn), pytorch.to_string()))?)
+            .with_to_adapter(BurnToPyTorchAdapter);
+        self.save_into(&mut store).map_err(error)?;
+        store.get_bytes().map_err(error)
+    }
+
+    /// This network with the weights of a safetensors file.
+    ///
+    /// # Errors
+    /// When `bytes` are no such file, or miss a weight or hold one of another shape.
+    pub fn with_safetensors(mut self, bytes: Vec<u8>) -> Result<Self, WeightsError> {
+        let mut store = store(Some(bytes))
+            .remap(self.names(|burn, pytorch| (anchored(pytorch), burn.to_string()))?)
+            .with_from_adapter(PyTorchToBurnAdapter);
+        self.load_from(&mut store).map_err(error)?;
+        Ok(self)
+    }
+
+    /// Burn's path of each layer paired with PyTorch's name by `pair`.
+    fn names(
+        &self,
+        pair: impl Fn(&str, &str) -> (String, String),
+    ) -> Result<KeyRemapper, WeightsError> {
+        let blocks = (0..self.blocks.len())
+            .map(|i| (format!("blocks.{i}.conv."), format!("conv{}.", i + 1)));
+        let dense = (0..self.dense.len()).map(|i| (format!("dense.{i}."), format!("fc{}.", i + 1)));
+        let patterns = blocks
+            .chain(dense)
+            .map(|(burn, pytorch)| pair(&burn, &pytorch));
+        KeyRemapper::from_patterns(patterns.collect()).map_err(error)
+    }
+}
+
+/// `bytes` to read from, or an empty store to write to.
+fn store(bytes: Option<Vec<u8>>) -> SafetensorsStore {
+    SafetensorsStore::from_bytes(bytes)
+        // Dropout's switch is no weight.
+        .with_regex(r"\.(weight|bias)$")
+        // One entry, so that equal weights make equal files; readers look for this one.
+        .clear_metadata()
+        .metadata("format", "pt")
+}
+
+fn anchored(prefix: &str) -> String {
+    format!("^{}", prefix.replace('.', r"\."))
+}
+
+fn error(error: impl std::fmt::Display) -> WeightsError {
+    WeightsError(error.to_string())
+}

@@ -1,0 +1,61 @@
+//! The command line.
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::commands::{devices, evaluate, presets, summary, train};
+
+/// Train small image classifiers: convolutional networks on MNIST and its family.
+///
+/// Without a command, `trainer` trains the preset `convnet` on the embedded MNIST.
+#[derive(Debug, Parser)]
+#[command(name = "trainer", version, args_conflicts_with_subcommands = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    train: train::Args,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Train a network and judge it on the test split (also without a command)
+    Train(Box<train::Args>),
+    /// Judge a run's network on the test split, from its folder alone
+    Evaluate(evaluate::Args),
+    /// Print the layers of a network, their shapes and sizes
+    Summary(Box<summary::Args>),
+    /// List the presets, or print one as a file for --config
+    Presets(presets::Args),
+    /// List the devices: compiled in, found, and what to do about the others
+    Devices(devices::Args),
+}
+
+impl Cli {
+    /// Does what was asked for.
+    ///
+    /// # Errors
+    /// With a message for the user.
+    pub(crate) fn run(self) -> Result<()> {
+        match self.command {
+            None => train::run(self.train),
+            Some(Command::Train(args)) => train::run(*args),
+            Some(Command::Evaluate(args)) => evaluate::run(args),
+            Some(Command::Summary(args)) => summary::run(*args),
+            Some(Command::Presets(args)) => presets::run(args),
+            Some(Command::Devices(args)) => devices::run(args),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,9 @@
+//! One file per command: its `Args`, and `run`.
+
+pub(crate) mod devices;
+pub(crate) mod evaluate;
+pub(crate) mod presets;
+pub(crate) mod summary;
+pub(crate) mod train;
+
+mod settings;

@@ -1,0 +1,136 @@
+//! The flags that describe a run, shared by the commands that need one.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use data::Splits;
+use toml::{Table, Value};
+
+use crate::config::{Config, Settings, absolute_source};
+use crate::presets;
+
+/// Later ones overrule earlier ones: defaults, preset, file, flags. Values are kept as text here
+/// and checked where those of files are.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "What to train")]
+pub(crate) struct SettingsArgs {
+    /// Start from this preset [default: convnet]; `trainer presets` lists them
+    #[arg(long, value_name = "NAME")]
+    preset: Option<String>,
+    /// Settings in a TOML file; `trainer presets show NAME` prints one to start from
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// `mnist` for the embedded one, or a folder with the four IDX files of the MNIST family
+    #[arg(long, value_name = "DIR")]
+    data: Option<String>,
+    /// unit (0 to 1), half (-1 to 1), mean-std (of the data), or MEAN,STD
+    #[arg(long, value_name = "HOW", allow_hyphen_values = true)]
+    normalization: Option<String>,
+    /// Fraction of the training images set aside for validation, 0 to 0.9; 0 for none
+    #[arg(long, value_name = "FRACTION", allow_hyphen_values = true)]
+    validation: Option<String>,
+    /// Which images those are: random or last
+    #[arg(long, value_name = "WHICH")]
+    validation_split: Option<String>,
+    /// Use only the first N training images
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    limit_train: Option<String>,
+    /// Probability of dropout before the last layer, 0 to 0.99
+    #[arg(long, value_name = "P", allow_hyphen_values = true)]
+    dropout: Option<String>,
+    /// How weights start: pytorch or keras
+    #[arg(long, value_name = "FRAMEWORK")]
+    initialization: Option<String>,
+    /// Passes over the training images
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    epochs: Option<String>,
+    /// End after N optimizer steps
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    max_steps: Option<String>,
+    /// Images per optimizer step, 1 to 65536
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    batch_size: Option<String>,
+    /// Images per step of an evaluation: memory and speed, not results
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    eval_batch_size: Option<String>,
+    /// adam, adamw or sgd (with momentum 0.9)
+    #[arg(long, value_name = "NAME")]
+    optimizer: Option<String>,
+    /// Step size of the optimizer
+    #[arg(
+        long,
+        visible_alias = "lr",
+        value_name = "RATE",
+        allow_hyphen_values = true
+    )]
+    learning_rate: Option<String>,
+    /// Decides initial weights, order of images, dropout and validation split
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    seed: Option<String>,
+    /// Report the test split after each epoch; nothing is chosen on it
+    #[arg(long)]
+    report_test: bool,
+}
+
+impl SettingsArgs {
+    /// The configuration that the flags describe, and its data.
+    ///
+    /// # Errors
+    /// When a setting is unknown, out of range, or does not fit the data.
+    pub(crate) fn resolve(&self) -> Result<(Config, Splits)> {
+        let mut settings = match &self.config {
+            Some(path) => Settings::file(path, self.preset.as_deref())?,
+            None => Settings::preset(self.preset.as_deref().unwrap_or(presets::DEFAULT))?,
+        };
+        settings.overlay(self.table()?).context("command line")?;
+        settings.resolve()
+    }
+
+    /// The flags that were given, as the settings they stand for.
+    fn table(&self) -> Result<Table> {
+        let source = self.data.as_deref().map(absolute_source).transpose()?;
+        let flags = [
+            ("data", "normalization", &self.normalization),
+            ("data", "validation", &self.validation),
+            ("data", "validation_split", &self.validation_split),
+            ("data", "limit_train", &self.limit_train),
+            ("model", "dropout", &self.dropout),
+            ("model", "initialization", &self.initialization),
+            ("training", "epochs", &self.epochs),
+            ("training", "max_steps", &self.max_steps),
+            ("training", "batch_size", &self.batch_size),
+            ("training", "eval_batch_size", &self.eval_batch_size),
+            ("training", "optimizer", &self.optimizer),
+            ("training", "learning_rate", &self.learning_rate),
+            ("training", "seed", &self.seed),
+        ];
+        let values = flags
+            .into_iter()
+            .filter_map(|(section, key, text)| Some((section, key, value(text.as_ref()?))));
+        let source = source.map(|source| ("data", "source", Value::String(source)));
+        let report_test =
+            self.report_test
+                .then_some(("training", "report_test", Value::Boolean(true)));
+
+        let mut table = Table::new();
+        for (section, key, value) in values.chain(source).chain(report_test) {
+            let section = table
+                .entry(section)
+                .or_insert_with(|| Value::Table(Table::new()));
+            if let Value::Table(section) = section {
+                section.insert(key.into(), value);
+            }
+        }
+        Ok(table)
+    }
+}
+
+/// The value that `text` would be in a file, quotes left out.
+fn value(text: &str) -> Value {
+    let whole = text.parse().map(Value::Integer);
+    let number = || text.parse().map(Value::Float);
+    whole
+        .or_else(|_| number())
+        .unwrap_or_else(|_| Value::String(text.into()))
+}

@@ -1,0 +1,39 @@
+//! `trainer summary`: the layers of a network.
+
+use std::io::Write;
+
+use anyhow::Result;
+
+use super::settings::SettingsArgs;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+pub(crate) fn run(args: Args) -> Result<()> {
+    let (config, _) = args.settings.resolve()?;
+    let layers = config.model.layers()?;
+    let [height, width] = config.model.input;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}: {}", config.preset, config.about)?;
+    writeln!(
+        out,
+        "{:8} {:24} {:16} {:>10}",
+        "layer", "", "output", "parameters"
+    )?;
+    let input = format!("{:?}", [1, height, width]);
+    writeln!(out, "{:8} {:24} {input:16} {:10}", "input", "grey image", 0)?;
+    for layer in &layers {
+        let output = format!("{:?}", layer.output);
+        writeln!(
+            out,
+            "{:8} {:24} {output:16} {:10}",
+            layer.name, layer.kind, layer.parameters
+        )?;
+    }
+    let total: usize = layers.iter().map(|layer| layer.parameters).sum();
+    writeln!(out, "{:50} {total:10}", "total")?;
+    Ok(())
+}

@@ -1,0 +1,134 @@
+//! `trainer train`: a run from its settings to its test accuracy.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use model::Layer;
+
+use super::settings::SettingsArgs;
+use crate::config::Config;
+use crate::device::{self, Request};
+use crate::epochs::End;
+use crate::evaluation::{Evaluation, evaluate};
+use crate::progress::Style;
+use crate::run_dir::{DEFAULT_ROOT, RunDir};
+use crate::training::{Parts, Trained, evaluation_loader, train};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    settings: SettingsArgs,
+    /// auto, cpu, or one that `trainer devices` lists: flex, wgpu:1, ...
+    #[arg(long, default_value = "auto", help_heading = "How to run")]
+    device: Request,
+    /// Folder in which the run's folder is made
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_ROOT, help_heading = "How to run")]
+    out: PathBuf,
+    /// Name of the run's folder [default: PRESET-NUMBER]
+    #[arg(long, value_name = "NAME", help_heading = "How to run")]
+    run_name: Option<String>,
+    /// What to show meanwhile
+    #[arg(
+        long,
+        value_name = "STYLE",
+        default_value = "auto",
+        help_heading = "How to run"
+    )]
+    progress: Style,
+}
+
+pub(crate) fn run(args: Args) -> Result<()> {
+    let (config, splits) = args.settings.resolve()?;
+    let (train_images, validation) = config.data.divide(&splits.train, config.training.seed)?;
+    let parts = Parts {
+        train: train_images,
+        validation,
+        test: splits.test,
+    };
+    let (found, reason) = device::open(args.device)?;
+    let run = RunDir::create(&args.out, &config.preset, args.run_name.as_deref())?;
+    run.write(&run.config(), config.to_toml()?.as_bytes())?;
+
+    let style = args.progress.settle();
+    style.note(|| heading(&config, &parts));
+    style.note(|| format!("device: {found}, {reason}"));
+    style.note(|| format!("run: {}", run.path().display()));
+    let trained = train(&config, &parts, &found.device, &run, style)
+        .with_context(|| format!("run {}", run.path().display()))?;
+
+    let classes = &config.data.classes;
+    let judge = |name: &str, images| {
+        style.note(|| format!("evaluating on {name}: {} images", images_len(images)));
+        let loader = evaluation_loader(&config, images, &found.device);
+        evaluate(&trained.model, &loader, classes, |_, _| Ok(()))
+    };
+    let mut results = vec![("train", judge("train", &parts.train)?)];
+    if !parts.validation.is_empty() {
+        results.push(("validation", judge("validation", &parts.validation)?));
+    }
+    results.push(("test", judge("test", &parts.test)?));
+    if let Some((_, test)) = results.last() {
+        let json = serde_json::to_string_pretty(test)?;
+        run.write(&run.evaluation(), json.as_bytes())?;
+    }
+    print(&config, &trained, &results, &run)
+}
+
+fn images_len(images: &data::ImageDataset) -> usize {
+    images.len()
+}
+
+/// What is about to happen.
+fn heading(config: &Config, parts: &Parts) -> String {
+    let layers = config.model.layers().unwrap_or_default();
+    let parameters: usize = layers.iter().map(|layer: &Layer| layer.parameters).sum();
+    let training = &config.training;
+    let [height, width] = config.model.input;
+    format!(
+        "{}: {parameters} parameters, {:?} at {}, {} epochs of batch {}, seed {}\n\
+         {}: {} training, {} validation, {} test images of {height}x{width}, {} classes",
+        config.preset,
+        training.optimizer,
+        training.learning_rate,
+        training.epochs,
+        training.batch_size,
+        training.seed,
+        config.data.name,
+        parts.train.len(),
+        parts.validation.len(),
+        parts.test.len(),
+        config.model.classes,
+    )
+}
+
+/// The result, on standard output.
+fn print(
+    config: &Config,
+    trained: &Trained,
+    results: &[(&str, Evaluation)],
+    run: &RunDir,
+) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{:10}    loss  accuracy", "")?;
+    for (split, evaluation) in results {
+        let accuracy = 100.0 * evaluation.accuracy;
+        writeln!(out, "{split:10}  {:.4}    {accuracy:.2}%", evaluation.loss)?;
+    }
+    let chosen = match config.data.validation {
+        0.0 => "the last: there is no validation split",
+        _ => "by validation accuracy",
+    };
+    let ended = match trained.end {
+        End::Epochs => "",
+        End::Steps => ", ended by --max-steps",
+        End::Stopped => ", stopped in the dashboard",
+    };
+    writeln!(
+        out,
+        "best epoch  {} of {}, {chosen}{ended}",
+        trained.best_epoch, trained.last_epoch
+    )?;
+    writeln!(out, "saved in    {}", run.path().display())?;
+    Ok(())
+}

@@ -1,0 +1,384 @@
+//! Devices: what is compiled in, what is there, and which one to take.
+//!
+//! This is the only file that names backends. Everything else works on a [`Device`] value.
+
+use std::fmt;
+use std::panic::{self, AssertUnwindSafe};
+use std::str::FromStr;
+
+use anyhow::{Result, anyhow, bail};
+use burn::tensor::{Device, Tensor};
+
+use crate::keys::{nearest, suggestion};
+
+#[cfg(not(any(
+    feature = "flex",
+    feature = "ndarray",
+    feature = "wgpu",
+    feature = "vulkan",
+    feature = "metal",
+    feature = "cuda",
+    feature = "rocm"
+)))]
+compile_error!(
+    "no backend: enable at least one of the features flex, ndarray, wgpu, vulkan, metal, cuda, rocm"
+);
+
+/// A family of devices, one cargo feature each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Backend {
+    /// NVIDIA GPUs, through CUDA.
+    Cuda,
+    /// AMD GPUs, through ROCm.
+    Rocm,
+    /// Any GPU, through the system's best graphics API.
+    Wgpu,
+    /// Any GPU, through Vulkan.
+    Vulkan,
+    /// Apple GPUs, through Metal.
+    Metal,
+    /// CPUs, Burn's maintained backend.
+    Flex,
+    /// CPUs, Burn's former backend.
+    Ndarray,
+}
+
+impl Backend {
+    /// All backends, in the order in which `auto` prefers them.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Cuda,
+        Self::Rocm,
+        Self::Metal,
+        Self::Vulkan,
+        Self::Wgpu,
+        Self::Flex,
+        Self::Ndarray,
+    ];
+
+    /// Its name on the command line, and that of its cargo feature.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Cuda => "cuda",
+            Self::Rocm => "rocm",
+            Self::Wgpu => "wgpu",
+            Self::Vulkan => "vulkan",
+            Self::Metal => "metal",
+            Self::Flex => "flex",
+            Self::Ndarray => "ndarray",
+        }
+    }
+
+    /// Whether this binary holds it.
+    pub(crate) fn is_compiled_in(self) -> bool {
+        match self {
+            Self::Cuda => cfg!(feature = "cuda"),
+            Self::Rocm => cfg!(feature = "rocm"),
+            Self::Wgpu => cfg!(feature = "wgpu"),
+            Self::Vulkan => cfg!(feature = "vulkan"),
+            Self::Metal => cfg!(feature = "metal"),
+            Self::Flex => cfg!(feature = "flex"),
+            Self::Ndarray => cfg!(feature = "ndarray"),
+        }
+    }
+
+    fn is_cpu(self) -> bool {
+        matches!(self, Self::Flex | Self::Ndarray)
+    }
+
+    /// What to do where it finds no device.
+    fn remedy(self) -> &'static str {
+        match self {
+            Self::Cuda => "install the NVIDIA driver, until `nvidia-smi` lists the GPU",
+            Self::Rocm => "install ROCm, until `rocminfo` lists the GPU",
+            Self::Wgpu | Self::Vulkan => {
+                "install the GPU's Vulkan driver (on Debian mesa-vulkan-drivers or the vendor's), \
+                 until `vulkaninfo --summary` lists the GPU"
+            }
+            Self::Metal => "use a Mac",
+            Self::Flex | Self::Ndarray => "use a machine with a CPU",
+        }
+    }
+
+    /// Its devices, in the order of their index.
+    fn enumerate(self) -> Vec<Device> {
+        #[cfg(any(
+            feature = "cuda",
+            feature = "rocm",
+            feature = "wgpu",
+            feature = "vulkan",
+            feature = "metal"
+        ))]
+        use burn::tensor::DeviceType;
+        match self {
+            #[cfg(feature = "cuda")]
+            Self::Cuda => Device::enumerate(DeviceType::Cuda).into_vec(),
+            #[cfg(feature = "rocm")]
+            Self::Rocm => Device::enumerate(DeviceType::Rocm).into_vec(),
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => Device::enumerate(DeviceType::Wgpu).into_vec(),
+            #[cfg(feature = "vulkan")]
+            Self::Vulkan => Device::enumerate(DeviceType::Vulkan).into_vec(),
+            #[cfg(feature = "metal")]
+            Self::Metal => Device::enumerate(DeviceType::Metal).into_vec(),
+            #[cfg(feature = "flex")]
+            Self::Flex => vec![Device::flex()],
+            #[cfg(feature = "ndarray")]
+            #[expect(deprecated, reason = "deprecated upstream, supported here")]
+            Self::Ndarray => vec![Device::ndarray()],
+            #[allow(unreachable_patterns, reason = "reachable unless all are compiled in")]
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What `--device` asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// The best device that works.
+    Auto,
+    /// The best CPU backend that works.
+    Cpu,
+    /// One device of one backend.
+    Exactly(Backend, usize),
+}
+
+impl FromStr for Request {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, index) = match text.split_once(':') {
+            None => (text, 0),
+            Some((name, index)) => {
+                let index = index.parse().map_err(|_| {
+                    format!("expected a device number after the colon, as in {name}:0")
+                })?;
+                (name, index)
+            }
+        };
+        match (name, text.contains(':')) {
+            ("auto", false) => return Ok(Self::Auto),
+            ("cpu", false) => return Ok(Self::Cpu),
+            _ => {}
+        }
+        let backend = Backend::ALL
+            .into_iter()
+            .find(|backend| backend.name() == name);
+        let known = || Backend::ALL.map(Backend::name).into_iter();
+        backend.map(|backend| Self::Exactly(backend, index)).ok_or_else(|| {
+            let known = known().chain(["auto", "cpu"]);
+            format!(
+                "unknown device{}; there are auto, cpu, {}, the GPUs also with a number as in wgpu:1",
+                suggestion(nearest(name, known)),
+                Backend::ALL.map(Backend::name).join(", ")
+            )
+        })
+    }
+}
+
+/// A device that has computed something.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    /// The device.
+    pub(crate) device: Device,
+    /// How `--device` names it: `flex`, `cuda:0`.
+    pub(crate) name: String,
+    /// The part, as it names itself.
+    pub(crate) part: String,
+    /// Whether it is a processor pretending to be a GPU.
+    is_emulated: bool,
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.name, self.part)
+    }
+}
+
+/// Opens the requested device, and says why it is this one.
+///
+/// # Errors
+/// When it is not compiled in, not there, or does not work: with what to do about it.
+pub(crate) fn open(request: Request) -> Result<(Found, String)> {
+    match request {
+        Request::Exactly(backend, index) => {
+            let found = devices(backend)?;
+            let count = found.len();
+            let found = found.into_iter().nth(index).ok_or_else(|| {
+                anyhow!("device {backend}:{index}: there are {count}, numbered from 0")
+            })??;
+            Ok((found, "as asked".into()))
+        }
+        Request::Auto => best(Backend::ALL.iter().copied()),
+        Request::Cpu => best(
+            Backend::ALL
+                .iter()
+                .copied()
+                .filter(|backend| backend.is_cpu()),
+        ),
+    }
+}
+
+/// The first device that works and is what it pretends to be.
+fn best(backends: impl Iterator<Item = Backend>) -> Result<(Found, String)> {
+    let mut passed_over = Vec::new();
+    for backend in backends.filter(|backend| backend.is_compiled_in()) {
+        let found = match devices(backend) {
+            Ok(found) => found,
+            Err(_) => {
+                passed_over.push(format!("no {backend} device"));
+                continue;
+            }
+        };
+        for found in found {
+            match found {
+                Ok(found) if found.is_emulated => {
+                    passed_over.push(format!("{found} is no GPU"));
+                }
+                Ok(found) => {
+                    let reason = match passed_over.as_slice() {
+                        [] => "the best compiled in".into(),
+                        reasons => reasons.join(", "),
+                    };
+                    return Ok((found, reason));
+                }
+                Err(error) => passed_over.push(format!("{error:#}")),
+            }
+        }
+    }
+    bail!(
+        "no device works: {}; run `trainer devices` for what to do",
+        if passed_over.is_empty() {
+            "no such backend is compiled in".into()
+        } else {
+            passed_over.join(", ")
+        }
+    )
+}
+
+/// The backend's devices, each tried out.
+///
+/// # Errors
+/// When the backend is not compiled in or finds no device.
+pub(crate) fn devices(backend: Backend) -> Result<Vec<Result<Found>>> {
+    if !backend.is_compiled_in() {
+        let compiled = Backend::ALL
+            .into_iter()
+            .filter(|backend| backend.is_compiled_in());
+        bail!(
+            "device {backend}: not compiled in; build with `--features {backend}` (this build has {})",
+            compiled.map(Backend::name).collect::<Vec<_>>().join(", ")
+        );
+    }
+    let found = quietly(|| backend.enumerate())
+        .map_err(|panic| anyhow!("device {backend}: {panic}; {}", backend.remedy()))?;
+    if found.is_empty() {
+        bail!("device {backend}: found none; {}", backend.remedy());
+    }
+    let tried = found.into_iter().enumerate();
+    Ok(tried
+        .map(|(index, device)| try_out(backend, index, device))
+        .collect())
+}
+
+/// Computes something small: drivers that load may still fail at the first kernel.
+fn try_out(backend: Backend, index: usize, device: Device) -> Result<Found> {
+    let name = if backend.is_cpu() {
+        backend.to_string()
+    } else {
+        format!("{backend}:{index}")
+    };
+    let computed = quietly(|| {
+        let sum = Tensor::<1>::ones([8], &device).mul_scalar(2.0).sum();
+        (sum.into_scalar::<f32>(), identity(&device))
+    });
+    match computed {
+        Ok((sum, (part, is_emulated))) if sum == 16.0 => Ok(Found {
+            device,
+            name,
+            part,
+            is_emulated,
+        }),
+        Ok((sum, _)) => bail!(
+            "device {name}: computes 8 times 2 as {sum}; {}",
+            backend.remedy()
+        ),
+        Err(panic) => bail!(
+            "device {name}: does not work: {panic}; {}",
+            backend.remedy()
+        ),
+    }
+}
+
+/// The part's own name, and whether it is an emulation.
+fn identity(device: &Device) -> (String, bool) {
+    #[cfg(any(
+        feature = "cuda",
+        feature = "rocm",
+        feature = "wgpu",
+        feature = "vulkan",
+        feature = "metal"
+    ))]
+    if let Some(identity) = device.identity() {
+        return (identity.name, identity.physical.is_none());
+    }
+    let _ = device;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    (format!("CPU, {threads} threads"), false)
+}
+
+/// Runs `work`; where it panics, gives the message back instead of printing it.
+fn quietly<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let result = panic::catch_unwind(AssertUnwindSafe(work));
+    panic::set_hook(hook);
+    result.map_err(|panic| {
+        let text = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied());
+        text.and_then(|text| text.lines().next())
+            .unwrap_or("the driver failed")
+            .into()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_names_with_an_optional_number() {
+        assert_eq!("auto".parse(), Ok(Request::Auto));
+        assert_eq!("cpu".parse(), Ok(Request::Cpu));
+        assert_eq!("wgpu".parse(), Ok(Request::Exactly(Backend::Wgpu, 0)));
+        assert_eq!("cuda:3".parse(), Ok(Request::Exactly(Backend::Cuda, 3)));
+        for text in ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "auto:0"] {
+            assert!(text.parse::<Request>().is_err(), "{text}");
+        }
+        let error = "cude".parse::<Request>().unwrap_err();
+        assert!(
+            error.starts_with("unknown device: did you mean cuda?"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_panic_becomes_a_message() {
+        assert_eq!(quietly(|| 1), Ok(1));
+        let failed = quietly(|| -> u8 { panic!("no {}\ndetails", "driver") });
+        assert_eq!(failed, Err("no driver".into()));
+    }
+
+    #[test]
+    fn auto_finds_a_device_that_works() {
+        let (found, _) = open(Request::Auto).unwrap();
+        assert!(!found.name.is_empty());
+    }
+}

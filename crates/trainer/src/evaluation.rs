@@ -1,0 +1,173 @@
+//! Judging a network on labelled images.
+
+use std::fmt;
+
+use anyhow::{Result, ensure};
+use burn::data::dataloader::{DataLoader, Progress};
+use burn::train::{ClassificationOutput, InferenceStep};
+use data::Loader;
+use model::ConvNet;
+use serde::Serialize;
+
+use crate::tally::{Figures, Tally};
+
+/// What a network does with some images.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Evaluation {
+    /// Fraction classified correctly.
+    pub(crate) accuracy: f64,
+    /// Mean cross-entropy.
+    pub(crate) loss: f64,
+    /// Number of images.
+    pub(crate) examples: u64,
+    /// Figures of each class.
+    pub(crate) classes: Vec<ClassFigures>,
+    /// `confusion[class][predicted]`: how many images of a class were taken for which.
+    pub(crate) confusion: Vec<Vec<u64>>,
+}
+
+/// One class against the rest. A ratio without cases is 0, as in scikit-learn.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct ClassFigures {
+    /// Name of the class.
+    pub(crate) class: String,
+    /// Of the images taken for it, the fraction that were.
+    pub(crate) precision: f64,
+    /// Of its images, the fraction taken for it.
+    pub(crate) recall: f64,
+    /// Harmonic mean of precision and recall.
+    pub f1: f64,
+    /// Its images.
+    pub(crate) support: u64,
+}
+
+/// Runs `model` over all images of the loader; `observe` sees each batch.
+///
+/// # Errors
+/// When the loss is not a finite number, a batch cannot be read, or `observe` fails.
+pub(crate) fn evaluate(
+    model: &ConvNet,
+    loader: &Loader,
+    classes: &[String],
+    mut observe: impl FnMut(ClassificationOutput, Progress) -> Result<()>,
+) -> Result<Evaluation> {
+    let mut tally = Tally::default();
+    let mut confusion = vec![vec![0u64; classes.len()]; classes.len()];
+    let mut batches = loader.iter();
+    while let Some(batch) = batches.next() {
+        let batch = batch?;
+        let output = InferenceStep::step(model, batch);
+        tally.add(&output);
+        let predicted = output.output.clone().argmax(1).into_data().convert::<i64>();
+        let actual = output.targets.clone().into_data().convert::<i64>();
+        let pairs = actual.iter::<i64>().zip(predicted.iter::<i64>());
+        for (actual, predicted) in pairs {
+            confusion[actual as usize][predicted as usize] += 1;
+        }
+        observe(output, batches.progress())?;
+    }
+    let examples = confusion.iter().flatten().sum();
+    ensure!(examples > 0, "no images to evaluate");
+    let Figures { loss, accuracy } = tally.total()?;
+    Ok(Evaluation {
+        accuracy,
+        loss,
+        examples,
+        classes: class_figures(classes, &confusion),
+        confusion,
+    })
+}
+
+fn class_figures(classes: &[String], confusion: &[Vec<u64>]) -> Vec<ClassFigures> {
+    let ratio = |part: u64, whole: u64| match whole {
+        0 => 0.0,
+        _ => part as f64 / whole as f64,
+    };
+    let figures = |(index, class): (usize, &String)| {
+        let hits = confusion[index][index];
+        let support: u64 = confusion[index].iter().sum();
+        let taken: u64 = confusion.iter().map(|row| row[index]).sum();
+        ClassFigures {
+            class: class.clone(),
+            precision: ratio(hits, taken),
+            recall: ratio(hits, support),
+            // The harmonic mean of hits/taken and hits/support.
+            f1: ratio(2 * hits, taken + support),
+            support,
+        }
+    };
+    classes.iter().enumerate().map(figures).collect()
+}
+
+impl Evaluation {
+    /// Loss and accuracy alone.
+    pub(crate) fn figures(&self) -> Figures {
+        Figures {
+            loss: self.loss,
+            accuracy: self.accuracy,
+        }
+    }
+}
+
+impl fmt::Display for Evaluation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = self.classes.iter().map(|row| row.class.chars().count());
+        let width = width.max().unwrap_or(0).max("class".len());
+        writeln!(
+            f,
+            "accuracy {:.2}%  loss {:.4}  ({} images)\n",
+            100.0 * self.accuracy,
+            self.loss,
+            self.examples
+        )?;
+        writeln!(f, "{:width$}  precision  recall      f1  support", "class")?;
+        for row in &self.classes {
+            writeln!(
+                f,
+                "{:width$}     {:.4}  {:.4}  {:.4}  {:7}",
+                row.class, row.precision, row.recall, row.f1, row.support
+            )?;
+        }
+        writeln!(f, "\nconfusion matrix (row: class, column: predicted)")?;
+        let most = self.confusion.iter().flatten().max().unwrap_or(&0);
+        let digits = most
+            .to_string()
+            .len()
+            .max((self.classes.len() - 1).to_string().len());
+        write!(f, "{:width$} ", "")?;
+        for index in 0..self.classes.len() {
+            write!(f, " {index:digits$}")?;
+        }
+        for (row, counts) in self.classes.iter().zip(&self.confusion) {
+            write!(f, "\n{:width$} ", row.class)?;
+            for count in counts {
+                write!(f, " {count:digits$}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_of_a_known_confusion() {
+        let classes = ["cat", "dog", "eel"].map(String::from);
+        let figures = class_figures(&classes, &[vec![3, 1, 0], vec![2, 4, 0], vec![0, 0, 0]]);
+        let row = |i: usize| {
+            let ClassFigures {
+                precision,
+                recall,
+                f1,
+                support,
+                ..
+            } = figures[i];
+            (precision, recall, f1, support)
+        };
+        assert_eq!(row(0), (0.6, 0.75, 6.0 / 9.0, 4));
+        assert_eq!(row(1), (0.8, 4.0 / 6.0, 8.0 / 11.0, 6));
+        assert_eq!(row(2), (0.0, 0.0, 0.0, 0));
+    }
+}

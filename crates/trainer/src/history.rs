@@ -1,0 +1,79 @@
+//! What each epoch of a run reached.
+
+use std::fmt;
+use std::fmt::Write as _;
+
+use crate::tally::Figures;
+
+/// One epoch. Training figures are those of the batches as they were learned from, dropout and
+/// all; the others are of the weights at its end.
+#[derive(Clone, Debug)]
+pub(crate) struct Epoch {
+    /// Its number, from 1.
+    pub(crate) number: usize,
+    /// How many there will be.
+    pub(crate) of: usize,
+    /// Optimizer steps up to its end.
+    pub(crate) steps: u64,
+    pub(crate) train: Figures,
+    pub(crate) validation: Option<Figures>,
+    /// Reported where asked for, never chosen on.
+    pub(crate) test: Option<Figures>,
+    /// At its last step.
+    pub(crate) learning_rate: f64,
+    /// Training images per second, evaluation left out.
+    pub(crate) images_per_second: f64,
+    /// Fraction of the training time in which batches were prepared.
+    pub(crate) loading: f64,
+    /// Seconds from the start of the training to its end.
+    pub(crate) seconds: f64,
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "epoch {}/{}", self.number, self.of)?;
+        let splits = [
+            ("train", Some(self.train)),
+            ("validation", self.validation),
+            ("test", self.test),
+        ];
+        for (split, figures) in splits {
+            if let Some(Figures { loss, accuracy }) = figures {
+                write!(
+                    f,
+                    "  {split} loss {loss:.4} accuracy {:.2}%",
+                    100.0 * accuracy
+                )?;
+            }
+        }
+        write!(
+            f,
+            "  {:.0} images/s, {:.1}% loading",
+            self.images_per_second,
+            100.0 * self.loading
+        )
+    }
+}
+
+/// The rows of `metrics.csv`, under their header. A figure that was not taken is left empty.
+pub(crate) fn to_csv(epochs: &[Epoch]) -> String {
+    let mut csv = String::from(
+        "epoch,steps,train_loss,train_accuracy,validation_loss,validation_accuracy,\
+         test_loss,test_accuracy,learning_rate,images_per_second,seconds\n",
+    );
+    for epoch in epochs {
+        let _ = write!(csv, "{},{}", epoch.number, epoch.steps);
+        for figures in [Some(epoch.train), epoch.validation, epoch.test] {
+            let _ = match figures {
+                Some(Figures { loss, accuracy }) => write!(csv, ",{loss:.6},{accuracy:.6}"),
+                None => write!(csv, ",,"),
+            };
+        }
+        let _ = writeln!(
+            csv,
+            ",{},{:.1},{:.1}",
+            epoch.learning_rate, epoch.images_per_second, epoch.seconds
+        );
+    }
+    csv
+}

@@ -1,0 +1,215 @@
+//! Every setting a configuration may hold, and the values it may take.
+//!
+//! Presets, files and flags are checked here, before they are merged, so that an error names the
+//! place where the user can mend it.
+
+use std::fmt;
+
+use anyhow::{Result, bail};
+use toml::{Table, Value};
+
+/// What a setting may be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Accepts {
+    /// A whole number between these, both included.
+    Whole(i64, i64),
+    /// A number between these, both included.
+    Number(f64, f64),
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// Words; what they mean is checked where they are used.
+    Text,
+    /// `true` or `false`.
+    Switch,
+    /// A list, each element of which is accepted by the key followed by `[]`.
+    List,
+}
+
+use Accepts::{List, Number, OneOf, Switch, Text, Whole};
+
+const SIZE: Accepts = Whole(1, model::MAX_SIZE as i64);
+
+/// All settings, in the order of a configuration file.
+pub(crate) const KEYS: &[(&str, Accepts)] = &[
+    ("preset", Text),
+    ("about", Text),
+    ("data.source", Text),
+    ("data.name", Text),
+    ("data.classes", List),
+    ("data.classes[]", Text),
+    ("data.normalization", Text),
+    ("data.validation", Number(0.0, 0.9)),
+    ("data.validation_split", OneOf(&["random", "last"])),
+    ("data.limit_train", Whole(1, u32::MAX as i64)),
+    ("model.input", List),
+    ("model.input[]", SIZE),
+    ("model.classes", SIZE),
+    ("model.dense", List),
+    ("model.dense[]", SIZE),
+    ("model.dropout", Number(0.0, 0.99)),
+    ("model.initialization", OneOf(&["pytorch", "keras"])),
+    ("model.blocks", List),
+    ("model.blocks[].channels", SIZE),
+    ("model.blocks[].kernel", Whole(1, model::MAX_KERNEL as i64)),
+    (
+        "model.blocks[].padding",
+        Whole(0, model::MAX_KERNEL as i64 - 1),
+    ),
+    ("model.blocks[].pool", Switch),
+    ("training.epochs", Whole(1, 100_000)),
+    ("training.max_steps", Whole(1, i64::MAX)),
+    ("training.batch_size", Whole(1, 65_536)),
+    ("training.eval_batch_size", Whole(1, 65_536)),
+    ("training.optimizer", OneOf(&["adam", "adamw", "sgd"])),
+    ("training.learning_rate", Number(1e-10, 100.0)),
+    ("training.seed", Whole(0, i64::MAX)),
+    ("training.report_test", Switch),
+];
+
+impl Accepts {
+    fn accepts(self, value: &Value) -> bool {
+        match (self, value) {
+            (Whole(least, most), &Value::Integer(number)) => (least..=most).contains(&number),
+            (Number(least, most), &Value::Float(number)) => (least..=most).contains(&number),
+            (Number(least, most), &Value::Integer(number)) => {
+                (least..=most).contains(&(number as f64))
+            }
+            (OneOf(words), Value::String(text)) => words.contains(&text.as_str()),
+            (Text, Value::String(_)) | (Switch, Value::Boolean(_)) | (List, Value::Array(_)) => {
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Accepts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Whole(least, i64::MAX) => write!(f, "a whole number from {least}"),
+            Whole(least, most) => write!(f, "a whole number from {least} to {most}"),
+            Number(least, most) => write!(f, "a number from {least} to {most}"),
+            OneOf(words) => f.write_str(&words.join(" or ")),
+            Text => f.write_str("a text"),
+            Switch => f.write_str("true or false"),
+            List => f.write_str("a list"),
+        }
+    }
+}
+
+/// Checks that every key of `table` is known and every value accepted.
+///
+/// # Errors
+/// For the first one that is not: the key, what was found, what was expected.
+pub(crate) fn check(table: &Table) -> Result<()> {
+    check_table("", table)
+}
+
+fn check_table(path: &str, table: &Table) -> Result<()> {
+    for (name, value) in table {
+        let path = if path.is_empty() {
+            name.clone()
+        } else {
+            format!("{path}.{name}")
+        };
+        check_value(&path, value)?;
+    }
+    Ok(())
+}
+
+fn check_value(path: &str, value: &Value) -> Result<()> {
+    let is_section = KEYS.iter().any(|(key, _)| {
+        key.strip_prefix(path)
+            .is_some_and(|rest| rest.starts_with('.'))
+    });
+    if let (true, Value::Table(table)) = (is_section, value) {
+        return check_table(path, table);
+    }
+    if is_section {
+        bail!("{path} = {value}: expected a table");
+    }
+    let Some((_, accepts)) = KEYS.iter().find(|(key, _)| *key == path) else {
+        let near = nearest(path, KEYS.iter().map(|(key, _)| *key));
+        bail!("unknown key {path}{}", suggestion(near));
+    };
+    if !accepts.accepts(value) {
+        bail!("{path} = {value}: expected {accepts}");
+    }
+    if let Value::Array(elements) = value {
+        for element in elements {
+            check_value(&format!("{path}[]"), element)?;
+        }
+    }
+    Ok(())
+}
+
+/// The candidate that `text` was probably meant to be.
+pub(crate) fn nearest<'a>(
+    text: &str,
+    candidates: impl Iterator<Item = &'a str>,
+) -> Option<&'a str> {
+    let last_part = |key: &str| key.rsplit('.').next().unwrap_or_default().to_string();
+    candidates
+        .map(|candidate| {
+            let whole = strsim::jaro_winkler(text, candidate);
+            // A key under the wrong section is a near miss too.
+            let part = strsim::jaro_winkler(&last_part(text), &last_part(candidate));
+            (whole.max(part), candidate)
+        })
+        .filter(|(similarity, _)| *similarity > 0.8)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, candidate)| candidate)
+}
+
+/// `: did you mean NEAR?`, or nothing.
+pub(crate) fn suggestion(near: Option<&str>) -> String {
+    near.map_or_else(String::new, |near| format!(": did you mean {near}?"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn error(text: &str) -> String {
+        check(&text.parse().unwrap()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn unknown_keys_suggest_the_near_one() {
+        assert_eq!(
+            error("training.epocs = 3"),
+            "unknown key training.epocs: did you mean training.epochs?"
+        );
+        assert_eq!(
+            error("batch_size = 3"),
+            "unknown key batch_size: did you mean training.batch_size?"
+        );
+        assert_eq!(
+            error("model.blocks = [{ kernal = 3 }]"),
+            "unknown key model.blocks[].kernal: did you mean model.blocks[].kernel?"
+        );
+        assert_eq!(error("xyz = 3"), "unknown key xyz");
+    }
+
+    #[test]
+    fn values_out_of_range_name_the_range() {
+        assert_eq!(
+            error("training.batch_size = 0"),
+            "training.batch_size = 0: expected a whole number from 1 to 65536"
+        );
+        assert_eq!(
+            error("training.batch_size = -5"),
+            "training.batch_size = -5: expected a whole number from 1 to 65536"
+        );
+        assert_eq!(
+            error("training.learning_rate = nan"),
+            "training.learning_rate = nan: expected a number from 0.0000000001 to 100"
+        );
+        assert_eq!(
+            error("training.optimizer = \"adm\""),
+            "training.optimizer = \"adm\": expected adam or adamw or sgd"
+        );
+        assert_eq!(error("training = 3"), "training = 3: expected a table");
+    }
+}

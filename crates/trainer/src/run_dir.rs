@@ -1,0 +1,195 @@
+//! Run folders: the one place that knows their paths.
+
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+
+/// Where runs are kept unless `--out` says otherwise.
+pub(crate) const DEFAULT_ROOT: &str = "artifacts/runs";
+
+/// The folder of one run. Never shared by two runs, never reused.
+#[derive(Clone, Debug)]
+pub(crate) struct RunDir {
+    path: PathBuf,
+}
+
+impl RunDir {
+    /// Makes the folder `root/name`, or `root/preset-N` with the next free number.
+    ///
+    /// # Errors
+    /// When it cannot be made, or `name` is taken.
+    pub(crate) fn create(root: &Path, preset: &str, name: Option<&str>) -> Result<Self> {
+        fs::create_dir_all(root)
+            .with_context(|| format!("{}: cannot make the folder for runs", root.display()))?;
+        if let Some(name) = name {
+            let is_plain = Path::new(name).components().count() == 1
+                && !name.contains(['/', '\\'])
+                && !name.starts_with('.');
+            ensure!(
+                is_plain,
+                "run name {name:?}: expected a plain folder name without / or leading dot"
+            );
+            let path = root.join(name);
+            return match fs::create_dir(&path) {
+                Ok(()) => Ok(Self { path }),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => bail!(
+                    "{}: there is a run of this name; choose another --run-name",
+                    path.display()
+                ),
+                Err(error) => Err(cannot_make(&path, error)),
+            };
+        }
+        let mut number = 1 + last_number(root, preset)?;
+        loop {
+            let path = root.join(format!("{preset}-{number}"));
+            match fs::create_dir(&path) {
+                Ok(()) => return Ok(Self { path }),
+                // Another process was faster.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
+                Err(error) => return Err(cannot_make(&path, error)),
+            }
+        }
+    }
+
+    /// Finds a run by its folder, its name under `root`, or as `latest`.
+    ///
+    /// # Errors
+    /// When there is no such run.
+    pub(crate) fn open(root: &Path, run: &str) -> Result<Self> {
+        if run == "latest" {
+            return latest(root);
+        }
+        let as_run = |path: PathBuf| {
+            let run = Self { path };
+            run.config().is_file().then_some(run)
+        };
+        as_run(PathBuf::from(run))
+            .or_else(|| as_run(root.join(run)))
+            .ok_or_else(|| {
+                let names = runs(root).unwrap_or_default();
+                let names = names.iter().filter_map(|path| path.file_name()?.to_str());
+                let near = crate::keys::suggestion(crate::keys::nearest(run, names));
+                anyhow!(
+                    "{run}: no run folder (one with a config.toml) here or in {}{near}",
+                    root.display()
+                )
+            })
+    }
+
+    /// The folder.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// `config.toml`, the resolved configuration.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.path.join("config.toml")
+    }
+
+    /// `model.safetensors`, the weights of the best epoch.
+    pub(crate) fn model(&self) -> PathBuf {
+        self.path.join("model.safetensors")
+    }
+
+    /// `metrics.csv`, a row per epoch.
+    pub(crate) fn metrics(&self) -> PathBuf {
+        self.path.join("metrics.csv")
+    }
+
+    /// `evaluation.json`, what the model reached on the test split.
+    pub(crate) fn evaluation(&self) -> PathBuf {
+        self.path.join("evaluation.json")
+    }
+
+    /// Writes one of the run's files, whole or not at all.
+    ///
+    /// # Errors
+    /// When the folder cannot be written to.
+    pub(crate) fn write(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        write_atomically(path, bytes).with_context(|| format!("{}: cannot write", path.display()))
+    }
+}
+
+/// Writes beside the file, then puts it in its place.
+fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
+}
+
+fn cannot_make(path: &Path, error: std::io::Error) -> anyhow::Error {
+    anyhow::Error::new(error).context(format!("{}: cannot make the run folder", path.display()))
+}
+
+/// The folders of `root` that hold a run.
+fn runs(root: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(root)
+        .with_context(|| format!("{}: cannot list the folder of runs", root.display()))?;
+    Ok(entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.join("config.toml").is_file())
+        .collect())
+}
+
+/// The run that was started last.
+fn latest(root: &Path) -> Result<RunDir> {
+    let started = |path: &PathBuf| fs::metadata(path.join("config.toml"))?.modified();
+    runs(root)?
+        .into_iter()
+        .max_by_key(|path| started(path).ok())
+        .map(|path| RunDir { path })
+        .ok_or_else(|| anyhow!("{}: no run yet; `trainer train` makes one", root.display()))
+}
+
+/// The highest N of the folders `preset-N`, or 0.
+fn last_number(root: &Path, preset: &str) -> Result<u32> {
+    let entries = fs::read_dir(root).with_context(|| root.display().to_string())?;
+    let prefix = format!("{preset}-");
+    Ok(entries
+        .filter_map(|entry| {
+            let name = entry.ok()?.file_name();
+            name.to_str()?.strip_prefix(&prefix)?.parse().ok()
+        })
+        .max()
+        .unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_are_numbered_and_never_reused() {
+        let root = tempfile::tempdir().unwrap();
+        let create = |name| RunDir::create(root.path(), "dense", name);
+        let name = |run: RunDir| run.path.file_name().unwrap().to_owned();
+        assert_eq!(name(create(None).unwrap()), "dense-1");
+        fs::create_dir(root.path().join("dense-7")).unwrap();
+        assert_eq!(name(create(None).unwrap()), "dense-8");
+        assert_eq!(name(create(Some("mine")).unwrap()), "mine");
+        let error = create(Some("mine")).unwrap_err().to_string();
+        assert!(error.ends_with("choose another --run-name"), "{error}");
+        assert!(create(Some("../mine")).is_err());
+    }
+
+    #[test]
+    fn runs_are_found_by_name_and_as_latest() {
+        let root = tempfile::tempdir().unwrap();
+        let run = RunDir::create(root.path(), "dense", None).unwrap();
+        assert!(RunDir::open(root.path(), "latest").is_err());
+        run.write(&run.config(), b"").unwrap();
+        for name in ["latest", "dense-1", run.path().to_str().unwrap()] {
+            let found = RunDir::open(root.path(), name).unwrap();
+            assert_eq!(found.path(), run.path());
+        }
+        let error = RunDir::open(root.path(), "dence-1")
+            .unwrap_err()
+            .to_string();
+        assert!(error.ends_with("did you mean dense-1?"), "{error}");
+    }
+}
