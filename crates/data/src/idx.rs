@@ -99,7 +99,7 @@ pub enum IdxError {
         expected: usize,
     },
     /// A damaged or cut compressed file.
-    #[error("damaged or truncated gzip data: {0}")]
+    #[error("damaged or truncated gzip data")]
     Gzip(#[source] std::io::Error),
 }
 

@@ -1,8 +1,8 @@
 //! From bytes to batches: IDX files, the MNIST that ships with the crate, splits, normalisation
 //! and the loader that feeds training.
 //!
-//! The modules follow the data: [`idx`] parses bytes, [`source`] finds them and says what they
-//! are, [`dataset`] holds them, [`split`] divides them, [`normalization`] and [`batch`] turn them
+//! The modules follow the data: [`idx`] parses bytes, [`source`] finds them, [`dataset`] holds
+//! them, [`info`] says what they are, [`split`] divides them, [`normalization`] and [`batch`] turn them
 //! into tensors, [`loader`] decides in which order.
 //!
 //! This crate knows no model and no command line.
@@ -10,6 +10,7 @@
 pub mod idx;
 
 pub mod dataset;
+pub mod info;
 pub mod source;
 
 pub mod split;
@@ -20,7 +21,8 @@ pub mod normalization;
 
 pub use batch::{Batch, MnistBatcher, Sample};
 pub use dataset::ImageDataset;
+pub use info::DatasetInfo;
 pub use loader::{Loader, Order};
 pub use normalization::{Normalization, Scaling};
-pub use source::{DataError, DatasetInfo, Splits};
+pub use source::{DataError, Splits};
 pub use split::{SplitError, SplitMethod, train_validation_split};

@@ -1,26 +1,11 @@
-//! Where images come from, and what is known about them.
+//! Where images come from.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-
 use crate::dataset::ImageDataset;
 use crate::idx::{IdxError, parse_images, parse_labels};
-
-/// What is known about a dataset beyond its pixels.
-#[derive(Clone, Debug, PartialEq)]
-pub struct DatasetInfo {
-    /// `mnist`, `fashion-mnist`, or the name of the folder it came from.
-    pub name: String,
-    /// Name of each class, in the order of the labels.
-    pub classes: Vec<String>,
-    /// Mean of the training pixels, in `0.0..=1.0`.
-    pub mean: f64,
-    /// Standard deviation of the training pixels, in `0.0..=1.0`.
-    pub std: f64,
-}
+use crate::info::{DatasetInfo, describe};
 
 /// A dataset as published: a training and a test split.
 #[derive(Clone, Debug)]
@@ -33,11 +18,11 @@ pub struct Splits {
     pub test: ImageDataset,
 }
 
-/// Why a dataset could not be read.
+/// Why a dataset could not be read. What lies beneath an error is its source, not its text.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// The folder itself.
-    #[error("{path}: cannot read the data folder: {source}")]
+    #[error("{path}: cannot read the data folder")]
     Folder {
         /// The folder.
         path: PathBuf,
@@ -53,7 +38,7 @@ pub enum DataError {
         file: &'static str,
     },
     /// A file that cannot be read.
-    #[error("{path}: {source}")]
+    #[error("{path}")]
     Read {
         /// The file.
         path: PathBuf,
@@ -61,7 +46,7 @@ pub enum DataError {
         source: std::io::Error,
     },
     /// A file with something else in it.
-    #[error("{path}: {source}")]
+    #[error("{path}")]
     Idx {
         /// The file.
         path: PathBuf,
@@ -95,7 +80,10 @@ pub enum DataError {
         last_reason: String,
     },
     /// Splits of different image sizes.
-    #[error("{folder}: training images are {train:?} pixels, test images {test:?}")]
+    #[error(
+        "{folder}: training images are {}x{} pixels, test images {}x{}",
+        train.0, train.1, test.0, test.1
+    )]
     Sizes {
         /// The folder.
         folder: PathBuf,
@@ -112,44 +100,6 @@ const TEST_IMAGES: &str = "t10k-images-idx3-ubyte";
 const TEST_LABELS: &str = "t10k-labels-idx1-ubyte";
 const FILES_TEXT: &str = "train-images-idx3-ubyte, train-labels-idx1-ubyte, \
                           t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte";
-
-/// A dataset this program knows, recognised by the SHA-256 of its training labels.
-struct Known {
-    train_labels_sha256: &'static str,
-    name: &'static str,
-    classes: [&'static str; 10],
-    mean: f64,
-    std: f64,
-}
-
-/// Means and standard deviations are those the datasets' users quote, to four digits.
-const KNOWN: [Known; 2] = [
-    Known {
-        train_labels_sha256: "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-        name: "mnist",
-        classes: ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"],
-        mean: 0.1307,
-        std: 0.3081,
-    },
-    Known {
-        train_labels_sha256: "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-        name: "fashion-mnist",
-        classes: [
-            "T-shirt/top",
-            "Trouser",
-            "Pullover",
-            "Dress",
-            "Coat",
-            "Sandal",
-            "Shirt",
-            "Sneaker",
-            "Bag",
-            "Ankle boot",
-        ],
-        mean: 0.2860,
-        std: 0.3530,
-    },
-];
 
 /// An IDX file before it is parsed: where it came from and what it holds.
 struct File {
@@ -266,48 +216,6 @@ fn parse_split(images: &File, labels: &File) -> Result<ImageDataset, DataError> 
     })
 }
 
-/// The facts, known or taken from the training split, and where the number of classes comes from.
-fn describe(folder: &Path, train: &ImageDataset) -> (DatasetInfo, String) {
-    let digest = Sha256::digest(idx_labels(train));
-    let mut hex = String::new();
-    for byte in digest {
-        let _ = write!(hex, "{byte:02x}");
-    }
-    if let Some(known) = KNOWN.iter().find(|known| known.train_labels_sha256 == hex) {
-        let info = DatasetInfo {
-            name: known.name.into(),
-            classes: known.classes.map(String::from).to_vec(),
-            mean: known.mean,
-            std: known.std,
-        };
-        let reason = format!("{} has {} classes", info.name, info.classes.len());
-        return (info, reason);
-    }
-    let last = (0..train.len()).map(|i| train.label(i)).max().unwrap_or(0);
-    let (mean, std) = train.mean_std();
-    let name = folder
-        .canonicalize()
-        .ok()
-        .and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
-        .unwrap_or_else(|| folder.display().to_string());
-    let info = DatasetInfo {
-        name,
-        classes: (0..=last).map(|class| class.to_string()).collect(),
-        mean,
-        // Images of one flat grey have no spread to divide by.
-        std: if std > 0.0 { std } else { 1.0 },
-    };
-    (info, "the largest training label".into())
-}
-
-/// The label file as it was before compression: header and labels.
-fn idx_labels(dataset: &ImageDataset) -> Vec<u8> {
-    let mut bytes = vec![0, 0, 8, 1];
-    bytes.extend((dataset.len() as u32).to_be_bytes());
-    bytes.extend((0..dataset.len()).map(|i| dataset.label(i)));
-    bytes
-}
-
 fn check_labels(
     path: &Path,
     dataset: &ImageDataset,
@@ -328,6 +236,8 @@ fn check_labels(
 
 #[cfg(all(test, feature = "embedded-mnist"))]
 mod tests {
+    use sha2::{Digest, Sha256};
+
     use super::*;
 
     #[test]

@@ -4,8 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use burn::module::Param;
-use burn::nn::conv::Conv2dConfig;
-use burn::nn::{DropoutConfig, Initializer, LinearConfig, PaddingConfig2d};
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::{DropoutConfig, Initializer, Linear, LinearConfig, PaddingConfig2d};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -34,7 +34,7 @@ pub struct ConvNetConfig {
 
 /// Convolution, ReLU and, if asked for, 2x2 max-pooling with stride 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct BlockConfig {
     /// Filters, that is output channels.
     pub channels: usize,
@@ -126,12 +126,7 @@ impl ConvNetConfig {
         })
     }
 
-    fn conv(
-        &self,
-        channels_in: usize,
-        block: &BlockConfig,
-        device: &Device,
-    ) -> burn::nn::conv::Conv2d {
+    fn conv(&self, channels_in: usize, block: &BlockConfig, device: &Device) -> Conv2d {
         let mut conv = Conv2dConfig::new([channels_in, block.channels], [block.kernel; 2])
             .with_padding(PaddingConfig2d::Explicit(
                 block.padding,
@@ -142,19 +137,24 @@ impl ConvNetConfig {
             .with_initializer(self.initialization.weights())
             .init(device);
         conv.bias = self.initialization.bias(conv.bias, block.channels, device);
-        // Parameters are drawn at their first use; drawing them here fixes the order.
-        (conv.weight.val(), conv.bias.as_ref().map(Param::val));
+        draw(&conv.weight, conv.bias.as_ref());
         conv
     }
 
-    fn linear(&self, inputs: usize, outputs: usize, device: &Device) -> burn::nn::Linear {
+    fn linear(&self, inputs: usize, outputs: usize, device: &Device) -> Linear {
         let mut linear = LinearConfig::new(inputs, outputs)
             .with_initializer(self.initialization.weights())
             .init(device);
         linear.bias = self.initialization.bias(linear.bias, outputs, device);
-        (linear.weight.val(), linear.bias.as_ref().map(Param::val));
+        draw(&linear.weight, linear.bias.as_ref());
         linear
     }
+}
+
+/// Parameters are drawn at their first use; using them here fixes the order.
+fn draw<const D: usize>(weight: &Param<Tensor<D>>, bias: Option<&Param<Tensor<1>>>) {
+    let _ = weight.val();
+    let _ = bias.map(Param::val);
 }
 
 impl Initialization {

@@ -192,8 +192,8 @@ fn initial_weights_follow_the_framework() {
     near(fc, 1.0 / 3136f64.sqrt(), 0.01);
     near(fc_bias, 1.0 / 3136f64.sqrt(), 0.1);
     let [conv, conv_bias, fc, fc_bias] = weights(Initialization::Keras);
-    near(conv, (6.0 / (288.0 + 576.0) as f64).sqrt(), 0.01);
-    near(fc, (6.0 / (3136.0 + 128.0) as f64).sqrt(), 0.01);
+    near(conv, f64::sqrt(6.0 / (288.0 + 576.0)), 0.01);
+    near(fc, f64::sqrt(6.0 / (3136.0 + 128.0)), 0.01);
     assert_eq!([conv_bias, fc_bias], [0.0, 0.0]);
 }
 

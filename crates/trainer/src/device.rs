@@ -101,13 +101,7 @@ impl Backend {
 
     /// Its devices, in the order of their index.
     fn enumerate(self) -> Vec<Device> {
-        #[cfg(any(
-            feature = "cuda",
-            feature = "rocm",
-            feature = "wgpu",
-            feature = "vulkan",
-            feature = "metal"
-        ))]
+        #[cfg(feature = "_gpu")]
         use burn::tensor::DeviceType;
         match self {
             #[cfg(feature = "cuda")]
@@ -298,7 +292,7 @@ fn try_out(backend: Backend, index: usize, device: Device) -> Result<Found> {
         (sum.into_scalar::<f32>(), identity(&device))
     });
     match computed {
-        Ok((sum, (part, is_emulated))) if sum == 16.0 => Ok(Found {
+        Ok((16.0, (part, is_emulated))) => Ok(Found {
             device,
             name,
             part,
@@ -317,13 +311,7 @@ fn try_out(backend: Backend, index: usize, device: Device) -> Result<Found> {
 
 /// The part's own name, and whether it is an emulation.
 fn identity(device: &Device) -> (String, bool) {
-    #[cfg(any(
-        feature = "cuda",
-        feature = "rocm",
-        feature = "wgpu",
-        feature = "vulkan",
-        feature = "metal"
-    ))]
+    #[cfg(feature = "_gpu")]
     if let Some(identity) = device.identity() {
         return (identity.name, identity.physical.is_none());
     }

@@ -89,6 +89,10 @@ impl EpochLoop {
         self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn max_steps(&self) -> u64 {
+        self.config.training.max_steps.unwrap_or(u64::MAX)
+    }
+
     fn epochs(
         &self,
         components: &mut TrainingComponents<ConvNet>,
@@ -96,12 +100,12 @@ impl EpochLoop {
     ) -> Result<End> {
         let start = Instant::now();
         let of = components.num_epochs;
-        let mut lines = Lines::new(
-            self.style,
-            of,
-            self.train.num_batches(),
-            self.train.num_items(),
-        );
+        let images = self.train.num_items() * of;
+        let limit = self
+            .max_steps()
+            .saturating_mul(self.config.training.batch_size as u64);
+        let images = images.min(usize::try_from(limit).unwrap_or(usize::MAX));
+        let mut lines = Lines::new(self.style, of, self.train.num_batches(), images);
         let mut steps = 0;
         for number in 1..=of {
             let pass = self.pass(number, &mut steps, components, learner, &mut lines)?;
@@ -152,7 +156,6 @@ impl EpochLoop {
             epoch_number: epoch,
             total_items: self.train.num_items(),
         })?;
-        let max_steps = self.config.training.max_steps.unwrap_or(u64::MAX);
         let mut tally = Tally::default();
         let mut loading = Duration::ZERO;
         let mut end = None;
@@ -189,7 +192,7 @@ impl EpochLoop {
 
             if components.interrupter.should_stop() {
                 end = Some(End::Stopped);
-            } else if *steps >= max_steps {
+            } else if *steps >= self.max_steps() {
                 end = Some(End::Steps);
             }
             if end.is_some() {

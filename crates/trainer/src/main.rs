@@ -6,6 +6,7 @@ mod commands;
 mod config;
 mod keys;
 mod presets;
+mod settings;
 
 mod device;
 mod run_dir;

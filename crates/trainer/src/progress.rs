@@ -72,15 +72,15 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// For a training of `epochs` passes over `images` in `batches`.
-    pub(crate) fn new(style: Style, epochs: usize, batches: usize, images: usize) -> Self {
+    /// For a training of `epochs` passes in `batches`, with `images_total` images in all.
+    pub(crate) fn new(style: Style, epochs: usize, batches: usize, images_total: usize) -> Self {
         let now = Instant::now();
         Self {
             style,
             epochs,
             batches,
             start: now,
-            images_total: images * epochs,
+            images_total,
             images_seen: 0,
             last: (now, 0),
         }

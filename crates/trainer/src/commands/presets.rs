@@ -5,8 +5,8 @@ use std::io::Write;
 use anyhow::Result;
 use clap::Subcommand;
 
-use crate::config::Settings;
 use crate::presets;
+use crate::settings::Settings;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

@@ -7,8 +7,9 @@ use clap::Args;
 use data::Splits;
 use toml::{Table, Value};
 
-use crate::config::{Config, Settings, absolute_source};
+use crate::config::{Config, absolute_source};
 use crate::presets;
+use crate::settings::Settings;
 
 /// Later ones overrule earlier ones: defaults, preset, file, flags. Values are kept as text here
 /// and checked where those of files are.

@@ -1,0 +1,265 @@
+//! Whatever a user gets wrong ends in one clear message, and leaves nothing behind.
+
+use std::fs;
+use std::io::Write;
+
+use crate::support::{Workplace, idx};
+
+/// The error of a training on images that `spoil` has changed.
+#[track_caller]
+fn data_error(spoil: impl FnOnce(&crate::support::Images)) -> String {
+    let workplace = Workplace::new();
+    let images = workplace.images();
+    spoil(&images);
+    let error = workplace.trainer("--data data --preset dense").error();
+    assert!(!workplace.has_runs());
+    let folder = fs::canonicalize(images.folder()).unwrap();
+    error.replace(&format!("{}", folder.display()), "data")
+}
+
+/// The error of a call without data of its own.
+#[track_caller]
+fn error(arguments: &str) -> String {
+    let workplace = Workplace::new();
+    let error = workplace.trainer(arguments).error();
+    assert!(!workplace.has_runs());
+    error
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn missing_files() {
+    assert_eq!(
+        data_error(|images| fs::remove_file(images.file("t10k-labels-idx1-ubyte")).unwrap()),
+        "data: found no t10k-labels-idx1-ubyte (nor t10k-labels-idx1-ubyte.gz); expected \
+         train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and \
+         t10k-labels-idx1-ubyte, gzipped or not"
+    );
+    assert_eq!(
+        error("--data nowhere"),
+        "nowhere: cannot open the data folder: No such file or directory (os error 2)"
+    );
+}
+
+#[test]
+fn damaged_files() {
+    let name = "train-images-idx3-ubyte";
+    let spoiled = |bytes: &[u8]| data_error(|images| images.write(name, bytes));
+    assert_eq!(
+        spoiled(b""),
+        "data/train-images-idx3-ubyte: found 0 bytes, expected an IDX header of 16"
+    );
+    assert_eq!(
+        spoiled(&idx(0x803, &[60, 8, 8], &[0; 100])),
+        "data/train-images-idx3-ubyte: truncated: the header announces 3840 bytes, found 100"
+    );
+    assert_eq!(
+        spoiled(b"<html>404: not found</html>"),
+        "data/train-images-idx3-ubyte: found magic number 0x3c68746d, expected 0x00000803: \
+         not an IDX file of u8"
+    );
+    assert_eq!(
+        spoiled(&idx(0x803, &[u32::MAX; 3], &[0; 100])),
+        "data/train-images-idx3-ubyte: the header announces \
+         [4294967295, 4294967295, 4294967295]: more than this machine can address"
+    );
+    let compressed = gzip(&idx(0x803, &[60, 8, 8], &[0; 3840]));
+    let cut = spoiled(&compressed[..compressed.len() - 4]);
+    assert!(
+        cut.starts_with("data/train-images-idx3-ubyte: damaged or truncated gzip data"),
+        "{cut}"
+    );
+}
+
+#[test]
+fn a_name_that_says_gzip_does_not_make_it_so() {
+    let error = data_error(|images| {
+        fs::remove_file(images.file("train-labels-idx1-ubyte")).unwrap();
+        images.write("train-labels-idx1-ubyte.gz", b"no gzip at all");
+    });
+    assert!(
+        error.starts_with("data/train-labels-idx1-ubyte.gz: found magic number"),
+        "{error}"
+    );
+}
+
+#[test]
+fn files_that_do_not_belong_together() {
+    assert_eq!(
+        data_error(|images| {
+            let labels = images.file("train-labels-idx1-ubyte");
+            let pixels = images.file("train-images-idx3-ubyte");
+            fs::rename(&labels, images.file("kept")).unwrap();
+            fs::rename(&pixels, &labels).unwrap();
+            fs::rename(images.file("kept"), &pixels).unwrap();
+        }),
+        "data/train-images-idx3-ubyte: found labels, expected images: are two files swapped?"
+    );
+    assert_eq!(
+        data_error(|images| images.write("train-labels-idx1-ubyte", &idx(0x801, &[59], &[0; 59]))),
+        "data/train-images-idx3-ubyte: 60 images, but 59 labels in data/train-labels-idx1-ubyte"
+    );
+    assert_eq!(
+        data_error(|images| {
+            let mut labels = [0; 30];
+            labels[4] = 3;
+            images.write("t10k-labels-idx1-ubyte", &idx(0x801, &[30], &labels));
+        }),
+        "data/t10k-labels-idx1-ubyte: label 3 of image 4, expected 0 to 2 \
+         (the largest training label)"
+    );
+    assert_eq!(
+        data_error(|images| images.write(
+            "t10k-images-idx3-ubyte",
+            &idx(0x803, &[30, 4, 8], &[0; 960])
+        )),
+        "data: training images are 8x8 pixels, test images 4x8"
+    );
+}
+
+#[test]
+fn settings_out_of_range_or_unknown() {
+    for value in ["0", "-5", "99999999", "1.5", "many"] {
+        let message = error(&format!("--batch-size {value}"));
+        assert!(
+            message.starts_with("command line: training.batch_size = ")
+                && message.ends_with(": expected a whole number from 1 to 65536"),
+            "{message}"
+        );
+    }
+    assert_eq!(
+        error("--validation 1"),
+        "command line: data.validation = 1: expected a number from 0 to 0.9"
+    );
+    assert_eq!(
+        error("--optimizer adagrad"),
+        "command line: training.optimizer = \"adagrad\": expected adam or adamw or sgd"
+    );
+    assert_eq!(
+        error("--normalization 0.5,0"),
+        "normalization \"0.5,0\": expected a finite mean and a standard deviation above 0"
+    );
+    assert_eq!(
+        error("--preset convet"),
+        "unknown preset convet: did you mean convnet?; there are convnet, dropout, \
+         dropout-meanstd, half-norm, single-pool, tiny, three-block, kernel5, dense"
+    );
+    assert_eq!(
+        error("--limit-train 1"),
+        "validation 0.1 of 1 images leaves none to train on"
+    );
+}
+
+#[test]
+fn configuration_files() {
+    let workplace = Workplace::new();
+    let error = |text: &str| {
+        fs::write(workplace.path("my.toml"), text).unwrap();
+        let error = workplace.trainer("--config my.toml").error();
+        assert!(!workplace.has_runs());
+        error
+    };
+    assert_eq!(
+        error("[training]\nbatchsize = 32"),
+        "my.toml: unknown key training.batchsize: did you mean training.batch_size?"
+    );
+    assert_eq!(
+        error("preset = \"tinny\""),
+        "my.toml: unknown preset tinny: did you mean tiny?; there are convnet, dropout, \
+         dropout-meanstd, half-norm, single-pool, tiny, three-block, kernel5, dense"
+    );
+    assert_eq!(
+        error("[model]\nblocks = [{}, {}, {}, {}, {}]"),
+        "pool5: pooling the 1x1 image before it leaves nothing: use fewer pools"
+    );
+    assert!(error("[training").starts_with("my.toml: not a TOML file: "));
+    assert_eq!(
+        workplace.trainer("--config none.toml").error(),
+        "none.toml: No such file or directory (os error 2)"
+    );
+}
+
+#[test]
+fn places_that_cannot_be_written_or_are_taken() {
+    let workplace = Workplace::new();
+    fs::write(workplace.path("file"), "mine").unwrap();
+    let error = workplace.trainer("--out file/runs").error();
+    assert!(
+        error.starts_with("file/runs: cannot make the folder for runs: "),
+        "{error}"
+    );
+    assert_eq!(fs::read(workplace.path("file")).unwrap(), b"mine");
+
+    let taken = workplace.path("artifacts/runs/taken");
+    fs::create_dir_all(&taken).unwrap();
+    fs::write(taken.join("config.toml"), "mine").unwrap();
+    assert_eq!(
+        workplace.trainer("--run-name taken").error(),
+        "artifacts/runs/taken: there is a run of this name; choose another --run-name"
+    );
+    assert_eq!(fs::read(taken.join("config.toml")).unwrap(), b"mine");
+    assert_eq!(
+        workplace.trainer("evaluate takn").error(),
+        "takn: no run folder (one with a config.toml) here or in artifacts/runs: \
+         did you mean taken?"
+    );
+}
+
+#[test]
+fn devices_that_are_not_there() {
+    if !cfg!(feature = "rocm") {
+        let message = error("--device rocm");
+        assert!(
+            message.starts_with(
+                "device rocm: not compiled in; build with `--features rocm` (this build has "
+            ),
+            "{message}"
+        );
+    }
+    let cpu = if cfg!(feature = "flex") {
+        "flex"
+    } else {
+        "ndarray"
+    };
+    assert_eq!(
+        error(&format!("--device {cpu}:1")),
+        format!("device {cpu}:1: there are 1, numbered from 0")
+    );
+    let message = error("--device gpu");
+    assert!(
+        message.contains("unknown device: did you mean wgpu?; there are auto, cpu, cuda, rocm"),
+        "{message}"
+    );
+}
+
+#[test]
+fn runs_that_are_damaged() {
+    let workplace = Workplace::new();
+    workplace
+        .trainer("--preset tiny --limit-train 100 --max-steps 1 --run-name run")
+        .success();
+    let run = workplace.path("artifacts/runs/run");
+    let weights = fs::read(run.join("model.safetensors")).unwrap();
+    fs::write(run.join("model.safetensors"), &weights[..weights.len() / 2]).unwrap();
+    let error = workplace.trainer("evaluate run").error();
+    assert!(
+        error.starts_with("artifacts/runs/run/model.safetensors: "),
+        "{error}"
+    );
+    fs::remove_file(run.join("model.safetensors")).unwrap();
+    assert_eq!(
+        workplace.trainer("evaluate run").error(),
+        "artifacts/runs/run/model.safetensors: No such file or directory (os error 2)"
+    );
+    fs::write(run.join("config.toml"), "[training]\nepochs = 0").unwrap();
+    assert_eq!(
+        workplace.trainer("evaluate run").error(),
+        "artifacts/runs/run/config.toml: training.epochs = 0: \
+         expected a whole number from 1 to 100000"
+    );
+}

@@ -1,0 +1,80 @@
+//! The commands that only tell something.
+
+use crate::support::Workplace;
+
+#[test]
+fn summary_prints_the_layer_table() {
+    let text = Workplace::new()
+        .trainer("summary --preset tiny")
+        .success()
+        .stdout;
+    let expected = "\
+tiny: one small convolution, to see shapes with --max-steps 1
+layer                             output           parameters
+input    grey image               [1, 28, 28]               0
+conv1    3x3 convolution + ReLU   [8, 26, 26]              80
+pool1    2x2 max-pooling          [8, 13, 13]               0
+flatten  reshape                  [1352]                    0
+fc1      dense, logits            [10]                  13530
+total                                                   13610
+";
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn every_preset_is_listed_and_can_be_used_as_a_file() {
+    let workplace = Workplace::new();
+    let list = workplace.trainer("presets").success().stdout;
+    assert_eq!(list.lines().count(), 9, "{list}");
+    for line in list.lines() {
+        let name = line.split_whitespace().next().unwrap();
+        let file = workplace
+            .trainer(&format!("presets show {name}"))
+            .success()
+            .stdout;
+        std::fs::write(workplace.path("preset.toml"), file).unwrap();
+        let from_file = workplace
+            .trainer("summary --config preset.toml")
+            .success()
+            .stdout;
+        let from_name = workplace
+            .trainer(&format!("summary --preset {name}"))
+            .success()
+            .stdout;
+        assert_eq!(from_file, from_name);
+    }
+}
+
+#[test]
+fn devices_says_what_is_there_and_how_to_get_the_rest() {
+    let text = Workplace::new().trainer("devices").success().stdout;
+    for (backend, is_compiled_in) in [
+        ("flex", cfg!(feature = "flex")),
+        ("ndarray", cfg!(feature = "ndarray")),
+        ("cuda", cfg!(feature = "cuda")),
+        ("wgpu", cfg!(feature = "wgpu")),
+    ] {
+        let line = text.lines().find(|line| line.starts_with(backend)).unwrap();
+        let missing = line.contains(&format!(
+            "not compiled in: build with `--features {backend}`"
+        ));
+        assert_eq!(missing, !is_compiled_in, "{line}");
+    }
+    assert!(text.contains("\nauto takes "), "{text}");
+}
+
+#[test]
+fn output_into_a_closed_pipe_is_no_error() {
+    use std::process::{Command, Stdio};
+
+    let mut child = Command::new(env!("CARGO_BIN_EXE_trainer"))
+        .arg("presets")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+}

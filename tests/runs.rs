@@ -1,0 +1,172 @@
+//! Training and judging, from the command line to the files of a run.
+
+use serde_json::Value;
+
+use crate::support::Workplace;
+
+/// A quick training on real digits.
+const QUICK: &str = "--preset dense --limit-train 6000 --epochs 1";
+
+#[test]
+fn a_run_learns_and_its_folder_is_enough_to_judge_it() {
+    let workplace = Workplace::new();
+    let trained = workplace.trainer(QUICK).success();
+    assert!(
+        trained
+            .stdout
+            .contains("saved in    artifacts/runs/dense-1"),
+        "{trained:#?}"
+    );
+    assert!(
+        trained.stderr.contains("epoch 1/1  train loss"),
+        "{trained:#?}"
+    );
+
+    let evaluated = workplace.trainer("evaluate dense-1 --json").success();
+    let evaluation: Value = serde_json::from_str(&evaluated.stdout).unwrap();
+    let accuracy = evaluation["accuracy"].as_f64().unwrap();
+    assert!(accuracy > 0.85, "accuracy {accuracy}");
+    assert_eq!(evaluation["examples"], 10_000);
+    assert_eq!(evaluation["classes"][3]["class"], "3");
+    assert_eq!(evaluation["classes"][3]["support"], 1010);
+
+    // The figures are those of the training's last lines, and of the file beside the weights.
+    let test = trained
+        .stdout
+        .lines()
+        .find(|line| line.starts_with("test"))
+        .unwrap();
+    assert!(
+        test.ends_with(&format!("{:.2}%", 100.0 * accuracy)),
+        "{test}"
+    );
+    let stored = workplace.run_file("dense-1", "evaluation.json");
+    assert_eq!(
+        serde_json::from_slice::<Value>(&stored).unwrap(),
+        evaluation
+    );
+
+    let hits: u64 = (0..10)
+        .map(|i| evaluation["confusion"][i][i].as_u64().unwrap())
+        .sum();
+    assert_eq!(accuracy, hits as f64 / 10_000.0);
+
+    let text = workplace.trainer("evaluate latest").success().stdout;
+    assert!(
+        text.starts_with(&format!("accuracy {:.2}%", 100.0 * accuracy)),
+        "{text}"
+    );
+    assert!(text.contains("confusion matrix"), "{text}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_weights_and_another_seed_others() {
+    let workplace = Workplace::new();
+    let weights = |name: &str, seed: u32| {
+        let arguments = format!(
+            "--limit-train 200 --max-steps 3 --dropout 0.5 --seed {seed} --run-name {name}"
+        );
+        workplace
+            .trainer(&format!("--preset tiny {arguments}"))
+            .success();
+        workplace.run_file(name, "model.safetensors")
+    };
+    let first = weights("a", 7);
+    assert!(first == weights("b", 7), "the same seed, other weights");
+    assert!(first != weights("c", 8), "another seed, the same weights");
+}
+
+#[test]
+fn one_batch_shows_its_shapes_and_ends_at_the_step_limit() {
+    let workplace = Workplace::new();
+    let trained = workplace
+        .trainer("train --preset tiny --max-steps 1 --limit-train 640")
+        .success();
+    let shapes = "first batch: images [64, 1, 28, 28], logits [64, 10]";
+    assert!(trained.stderr.contains(shapes), "{}", trained.stderr);
+    assert!(
+        trained.stdout.contains("ended by --max-steps"),
+        "{}",
+        trained.stdout
+    );
+    let csv = String::from_utf8(workplace.run_file("tiny-1", "metrics.csv")).unwrap();
+    let rows: Vec<&str> = csv.lines().collect();
+    assert_eq!(rows.len(), 2, "{csv}");
+    assert!(rows[1].starts_with("1,1,"), "{csv}");
+}
+
+#[test]
+fn other_images_bring_their_own_size_classes_and_normalisation() {
+    let workplace = Workplace::new();
+    workplace.images();
+    let trained = workplace
+        .trainer("--data data --preset tiny --normalization mean-std --epochs 40 --batch-size 6")
+        .success();
+    assert!(trained.stdout.contains("100.00%"), "{}", trained.stdout);
+    let config = String::from_utf8(workplace.run_file("tiny-1", "config.toml")).unwrap();
+    // Of 0, 1 and 2 white rows of 8: mean 1/8, mean square 1/8.
+    for line in [
+        "name = \"data\"",
+        "classes = [\"0\", \"1\", \"2\"]",
+        "normalization = \"0.125,0.33071891388307384\"",
+        "input = [8, 8]",
+        "classes = 3",
+    ] {
+        assert!(config.contains(line), "no {line} in {config}");
+    }
+    // From another folder of the same images, and after the first one is gone.
+    std::fs::rename(workplace.path("data"), workplace.path("moved")).unwrap();
+    let gone = workplace.trainer("evaluate latest").error();
+    assert!(gone.contains("--data names another place"), "{gone}");
+    let text = workplace
+        .trainer("evaluate latest --data moved")
+        .success()
+        .stdout;
+    assert!(text.starts_with("accuracy 100.00%"), "{text}");
+}
+
+#[test]
+fn best_is_chosen_on_validation_and_never_on_test() {
+    let workplace = Workplace::new();
+    let arguments = "--preset dense --limit-train 400 --epochs 4 --report-test";
+    let trained = workplace.trainer(arguments).success();
+    let csv = String::from_utf8(workplace.run_file("dense-1", "metrics.csv")).unwrap();
+    let rows: Vec<Vec<f64>> = csv
+        .lines()
+        .skip(1)
+        .map(|row| {
+            row.split(',')
+                .map(|figure| figure.parse().unwrap())
+                .collect()
+        })
+        .collect();
+    assert_eq!(rows.len(), 4);
+    let by_validation =
+        |a: &&Vec<f64>, b: &&Vec<f64>| (a[5], -a[4]).partial_cmp(&(b[5], -b[4])).unwrap();
+    let best = rows.iter().max_by(by_validation).unwrap();
+    let line = format!("best epoch  {} of 4, by validation accuracy", best[0]);
+    assert!(trained.stdout.contains(&line), "{}{csv}", trained.stdout);
+    // The saved weights are that epoch's: they reach its test accuracy again.
+    let evaluated = workplace.trainer("evaluate latest --json").success();
+    let evaluation: Value = serde_json::from_str(&evaluated.stdout).unwrap();
+    assert_eq!(evaluation["accuracy"].as_f64().unwrap(), best[7]);
+}
+
+#[test]
+fn a_run_can_be_repeated_from_its_configuration() {
+    let workplace = Workplace::new();
+    let arguments = "--preset tiny --limit-train 300 --max-steps 2 --seed 5 --learning-rate 0.01";
+    workplace
+        .trainer(&format!("{arguments} --run-name first"))
+        .success();
+    let config = "artifacts/runs/first/config.toml";
+    workplace
+        .trainer(&format!("--config {config} --run-name second"))
+        .success();
+    for file in ["config.toml", "model.safetensors"] {
+        assert!(
+            workplace.run_file("first", file) == workplace.run_file("second", file),
+            "{file} differs"
+        );
+    }
+}

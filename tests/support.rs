@@ -1,0 +1,131 @@
+//! Calling the binary, and folders of images for it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+/// What a call of the binary left behind.
+#[derive(Debug)]
+pub(crate) struct Output {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Output {
+    /// Checks that the call succeeded.
+    #[track_caller]
+    pub(crate) fn success(self) -> Self {
+        assert_eq!(self.code, Some(0), "{self:#?}");
+        self
+    }
+
+    /// Checks that the call failed with one message for a user, and gives it back.
+    #[track_caller]
+    pub(crate) fn error(self) -> String {
+        assert!(matches!(self.code, Some(1 | 2)), "{self:#?}");
+        assert_eq!(self.stdout, "", "results in spite of an error");
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+        let message = self
+            .stderr
+            .lines()
+            .find_map(|line| line.strip_prefix("error: "));
+        message.unwrap_or_else(|| panic!("{}", self.stderr)).into()
+    }
+}
+
+/// A folder of its own for the binary to work in.
+pub(crate) struct Workplace {
+    folder: TempDir,
+}
+
+impl Workplace {
+    pub(crate) fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Calls `trainer` with these arguments, separated by blanks.
+    pub(crate) fn trainer(&self, arguments: &str) -> Output {
+        let output = Command::new(env!("CARGO_BIN_EXE_trainer"))
+            .args(arguments.split_whitespace())
+            .current_dir(self.folder.path())
+            .output()
+            .unwrap();
+        Output {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// The bytes of a file of a run.
+    #[track_caller]
+    pub(crate) fn run_file(&self, run: &str, file: &str) -> Vec<u8> {
+        let path = self.path("artifacts/runs").join(run).join(file);
+        fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    /// Whether any run folder was made.
+    pub(crate) fn has_runs(&self) -> bool {
+        fs::read_dir(self.path("artifacts/runs")).is_ok_and(|mut runs| runs.next().is_some())
+    }
+
+    /// A folder `data` of 60 training and 30 test images of 8x8 in three classes: class c has c
+    /// white rows.
+    pub(crate) fn images(&self) -> Images {
+        let folder = self.path("data");
+        fs::create_dir(&folder).unwrap();
+        let images = Images { folder };
+        for (prefix, count) in [("train", 60u8), ("t10k", 30)] {
+            let labels: Vec<u8> = (0..count).map(|i| i % 3).collect();
+            let pixels: Vec<u8> = labels
+                .iter()
+                .flat_map(|&label| (0..64).map(move |at| if at / 8 < label { 255 } else { 0 }))
+                .collect();
+            let count = u32::from(count);
+            images.write(
+                &format!("{prefix}-images-idx3-ubyte"),
+                &idx(0x803, &[count, 8, 8], &pixels),
+            );
+            images.write(
+                &format!("{prefix}-labels-idx1-ubyte"),
+                &idx(0x801, &[count], &labels),
+            );
+        }
+        images
+    }
+}
+
+/// A folder of four IDX files.
+pub(crate) struct Images {
+    folder: PathBuf,
+}
+
+impl Images {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) {
+        fs::write(self.file(name), bytes).unwrap();
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
+/// An IDX file.
+pub(crate) fn idx(magic: u32, sizes: &[u32], elements: &[u8]) -> Vec<u8> {
+    let words = [magic].into_iter().chain(sizes.iter().copied());
+    let header = words.flat_map(u32::to_be_bytes);
+    header.chain(elements.iter().copied()).collect()
+}
