@@ -142,11 +142,12 @@ fn settings_out_of_range_or_unknown() {
     );
     assert_eq!(
         error("--normalization 0.5,0"),
-        "normalization \"0.5,0\": expected a finite mean and a standard deviation above 0"
+        "command line: data.normalization = \"0.5,0\": expected unit, half, mean-std, \
+         or MEAN,STD such as 0.1307,0.3081, the latter above 0"
     );
     assert_eq!(
         error("--preset convet"),
-        "unknown preset convet: did you mean convnet?; there are convnet, dropout, \
+        "unknown preset convet (did you mean convnet?); there are convnet, dropout, \
          dropout-meanstd, half-norm, single-pool, tiny, three-block, kernel5, dense"
     );
     assert_eq!(
@@ -166,18 +167,32 @@ fn configuration_files() {
     };
     assert_eq!(
         error("[training]\nbatchsize = 32"),
-        "my.toml: unknown key training.batchsize: did you mean training.batch_size?"
+        "my.toml: unknown key training.batchsize (did you mean training.batch_size?)"
     );
     assert_eq!(
         error("preset = \"tinny\""),
-        "my.toml: unknown preset tinny: did you mean tiny?; there are convnet, dropout, \
+        "my.toml: unknown preset tinny (did you mean tiny?); there are convnet, dropout, \
          dropout-meanstd, half-norm, single-pool, tiny, three-block, kernel5, dense"
     );
     assert_eq!(
         error("[model]\nblocks = [{}, {}, {}, {}, {}]"),
         "pool5: pooling the 1x1 image before it leaves nothing: use fewer pools"
     );
+    assert_eq!(
+        error("[model]\nblocks = [{ channels = 65536 }, { channels = 65536 }]"),
+        "the network has more than 268435456 parameters: \
+         use fewer channels or outputs, or more pools"
+    );
+    assert_eq!(
+        error("[model]\nclasses = 5"),
+        "model.classes = 5, but mnist has 10"
+    );
     assert!(error("[training").starts_with("my.toml: not a TOML file: "));
+    fs::write(workplace.path("my.toml"), "preset = \"dense\"").unwrap();
+    assert_eq!(
+        workplace.trainer("--config my.toml --preset tiny").error(),
+        "my.toml starts from preset dense, not from tiny: leave one of them out"
+    );
     assert_eq!(
         workplace.trainer("--config none.toml").error(),
         "none.toml: No such file or directory (os error 2)"
@@ -204,9 +219,13 @@ fn places_that_cannot_be_written_or_are_taken() {
     );
     assert_eq!(fs::read(taken.join("config.toml")).unwrap(), b"mine");
     assert_eq!(
+        workplace.trainer("--run-name latest").error(),
+        "run name \"latest\": stands for another run; choose another --run-name"
+    );
+    assert_eq!(
         workplace.trainer("evaluate takn").error(),
-        "takn: no run folder (one with a config.toml) here or in artifacts/runs: \
-         did you mean taken?"
+        "takn: no run folder (one with a config.toml) here or in artifacts/runs \
+         (did you mean taken?)"
     );
 }
 
@@ -232,7 +251,7 @@ fn devices_that_are_not_there() {
     );
     let message = error("--device gpu");
     assert!(
-        message.contains("unknown device: did you mean wgpu?; there are auto, cpu, cuda, rocm"),
+        message.contains("unknown device (did you mean wgpu?); there are auto, cpu, cuda, rocm"),
         "{message}"
     );
 }
@@ -256,10 +275,48 @@ fn runs_that_are_damaged() {
         workplace.trainer("evaluate run").error(),
         "artifacts/runs/run/model.safetensors: No such file or directory (os error 2)"
     );
+    let config = fs::read_to_string(run.join("config.toml")).unwrap();
+    let spoil = |line: &str, by: &str| {
+        assert!(config.contains(line), "{config}");
+        fs::write(run.join("config.toml"), config.replace(line, by)).unwrap();
+        workplace.trainer("evaluate run").error()
+    };
+    assert_eq!(
+        spoil("classes = 10\n", "classes = 9\n"),
+        "artifacts/runs/run/config.toml: model.classes = 9, but mnist has 10"
+    );
+    assert_eq!(
+        spoil("[images]", "[data.images]"),
+        "artifacts/runs/run/config.toml: unknown key data.images"
+    );
     fs::write(run.join("config.toml"), "[training]\nepochs = 0").unwrap();
     assert_eq!(
         workplace.trainer("evaluate run").error(),
         "artifacts/runs/run/config.toml: training.epochs = 0: \
          expected a whole number from 1 to 100000"
+    );
+}
+
+#[test]
+fn a_training_that_diverges_says_so() {
+    let workplace = Workplace::new();
+    let arguments = "--preset dense --limit-train 2000 --optimizer sgd --learning-rate 100";
+    let error = workplace
+        .trainer(&format!("{arguments} --progress none"))
+        .error();
+    assert!(
+        error.starts_with("run artifacts/runs/dense-1: training diverged in epoch ")
+            && error.ends_with(
+                " before, with learning rate 100; try a smaller --learning-rate: the loss is NaN"
+            ),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_dashboard_needs_a_terminal() {
+    assert_eq!(
+        error("--progress tui"),
+        "--progress tui: standard output is no terminal"
     );
 }

@@ -65,16 +65,14 @@ fn devices_says_what_is_there_and_how_to_get_the_rest() {
 
 #[test]
 fn output_into_a_closed_pipe_is_no_error() {
-    use std::process::{Command, Stdio};
-
-    let mut child = Command::new(env!("CARGO_BIN_EXE_trainer"))
-        .arg("presets")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let workplace = Workplace::new();
+    let output = workplace
+        .command("presets")
+        .stdout(writer)
+        .output()
         .unwrap();
-    drop(child.stdout.take());
-    let output = child.wait_with_output().unwrap();
     assert!(output.status.success());
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
 }

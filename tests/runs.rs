@@ -1,5 +1,7 @@
 //! Training and judging, from the command line to the files of a run.
 
+use std::fs;
+
 use serde_json::Value;
 
 use crate::support::Workplace;
@@ -108,14 +110,16 @@ fn other_images_bring_their_own_size_classes_and_normalisation() {
     for line in [
         "name = \"data\"",
         "classes = [\"0\", \"1\", \"2\"]",
-        "normalization = \"0.125,0.33071891388307384\"",
+        "normalization = \"mean-std\"",
+        "mean = 0.125",
+        "std = 0.33071891388307384",
         "input = [8, 8]",
         "classes = 3",
     ] {
         assert!(config.contains(line), "no {line} in {config}");
     }
     // From another folder of the same images, and after the first one is gone.
-    std::fs::rename(workplace.path("data"), workplace.path("moved")).unwrap();
+    fs::rename(workplace.path("data"), workplace.path("moved")).unwrap();
     let gone = workplace.trainer("evaluate latest").error();
     assert!(gone.contains("--data names another place"), "{gone}");
     let text = workplace
@@ -169,4 +173,146 @@ fn a_run_can_be_repeated_from_its_configuration() {
             "{file} differs"
         );
     }
+}
+
+#[test]
+fn the_weights_do_not_depend_on_the_number_of_threads() {
+    let workplace = Workplace::new();
+    let weights = |threads: &str| {
+        let arguments = format!("--limit-train 300 --max-steps 3 --run-name threads-{threads}");
+        let output = workplace
+            .command(&format!(
+                "--preset dropout --batch-size 32 {arguments} --out runs"
+            ))
+            .env("RAYON_NUM_THREADS", threads)
+            .output()
+            .unwrap();
+        assert!(output.status.success());
+        let run = workplace.path("runs").join(format!("threads-{threads}"));
+        fs::read(run.join("model.safetensors")).unwrap()
+    };
+    assert!(weights("1") == weights("3"));
+}
+
+#[test]
+fn a_reader_that_leaves_does_not_end_the_training() {
+    use std::process::Stdio;
+
+    let workplace = Workplace::new();
+    let mut child = workplace
+        .command(QUICK)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stderr.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert!(
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .contains("saved in")
+    );
+    workplace.run_file("dense-1", "evaluation.json");
+}
+
+#[test]
+fn every_optimizer_learns_and_the_running_loss_is_shown() {
+    let workplace = Workplace::new();
+    for (optimizer, rate) in [("adamw", "0.001"), ("sgd", "0.01")] {
+        let arguments = format!("--optimizer {optimizer} --learning-rate {rate} --max-steps 120");
+        let trained = workplace
+            .trainer(&format!(
+                "--preset dense {arguments} --limit-train 9000 --seed 1"
+            ))
+            .success();
+        assert!(
+            trained
+                .stderr
+                .contains("epoch 1/5  batch  100/127  running loss "),
+            "{}",
+            trained.stderr
+        );
+        let test = trained
+            .stdout
+            .lines()
+            .find(|line| line.starts_with("test"))
+            .unwrap();
+        let accuracy = test
+            .split_whitespace()
+            .last()
+            .unwrap()
+            .trim_end_matches('%');
+        assert!(
+            accuracy.parse::<f64>().unwrap() > 80.0,
+            "{optimizer}: {test}"
+        );
+    }
+}
+
+#[test]
+fn without_validation_the_last_epoch_is_kept() {
+    let workplace = Workplace::new();
+    let arguments = "--preset dense --validation 0 --report-test --limit-train 300 --epochs 3";
+    let trained = workplace.trainer(arguments).success();
+    let line = "best epoch  3 of 3, the last: there is no validation split";
+    assert!(trained.stdout.contains(line), "{}", trained.stdout);
+    let csv = String::from_utf8(workplace.run_file("dense-1", "metrics.csv")).unwrap();
+    let last: Vec<&str> = csv.lines().last().unwrap().split(',').collect();
+    assert_eq!(last[4..6], ["", ""], "{csv}");
+    let evaluated = workplace.trainer("evaluate latest --json").success();
+    let evaluation: Value = serde_json::from_str(&evaluated.stdout).unwrap();
+    assert_eq!(
+        evaluation["accuracy"].as_f64().unwrap(),
+        last[7].parse::<f64>().unwrap()
+    );
+}
+
+#[test]
+fn a_configuration_finds_its_images_and_takes_their_facts_anew() {
+    let workplace = Workplace::new();
+    workplace.images();
+    let mine = "preset = \"dense\"\ndata.source = \"data\"\ntraining.epochs = 1";
+    fs::write(workplace.path("mine.toml"), mine).unwrap();
+    workplace.trainer("--config mine.toml").success();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let run = workplace.path("artifacts/runs/dense-1");
+    let evaluated = workplace
+        .command("evaluate")
+        .arg(run)
+        .current_dir(elsewhere.path())
+        .output()
+        .unwrap();
+    assert!(evaluated.status.success(), "{evaluated:?}");
+
+    // The settings of that run, on MNIST.
+    let config = "--config artifacts/runs/dense-1/config.toml --data mnist --max-steps 1";
+    workplace
+        .trainer(&format!("{config} --limit-train 100"))
+        .success();
+    let config = String::from_utf8(workplace.run_file("dense-2", "config.toml")).unwrap();
+    for line in [
+        "name = \"mnist\"",
+        "classes = 10",
+        "mean = 0.1307",
+        "height = 28",
+    ] {
+        assert!(config.contains(line), "no {line} in {config}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn files_of_a_run_are_as_readable_as_others() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let workplace = Workplace::new();
+    workplace
+        .trainer("--preset tiny --limit-train 100 --max-steps 1")
+        .success();
+    let mode = |path| fs::metadata(path).unwrap().permissions().mode();
+    let ordinary = workplace.path("ordinary");
+    fs::write(&ordinary, "").unwrap();
+    let model = workplace.path("artifacts/runs/tiny-1/model.safetensors");
+    assert_eq!(mode(model), mode(ordinary));
 }

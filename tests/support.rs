@@ -28,11 +28,9 @@ impl Output {
         assert!(matches!(self.code, Some(1 | 2)), "{self:#?}");
         assert_eq!(self.stdout, "", "results in spite of an error");
         assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
-        let message = self
-            .stderr
-            .lines()
-            .find_map(|line| line.strip_prefix("error: "));
-        message.unwrap_or_else(|| panic!("{}", self.stderr)).into()
+        let message = self.stderr.strip_prefix("error: ");
+        let message = message.unwrap_or_else(|| panic!("{}", self.stderr));
+        message.trim_end().into()
     }
 }
 
@@ -52,13 +50,18 @@ impl Workplace {
         self.folder.path().join(name)
     }
 
+    /// A call of `trainer` with these arguments, separated by blanks.
+    pub(crate) fn command(&self, arguments: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_trainer"));
+        command
+            .args(arguments.split_whitespace())
+            .current_dir(self.folder.path());
+        command
+    }
+
     /// Calls `trainer` with these arguments, separated by blanks.
     pub(crate) fn trainer(&self, arguments: &str) -> Output {
-        let output = Command::new(env!("CARGO_BIN_EXE_trainer"))
-            .args(arguments.split_whitespace())
-            .current_dir(self.folder.path())
-            .output()
-            .unwrap();
+        let output = self.command(arguments).output().unwrap();
         Output {
             code: output.status.code(),
             stdout: String::from_utf8(output.stdout).unwrap(),

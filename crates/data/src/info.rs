@@ -3,17 +3,24 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::dataset::ImageDataset;
+use crate::normalization::Scaling;
 
 /// What is known about a dataset beyond its pixels.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct DatasetInfo {
     /// `mnist`, `fashion-mnist`, or the name of the folder it came from.
     pub name: String,
     /// Name of each class, in the order of the labels.
     pub classes: Vec<String>,
+    /// Rows of an image.
+    pub height: usize,
+    /// Columns of an image.
+    pub width: usize,
     /// Mean of the training pixels, in `0.0..=1.0`.
     pub mean: f64,
     /// Standard deviation of the training pixels, in `0.0..=1.0`.
@@ -58,44 +65,72 @@ const KNOWN: [Known; 2] = [
     },
 ];
 
+impl DatasetInfo {
+    /// The numbers of the normalisation `mean-std`.
+    pub fn scaling(&self) -> Scaling {
+        Scaling {
+            mean: self.mean,
+            std: self.std,
+        }
+    }
+}
+
 /// The facts, known or taken from the training split, and where the number of classes comes from.
 pub(crate) fn describe(folder: &Path, train: &ImageDataset) -> (DatasetInfo, String) {
-    let digest = Sha256::digest(idx_labels(train));
-    let mut hex = String::new();
-    for byte in digest {
-        let _ = write!(hex, "{byte:02x}");
-    }
-    if let Some(known) = KNOWN.iter().find(|known| known.train_labels_sha256 == hex) {
-        let info = DatasetInfo {
-            name: known.name.into(),
-            classes: known.classes.map(String::from).to_vec(),
-            mean: known.mean,
-            std: known.std,
-        };
-        let reason = format!("{} has {} classes", info.name, info.classes.len());
-        return (info, reason);
-    }
-    let last = (0..train.len()).map(|i| train.label(i)).max().unwrap_or(0);
     let (mean, std) = train.mean_std();
-    let name = folder
-        .canonicalize()
-        .ok()
-        .and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
-        .unwrap_or_else(|| folder.display().to_string());
     let info = DatasetInfo {
-        name,
-        classes: (0..=last).map(|class| class.to_string()).collect(),
+        name: folder_name(folder),
+        classes: Vec::new(),
+        height: train.height(),
+        width: train.width(),
         mean,
         // Images of one flat grey have no spread to divide by.
         std: if std > 0.0 { std } else { 1.0 },
     };
-    (info, "the largest training label".into())
+    let digest = labels_sha256(train);
+    let Some(known) = KNOWN
+        .iter()
+        .find(|known| known.train_labels_sha256 == digest)
+    else {
+        let last = (0..train.len()).map(|i| train.label(i)).max().unwrap_or(0);
+        let classes = (0..=last).map(|class| class.to_string()).collect();
+        return (
+            DatasetInfo { classes, ..info },
+            "the largest training label".into(),
+        );
+    };
+    // The pixels may have been inverted or scaled, whatever the labels are.
+    let has_known_pixels = (mean - known.mean).abs() < 1e-3 && (std - known.std).abs() < 1e-3;
+    let (mean, std) = match has_known_pixels {
+        true => (known.mean, known.std),
+        false => (info.mean, info.std),
+    };
+    let info = DatasetInfo {
+        name: known.name.into(),
+        classes: known.classes.map(String::from).to_vec(),
+        mean,
+        std,
+        ..info
+    };
+    let reason = format!("{} has {} classes", info.name, info.classes.len());
+    (info, reason)
 }
 
-/// The label file as it was before compression: header and labels.
-fn idx_labels(dataset: &ImageDataset) -> Vec<u8> {
+/// The folder's own name, also where it was given as `.` or the like.
+fn folder_name(folder: &Path) -> String {
+    let path = folder.canonicalize().unwrap_or_else(|_| folder.into());
+    let name = path.file_name().unwrap_or(path.as_os_str());
+    name.to_string_lossy().into_owned()
+}
+
+/// SHA-256 of the label file as it was before compression: header and labels.
+fn labels_sha256(dataset: &ImageDataset) -> String {
     let mut bytes = vec![0, 0, 8, 1];
     bytes.extend((dataset.len() as u32).to_be_bytes());
     bytes.extend((0..dataset.len()).map(|i| dataset.label(i)));
-    bytes
+    let mut hex = String::new();
+    for byte in Sha256::digest(bytes) {
+        let _ = write!(hex, "{byte:02x}");
+    }
+    hex
 }

@@ -1,7 +1,6 @@
 //! In which order, and how many at a time, a network sees the images.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use burn::data::dataloader::batcher::Batcher;
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
@@ -26,7 +25,7 @@ pub enum Order {
     },
 }
 
-/// Batches of a dataset on a device. Each call of [`iter`](DataLoader::iter) is the next pass.
+/// Batches of a dataset on a device, in the order of [`pass`](Self::pass).
 ///
 /// Batches are made by the thread that asks for them: that takes a small part of a training step,
 /// and keeps their order the same from run to run.
@@ -37,12 +36,10 @@ pub struct Loader {
     batch_size: usize,
     order: Order,
     device: Device,
-    /// Number of the next pass, from 1.
-    next_epoch: AtomicU64,
 }
 
 impl Loader {
-    /// A loader whose first pass is epoch 1.
+    /// A loader of batches of `batch_size`, the last of which may be smaller.
     ///
     /// # Panics
     /// When the batch size is 0.
@@ -60,7 +57,6 @@ impl Loader {
             batch_size,
             order,
             device,
-            next_epoch: AtomicU64::new(1),
         }
     }
 
@@ -69,29 +65,33 @@ impl Loader {
         self.dataset.len().div_ceil(self.batch_size)
     }
 
+    /// The batches of epoch `epoch`, counted from 1.
+    pub fn pass(&self, epoch: u64) -> Batches<'_> {
+        let count = self.dataset.len();
+        let order = match self.order {
+            Order::Sequential => (0..count as u32).collect(),
+            Order::Shuffled { seed } => permutation(count, seed, epoch),
+        };
+        Batches {
+            loader: self,
+            order,
+            position: 0,
+        }
+    }
+
     fn with(&self, dataset: ImageDataset, device: Device) -> Arc<dyn DataLoader<Batch>> {
         Arc::new(Self {
             dataset,
             device,
-            next_epoch: AtomicU64::new(self.next_epoch.load(Ordering::Relaxed)),
             ..*self
         })
     }
 }
 
 impl DataLoader<Batch> for Loader {
+    /// The first pass, each time: the trait cannot say which epoch it asks for.
     fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<Batch> + 'a> {
-        let epoch = self.next_epoch.fetch_add(1, Ordering::Relaxed);
-        let count = self.dataset.len();
-        let order = match self.order {
-            Order::Sequential => (0..count as u32).collect(),
-            Order::Shuffled { seed } => permutation(count, seed, epoch),
-        };
-        Box::new(Batches {
-            loader: self,
-            order,
-            position: 0,
-        })
+        Box::new(self.pass(1))
     }
 
     fn num_items(&self) -> usize {
@@ -108,7 +108,8 @@ impl DataLoader<Batch> for Loader {
 }
 
 /// One pass over the images.
-struct Batches<'a> {
+#[derive(Debug)]
+pub struct Batches<'a> {
     loader: &'a Loader,
     order: Vec<u32>,
     position: usize,
@@ -161,9 +162,9 @@ mod tests {
     }
 
     /// The pixel value of every image of one pass, as stored.
-    fn pass(loader: &dyn DataLoader<Batch>) -> Vec<i64> {
+    fn values(loader: &Loader, epoch: u64) -> Vec<i64> {
         loader
-            .iter()
+            .pass(epoch)
             .flat_map(|batch| {
                 let images = batch.unwrap().images.slice([0..10, 0..1, 0..1, 0..1]);
                 let values: Vec<f32> = images.into_data().try_to_vec().unwrap();
@@ -189,7 +190,7 @@ mod tests {
     fn passes_depend_on_seed_and_epoch_alone() {
         let orders = |seed| {
             let loader = loader(Order::Shuffled { seed });
-            [pass(&loader), pass(&loader)]
+            [values(&loader, 1), values(&loader, 2)]
         };
         let [first, second] = orders(7);
         assert_ne!(first, second);
@@ -198,6 +199,21 @@ mod tests {
         let mut sorted = first;
         sorted.sort_unstable();
         assert_eq!(sorted, (0..25).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn slices_and_copies_keep_the_batches_of_their_images() {
+        let slice = loader(Order::Sequential).slice(5, 17);
+        assert_eq!(slice.num_items(), 12);
+        let slice = slice.to_device(&Device::default());
+        let targets: Vec<i64> = slice
+            .iter()
+            .flat_map(|batch| {
+                let targets = batch.unwrap().targets.into_data();
+                targets.iter::<i64>().collect::<Vec<_>>()
+            })
+            .collect();
+        assert_eq!(targets, [5, 6, 7, 8, 9, 0, 1, 2, 3, 4, 5, 6]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 /// How pixels are normalised. In text: `unit`, `half`, `mean-std`, or two numbers `MEAN,STD`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Normalization {
     /// `x / 255`, to `0.0..=1.0`.
@@ -14,7 +14,6 @@ pub enum Normalization {
     /// `(x / 255 - 0.5) / 0.5`, to `-1.0..=1.0`.
     Half,
     /// `(x / 255 - mean) / std` with the dataset's own mean and standard deviation.
-    #[default]
     MeanStd,
     /// `(x / 255 - mean) / std` with these.
     Custom(Scaling),
@@ -86,7 +85,6 @@ impl TryFrom<String> for Normalization {
 
     fn try_from(text: String) -> Result<Self, String> {
         text.parse()
-            .map_err(|expected| format!("normalization {text:?}: {expected}"))
     }
 }
 

@@ -1,52 +1,26 @@
 //! Setting part of the training split aside for validation.
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::ImageDataset;
 use crate::loader::permutation;
 
 /// Which images are set aside.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SplitMethod {
     /// Drawn at random, by seed.
-    #[default]
     Random,
     /// The last ones of the file, as Keras's `validation_split` does.
     Last,
 }
 
-impl fmt::Display for SplitMethod {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Random => "random",
-            Self::Last => "last",
-        })
-    }
-}
-
-impl FromStr for SplitMethod {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "random" => Ok(Self::Random),
-            "last" => Ok(Self::Last),
-            _ => Err("expected random or last".into()),
-        }
-    }
-}
-
-/// A fraction that leaves one side without an image.
+/// A fraction that leaves no image to train on.
 #[derive(Debug, thiserror::Error)]
-#[error("validation {fraction} of {images} images leaves none to {left_without}")]
+#[error("validation {fraction} of {images} images leaves none to train on")]
 pub struct SplitError {
     fraction: f64,
     images: usize,
-    left_without: &'static str,
 }
 
 /// Sets `fraction` of the images aside: `(train, validation)`.
@@ -55,7 +29,7 @@ pub struct SplitError {
 /// order of the file. A fraction of 0 leaves validation empty.
 ///
 /// # Errors
-/// When the fraction is above 0 but one part would be empty.
+/// When no image is left to train on.
 ///
 /// # Panics
 /// When the fraction is not in `0.0..1.0`.
@@ -67,19 +41,9 @@ pub fn train_validation_split(
 ) -> Result<(ImageDataset, ImageDataset), SplitError> {
     assert!((0.0..1.0).contains(&fraction), "validation {fraction}");
     let images = dataset.len();
-    // Rounded first: in binary, 60000 * (1 - 0.1) falls just short of 54000.
-    let train = ((images as f64 * (1.0 - fraction) * 1e6).round() / 1e6) as usize;
-    let left_without = match (train, images - train) {
-        (0, _) => Some("train on"),
-        (_, 0) if fraction > 0.0 => Some("validate on"),
-        _ => None,
-    };
-    if let Some(left_without) = left_without {
-        return Err(SplitError {
-            fraction,
-            images,
-            left_without,
-        });
+    let train = (images as f64 * (1.0 - fraction)) as usize;
+    if train == 0 {
+        return Err(SplitError { fraction, images });
     }
     let mut order: Vec<usize> = match method {
         SplitMethod::Last => (0..images).collect(),
@@ -144,11 +108,11 @@ mod tests {
     }
 
     #[test]
-    fn a_fraction_too_small_for_one_image_is_an_error() {
-        let error = train_validation_split(&ramp(5), 0.000_000_01, SplitMethod::Last, 0);
+    fn a_fraction_that_leaves_nothing_is_an_error() {
+        let error = train_validation_split(&ramp(1), 0.5, SplitMethod::Last, 0);
         assert_eq!(
             error.unwrap_err().to_string(),
-            "validation 0.00000001 of 5 images leaves none to validate on"
+            "validation 0.5 of 1 images leaves none to train on"
         );
     }
 }

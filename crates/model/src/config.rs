@@ -1,8 +1,5 @@
 //! The description of a network.
 
-use std::fmt;
-use std::str::FromStr;
-
 use burn::module::Param;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{DropoutConfig, Initializer, Linear, LinearConfig, PaddingConfig2d};
@@ -10,13 +7,13 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::conv_net::{ConvBlock, ConvNet};
-use crate::layers::{Layer, ShapeError, layers};
+use crate::layers::{Layer, ShapeError, Table};
 
 /// A network for grey images: convolution blocks, dense layers, one logit per class.
 ///
 /// Without blocks it is a dense network, the baseline.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct ConvNetConfig {
     /// `[height, width]` of the images.
     pub input: [usize; 2],
@@ -47,11 +44,10 @@ pub struct BlockConfig {
 }
 
 /// How weights and biases are drawn before training.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Initialization {
     /// PyTorch's default: both uniform in ±1/√fan_in (Kaiming uniform with a = √5).
-    #[default]
     Pytorch,
     /// Keras's default: weights Glorot uniform, in ±√(6/(fan_in + fan_out)), biases 0.
     Keras,
@@ -92,7 +88,15 @@ impl ConvNetConfig {
     /// # Errors
     /// When no such network exists: a size is zero or absurd, or an image shrinks to nothing.
     pub fn layers(&self) -> Result<Vec<Layer>, ShapeError> {
-        layers(self)
+        Ok(Table::of(self)?.layers)
+    }
+
+    /// Weights and biases of all layers together.
+    ///
+    /// # Errors
+    /// Those of [`layers`](Self::layers).
+    pub fn parameters(&self) -> Result<usize, ShapeError> {
+        Ok(self.layers()?.iter().map(|layer| layer.parameters).sum())
     }
 
     /// The network with freshly drawn weights, from the device's random numbers.
@@ -100,29 +104,26 @@ impl ConvNetConfig {
     /// # Errors
     /// Those of [`layers`](Self::layers).
     pub fn init(&self, device: &Device) -> Result<ConvNet, ShapeError> {
-        let layers = self.layers()?;
-        let mut channels_in = 1;
+        let mut features = Table::of(self)?.features;
+        let mut channels = 1;
         let mut blocks = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
             blocks.push(ConvBlock {
-                conv: self.conv(channels_in, block, device),
+                conv: self.conv(channels, block, device),
                 pool: block.pool,
             });
-            channels_in = block.channels;
+            channels = block.channels;
         }
-        let mut features = match layers.iter().find(|layer| layer.name == "flatten") {
-            Some(flatten) => flatten.output[0],
-            None => unreachable!("every network flattens its images"),
-        };
-        let mut dense = Vec::with_capacity(self.dense.len() + 1);
-        for &outputs in self.dense.iter().chain([&self.classes]) {
-            dense.push(self.linear(features, outputs, device));
+        let mut hidden = Vec::with_capacity(self.dense.len());
+        for &outputs in &self.dense {
+            hidden.push(self.linear(features, outputs, device));
             features = outputs;
         }
         Ok(ConvNet {
             blocks,
-            dense,
+            hidden,
             dropout: DropoutConfig::new(self.dropout).init(),
+            output: self.linear(features, self.classes, device),
         })
     }
 
@@ -179,27 +180,6 @@ impl Initialization {
         match self {
             Self::Pytorch => drawn,
             Self::Keras => Some(Initializer::Zeros.init([size], device)),
-        }
-    }
-}
-
-impl fmt::Display for Initialization {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Pytorch => "pytorch",
-            Self::Keras => "keras",
-        })
-    }
-}
-
-impl FromStr for Initialization {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "pytorch" => Ok(Self::Pytorch),
-            "keras" => Ok(Self::Keras),
-            _ => Err("expected pytorch or keras".into()),
         }
     }
 }

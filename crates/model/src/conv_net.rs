@@ -20,8 +20,9 @@ pub struct ConvBlock {
 #[derive(Module, Debug)]
 pub struct ConvNet {
     pub(crate) blocks: Vec<ConvBlock>,
-    pub(crate) dense: Vec<Linear>,
+    pub(crate) hidden: Vec<Linear>,
     pub(crate) dropout: Dropout,
+    pub(crate) output: Linear,
 }
 
 impl ConvBlock {
@@ -67,12 +68,9 @@ impl ConvNet {
     /// Logits `[N, classes]` of the last block's feature maps.
     fn classify(&self, features: Tensor<4>) -> Tensor<2> {
         let mut x: Tensor<2> = features.flatten(1, 3);
-        let Some((last, hidden)) = self.dense.split_last() else {
-            return x;
-        };
-        for layer in hidden {
+        for layer in &self.hidden {
             x = relu(layer.forward(x));
         }
-        last.forward(self.dropout.forward(x))
+        self.output.forward(self.dropout.forward(x))
     }
 }

@@ -6,6 +6,8 @@ use crate::config::{BlockConfig, ConvNetConfig};
 
 /// Largest size a setting of a network may have: beyond it are typing errors.
 pub const MAX_SIZE: usize = 65_536;
+/// A network of more parameters than this, a gigabyte of them, is a typing error too.
+const MAX_PARAMETERS: usize = 1 << 28;
 /// Largest rows and columns of a filter.
 pub const MAX_KERNEL: usize = 31;
 
@@ -35,6 +37,11 @@ pub enum ShapeError {
         /// What it may be.
         expected: String,
     },
+    /// More weights than memory.
+    #[error(
+        "the network has more than {MAX_PARAMETERS} parameters: use fewer channels or outputs, or more pools"
+    )]
+    TooLarge,
     /// A filter larger than what it is moved over.
     #[error(
         "{layer}: a {kernel}x{kernel} filter does not fit the {height}x{width} image before it \
@@ -66,85 +73,106 @@ pub enum ShapeError {
     },
 }
 
-pub(crate) fn layers(config: &ConvNetConfig) -> Result<Vec<Layer>, ShapeError> {
-    let [mut height, mut width] = config.input;
-    in_range("model.input height", height, MAX_SIZE)?;
-    in_range("model.input width", width, MAX_SIZE)?;
-    in_range("model.classes", config.classes, MAX_SIZE)?;
-    if !(0.0..1.0).contains(&config.dropout) {
-        return Err(ShapeError::Range {
-            key: "model.dropout".into(),
-            value: config.dropout.to_string(),
-            expected: "a probability from 0 up to but not including 1".into(),
-        });
-    }
+/// The layers of a network, and what the dense part gets to see.
+pub(crate) struct Table {
+    pub(crate) layers: Vec<Layer>,
+    /// Values of an image after the last block.
+    pub(crate) features: usize,
+}
 
-    let mut channels = 1;
-    let mut table = Vec::new();
-    for (index, block) in config.blocks.iter().enumerate() {
-        check_block(index, block)?;
-        let name = format!("conv{}", index + 1);
-        let same = |size: usize| (size + 2 * block.padding + 1).checked_sub(block.kernel);
-        let (Some(new_height @ 1..), Some(new_width @ 1..)) = (same(height), same(width)) else {
-            return Err(ShapeError::KernelTooLarge {
-                layer: name,
-                kernel: block.kernel,
-                padding: block.padding,
-                height,
-                width,
+impl Table {
+    pub(crate) fn of(config: &ConvNetConfig) -> Result<Self, ShapeError> {
+        let [mut height, mut width] = config.input;
+        in_range("model.input height", height, MAX_SIZE)?;
+        in_range("model.input width", width, MAX_SIZE)?;
+        in_range("model.classes", config.classes, MAX_SIZE)?;
+        if !(0.0..1.0).contains(&config.dropout) {
+            return Err(ShapeError::Range {
+                key: "model.dropout".into(),
+                value: config.dropout.to_string(),
+                expected: "a probability from 0 up to but not including 1".into(),
             });
-        };
-        (height, width) = (new_height, new_width);
-        let filter = channels * block.kernel * block.kernel;
-        table.push(Layer {
-            name,
-            kind: format!("{0}x{0} convolution + ReLU", block.kernel),
-            output: vec![block.channels, height, width],
-            parameters: (filter + 1) * block.channels,
-        });
-        channels = block.channels;
-        if block.pool {
-            let name = format!("pool{}", index + 1);
-            if height < 2 || width < 2 {
-                return Err(ShapeError::NothingLeft {
+        }
+
+        let mut channels = 1;
+        let mut table = Vec::new();
+        for (index, block) in config.blocks.iter().enumerate() {
+            check_block(index, block)?;
+            let name = format!("conv{}", index + 1);
+            let same = |size: usize| (size + 2 * block.padding + 1).checked_sub(block.kernel);
+            let (Some(new_height @ 1..), Some(new_width @ 1..)) = (same(height), same(width))
+            else {
+                return Err(ShapeError::KernelTooLarge {
                     layer: name,
+                    kernel: block.kernel,
+                    padding: block.padding,
                     height,
                     width,
                 });
-            }
-            (height, width) = (height / 2, width / 2);
+            };
+            (height, width) = (new_height, new_width);
+            let filter = channels * block.kernel * block.kernel;
             table.push(Layer {
                 name,
-                kind: "2x2 max-pooling".into(),
-                output: vec![channels, height, width],
+                kind: format!("{0}x{0} convolution + ReLU", block.kernel),
+                output: vec![block.channels, height, width],
+                parameters: (filter + 1).saturating_mul(block.channels),
+            });
+            channels = block.channels;
+            if block.pool {
+                let name = format!("pool{}", index + 1);
+                if height < 2 || width < 2 {
+                    return Err(ShapeError::NothingLeft {
+                        layer: name,
+                        height,
+                        width,
+                    });
+                }
+                (height, width) = (height / 2, width / 2);
+                table.push(Layer {
+                    name,
+                    kind: "2x2 max-pooling".into(),
+                    output: vec![channels, height, width],
+                    parameters: 0,
+                });
+            }
+        }
+
+        let flattened = channels.saturating_mul(height * width).min(usize::MAX - 1);
+        table.push(Layer {
+            name: "flatten".into(),
+            kind: "reshape".into(),
+            output: vec![flattened],
+            parameters: 0,
+        });
+        let mut features = flattened;
+        for (index, &outputs) in config.dense.iter().enumerate() {
+            in_range(&format!("model.dense[{index}]"), outputs, MAX_SIZE)?;
+            table.push(dense(index + 1, "dense + ReLU", features, outputs));
+            features = outputs;
+        }
+        if config.dropout > 0.0 {
+            table.push(Layer {
+                name: "dropout".into(),
+                kind: format!("dropout {}", config.dropout),
+                output: vec![features],
                 parameters: 0,
             });
         }
+        let last = config.dense.len() + 1;
+        table.push(dense(last, "dense, logits", features, config.classes));
+        let parameters = table
+            .iter()
+            .try_fold(0usize, |sum, layer| sum.checked_add(layer.parameters))
+            .filter(|&sum| sum <= MAX_PARAMETERS);
+        if parameters.is_none() {
+            return Err(ShapeError::TooLarge);
+        }
+        Ok(Self {
+            layers: table,
+            features: flattened,
+        })
     }
-
-    let mut features = channels * height * width;
-    table.push(Layer {
-        name: "flatten".into(),
-        kind: "reshape".into(),
-        output: vec![features],
-        parameters: 0,
-    });
-    for (index, &outputs) in config.dense.iter().enumerate() {
-        in_range(&format!("model.dense[{index}]"), outputs, MAX_SIZE)?;
-        table.push(dense(index + 1, "dense + ReLU", features, outputs));
-        features = outputs;
-    }
-    if config.dropout > 0.0 {
-        table.push(Layer {
-            name: "dropout".into(),
-            kind: format!("dropout {}", config.dropout),
-            output: vec![features],
-            parameters: 0,
-        });
-    }
-    let last = config.dense.len() + 1;
-    table.push(dense(last, "dense, logits", features, config.classes));
-    Ok(table)
 }
 
 fn check_block(index: usize, block: &BlockConfig) -> Result<(), ShapeError> {
@@ -177,7 +205,7 @@ fn dense(number: usize, kind: &str, inputs: usize, outputs: usize) -> Layer {
         name: format!("fc{number}"),
         kind: kind.into(),
         output: vec![outputs],
-        parameters: (inputs + 1) * outputs,
+        parameters: (inputs + 1).saturating_mul(outputs),
     }
 }
 
@@ -258,6 +286,11 @@ mod tests {
             "conv3: a 5x5 filter does not fit the 4x4 image before it (padding 0): \
              use fewer pools, a smaller kernel or more padding"
         );
+        let wide = BlockConfig {
+            channels: MAX_SIZE,
+            ..block(3, 1, false)
+        };
+        assert!(error(vec![wide; 2]).starts_with("the network has more than 268435456 parameters"));
         assert_eq!(
             error(vec![block(0, 0, true)]),
             "model.blocks[0].kernel = 0: expected 1 to 31"

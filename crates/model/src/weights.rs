@@ -44,9 +44,12 @@ impl ConvNet {
     ) -> Result<KeyRemapper, WeightsError> {
         let blocks = (0..self.blocks.len())
             .map(|i| (format!("blocks.{i}.conv."), format!("conv{}.", i + 1)));
-        let dense = (0..self.dense.len()).map(|i| (format!("dense.{i}."), format!("fc{}.", i + 1)));
+        let last = self.hidden.len();
+        let hidden = (0..last).map(|i| (format!("hidden.{i}."), format!("fc{}.", i + 1)));
+        let output = ("output.".into(), format!("fc{}.", last + 1));
         let patterns = blocks
-            .chain(dense)
+            .chain(hidden)
+            .chain([output])
             .map(|(burn, pytorch)| pair(&burn, &pytorch));
         KeyRemapper::from_patterns(patterns.collect()).map_err(error)
     }

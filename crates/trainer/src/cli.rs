@@ -58,4 +58,22 @@ mod tests {
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
     }
+
+    #[test]
+    fn every_command_of_the_readme_is_one() {
+        let readme = include_str!("../../../README.md");
+        let commands: Vec<&str> = readme
+            .lines()
+            .filter(|line| line.starts_with("cargo run "))
+            .map(|line| line.split(['#', '>']).next().unwrap_or_default())
+            .collect();
+        assert!(commands.len() > 10, "{commands:?}");
+        for command in commands {
+            let flags = command.split_once(" -- ").map_or("", |(_, flags)| flags);
+            let words = ["trainer"].into_iter().chain(flags.split_whitespace());
+            if let Err(error) = Cli::try_parse_from(words) {
+                panic!("{command}: {error}");
+            }
+        }
+    }
 }

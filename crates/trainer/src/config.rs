@@ -1,14 +1,15 @@
 //! What a run is made of, as written to `config.toml`.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use data::{ImageDataset, Normalization, Scaling, SplitMethod, Splits};
+use data::{DatasetInfo, ImageDataset, Normalization, Scaling, SplitMethod, Splits};
 use model::ConvNetConfig;
 use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
 
-use crate::{keys, presets, settings};
+use crate::{keys, presets};
 
 /// A run: where its images come from, what learns from them, and how.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,20 +22,16 @@ pub(crate) struct Config {
     pub(crate) data: DataConfig,
     pub(crate) training: TrainingConfig,
     pub(crate) model: ConvNetConfig,
+    /// What the images told when the run began; told anew where the settings are used again.
+    pub(crate) images: DatasetInfo,
 }
 
 /// The images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DataConfig {
-    /// `mnist` for the embedded one, or a folder of four IDX files.
+    /// `mnist` for the embedded one, or the absolute path of a folder of four IDX files.
     pub(crate) source: String,
-    /// What the data calls itself.
-    #[serde(default)]
-    pub(crate) name: String,
-    /// Names of the classes; those of the data if left out.
-    #[serde(default)]
-    pub(crate) classes: Vec<String>,
     /// How pixels become numbers.
     pub(crate) normalization: Normalization,
     /// Fraction of the training split that is set aside for validation; 0 for none.
@@ -68,11 +65,10 @@ pub(crate) struct TrainingConfig {
 }
 
 /// The optimizers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum OptimizerKind {
     /// Adam with β₁ 0.9, β₂ 0.999, ε 1e-8.
-    #[default]
     Adam,
     /// The same with decoupled weight decay 0.01, PyTorch's default.
     AdamW,
@@ -83,16 +79,14 @@ pub(crate) enum OptimizerKind {
 /// The source that names the embedded MNIST.
 pub(crate) const EMBEDDED: &str = "mnist";
 
-impl Default for Config {
-    /// The preset `convnet`.
-    fn default() -> Self {
-        Self {
+impl Config {
+    /// The defaults, those of the preset `convnet`, as far as they are settings.
+    pub(crate) fn default_settings() -> Result<Table> {
+        let config = Self {
             preset: presets::DEFAULT.into(),
             about: String::new(),
             data: DataConfig {
                 source: EMBEDDED.into(),
-                name: String::new(),
-                classes: Vec::new(),
                 normalization: Normalization::MeanStd,
                 validation: 0.1,
                 validation_split: SplitMethod::Random,
@@ -109,42 +103,90 @@ impl Default for Config {
                 report_test: false,
             },
             model: ConvNetConfig::default(),
-        }
+            images: DatasetInfo {
+                name: String::new(),
+                classes: Vec::new(),
+                height: 0,
+                width: 0,
+                mean: 0.0,
+                std: 0.0,
+            },
+        };
+        let mut table = Table::try_from(config)?;
+        drop_facts(&mut table);
+        Ok(table)
     }
-}
 
-impl Config {
+    /// Settings and the images they name, made a configuration.
+    ///
+    /// # Errors
+    /// When the settings contradict the images, or no such network exists.
+    pub(crate) fn settle(mut settings: Table, images: &DatasetInfo) -> Result<Self> {
+        let facts = Table::try_from(images)?;
+        settings.insert("images".into(), Value::Table(facts));
+        if let Some(Value::Table(model)) = settings.get_mut("model") {
+            let size = [images.height, images.width].map(|size| Value::Integer(size as i64));
+            let classes = images.classes.len() as i64;
+            for (key, fact) in [
+                ("input", Value::Array(size.to_vec())),
+                ("classes", Value::Integer(classes)),
+            ] {
+                let stated = model.insert(key.into(), fact.clone());
+                if let Some(stated) = stated.filter(|stated| *stated != fact) {
+                    bail!("model.{key} = {stated}, but {} has {fact}", images.name);
+                }
+            }
+        }
+        let config: Self = settings.try_into()?;
+        config.model.layers()?;
+        Ok(config)
+    }
+
     /// A configuration as a run folder holds it.
     ///
     /// # Errors
     /// When the file cannot be read or is not a configuration.
     pub(crate) fn read(path: &Path) -> Result<Self> {
-        let table = settings::read_table(path)?;
-        let config = keys::check(&table)
-            .and_then(|()| Ok(table.try_into::<Self>()?))
-            .with_context(|| path.display().to_string())?;
-        config
-            .model
-            .layers()
-            .with_context(|| path.display().to_string())?;
-        Ok(config)
+        let mut settings = read_table(path)?;
+        keys::check(&settings)
+            .and_then(|()| {
+                let images = settings.remove("images").context("no table images")?;
+                Self::settle(settings, &images.try_into()?)
+            })
+            .with_context(|| path.display().to_string())
     }
 
     /// The file [`read`](Self::read) reads.
     ///
     /// # Errors
-    /// Never for a configuration that was read or resolved.
+    /// Never for a configuration that was read or settled.
     pub(crate) fn to_toml(&self) -> Result<String> {
         Ok(toml::to_string(self)?)
     }
 
     /// The numbers of the normalisation.
     pub(crate) fn scaling(&self) -> Scaling {
-        self.data.normalization.scaling(Scaling {
-            mean: 0.0,
-            std: 1.0,
-        })
+        self.data.normalization.scaling(self.images.scaling())
     }
+}
+
+/// Leaves settings alone, and takes out what only the images can tell.
+pub(crate) fn drop_facts(settings: &mut Table) {
+    settings.remove("images");
+    if let Some(Value::Table(model)) = settings.get_mut("model") {
+        model.remove("input");
+        model.remove("classes");
+    }
+}
+
+/// A TOML file.
+///
+/// # Errors
+/// When it cannot be read or is none.
+pub(crate) fn read_table(path: &Path) -> Result<Table> {
+    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    text.parse()
+        .with_context(|| format!("{}: not a TOML file", path.display()))
 }
 
 impl DataConfig {
@@ -191,7 +233,7 @@ fn embedded_mnist() -> Result<Splits> {
     )
 }
 
-/// The source as a configuration keeps it: absolute, so that a run folder finds its data from
+/// The source as a configuration keeps it: absolute, so that a run folder finds its images from
 /// wherever it is read.
 ///
 /// # Errors
@@ -200,7 +242,7 @@ pub(crate) fn absolute_source(source: &str) -> Result<String> {
     if source == EMBEDDED {
         return Ok(source.into());
     }
-    let path: PathBuf = fs::canonicalize(source)
+    let path = fs::canonicalize(source)
         .with_context(|| format!("{source}: cannot open the data folder"))?;
     match path.into_os_string().into_string() {
         Ok(path) => Ok(path),

@@ -5,11 +5,12 @@
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use burn::tensor::{Device, Tensor};
 
-use crate::keys::{nearest, suggestion};
+use crate::suggest::did_you_mean;
 
 #[cfg(not(any(
     feature = "flex",
@@ -94,8 +95,8 @@ impl Backend {
                 "install the GPU's Vulkan driver (on Debian mesa-vulkan-drivers or the vendor's), \
                  until `vulkaninfo --summary` lists the GPU"
             }
-            Self::Metal => "use a Mac",
-            Self::Flex | Self::Ndarray => "use a machine with a CPU",
+            Self::Metal => "Metal is there on macOS alone",
+            Self::Flex | Self::Ndarray => "please report this as a bug",
         }
     }
 
@@ -168,7 +169,7 @@ impl FromStr for Request {
             let known = known().chain(["auto", "cpu"]);
             format!(
                 "unknown device{}; there are auto, cpu, {}, the GPUs also with a number as in wgpu:1",
-                suggestion(nearest(name, known)),
+                did_you_mean(name, known),
                 Backend::ALL.map(Backend::name).join(", ")
             )
         })
@@ -201,36 +202,28 @@ impl fmt::Display for Found {
 pub(crate) fn open(request: Request) -> Result<(Found, String)> {
     match request {
         Request::Exactly(backend, index) => {
-            let found = devices(backend)?;
-            let count = found.len();
-            let found = found.into_iter().nth(index).ok_or_else(|| {
-                anyhow!("device {backend}:{index}: there are {count}, numbered from 0")
-            })??;
-            Ok((found, "as asked".into()))
+            let candidates = candidates(backend)?;
+            let candidate = candidates.get(index).with_context(|| {
+                let count = candidates.len();
+                format!("device {backend}:{index}: there are {count}, numbered from 0")
+            })?;
+            Ok((candidate.try_out()?, "as asked".into()))
         }
-        Request::Auto => best(Backend::ALL.iter().copied()),
-        Request::Cpu => best(
-            Backend::ALL
-                .iter()
-                .copied()
-                .filter(|backend| backend.is_cpu()),
-        ),
+        Request::Auto => best(&Backend::ALL),
+        Request::Cpu => best(&[Backend::Flex, Backend::Ndarray]),
     }
 }
 
 /// The first device that works and is what it pretends to be.
-fn best(backends: impl Iterator<Item = Backend>) -> Result<(Found, String)> {
+fn best(backends: &[Backend]) -> Result<(Found, String)> {
     let mut passed_over = Vec::new();
-    for backend in backends.filter(|backend| backend.is_compiled_in()) {
-        let found = match devices(backend) {
-            Ok(found) => found,
-            Err(_) => {
-                passed_over.push(format!("no {backend} device"));
-                continue;
-            }
+    for &backend in backends.iter().filter(|backend| backend.is_compiled_in()) {
+        let Ok(candidates) = candidates(backend) else {
+            passed_over.push(format!("no {backend} device"));
+            continue;
         };
-        for found in found {
-            match found {
+        for candidate in candidates {
+            match candidate.try_out() {
                 Ok(found) if found.is_emulated => {
                     passed_over.push(format!("{found} is no GPU"));
                 }
@@ -245,67 +238,82 @@ fn best(backends: impl Iterator<Item = Backend>) -> Result<(Found, String)> {
             }
         }
     }
+    if passed_over.is_empty() {
+        passed_over.push("no such backend is compiled in".into());
+    }
     bail!(
-        "no device works: {}; run `trainer devices` for what to do",
-        if passed_over.is_empty() {
-            "no such backend is compiled in".into()
-        } else {
-            passed_over.join(", ")
-        }
+        "no device works: {}; `trainer devices` says what to do",
+        passed_over.join(", ")
     )
 }
 
-/// The backend's devices, each tried out.
+/// A device that is there; whether it works is another matter.
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    backend: Backend,
+    index: usize,
+    device: Device,
+}
+
+/// The backend's devices.
 ///
 /// # Errors
 /// When the backend is not compiled in or finds no device.
-pub(crate) fn devices(backend: Backend) -> Result<Vec<Result<Found>>> {
+pub(crate) fn candidates(backend: Backend) -> Result<Vec<Candidate>> {
     if !backend.is_compiled_in() {
         let compiled = Backend::ALL
             .into_iter()
-            .filter(|backend| backend.is_compiled_in());
+            .filter(|other| other.is_compiled_in());
         bail!(
             "device {backend}: not compiled in; build with `--features {backend}` (this build has {})",
             compiled.map(Backend::name).collect::<Vec<_>>().join(", ")
         );
     }
-    let found = quietly(|| backend.enumerate())
+    let devices = quietly(|| backend.enumerate())
         .map_err(|panic| anyhow!("device {backend}: {panic}; {}", backend.remedy()))?;
-    if found.is_empty() {
+    if devices.is_empty() {
         bail!("device {backend}: found none; {}", backend.remedy());
     }
-    let tried = found.into_iter().enumerate();
-    Ok(tried
-        .map(|(index, device)| try_out(backend, index, device))
+    let numbered = devices.into_iter().enumerate();
+    Ok(numbered
+        .map(|(index, device)| Candidate {
+            backend,
+            index,
+            device,
+        })
         .collect())
 }
 
-/// Computes something small: drivers that load may still fail at the first kernel.
-fn try_out(backend: Backend, index: usize, device: Device) -> Result<Found> {
-    let name = if backend.is_cpu() {
-        backend.to_string()
-    } else {
-        format!("{backend}:{index}")
-    };
-    let computed = quietly(|| {
-        let sum = Tensor::<1>::ones([8], &device).mul_scalar(2.0).sum();
-        (sum.into_scalar::<f32>(), identity(&device))
-    });
-    match computed {
-        Ok((16.0, (part, is_emulated))) => Ok(Found {
+impl Candidate {
+    /// Computes something small: drivers that load may still fail at the first kernel.
+    ///
+    /// # Errors
+    /// When it computes nothing, or something wrong.
+    pub(crate) fn try_out(&self) -> Result<Found> {
+        let Self {
+            backend,
+            index,
             device,
-            name,
-            part,
-            is_emulated,
-        }),
-        Ok((sum, _)) => bail!(
-            "device {name}: computes 8 times 2 as {sum}; {}",
-            backend.remedy()
-        ),
-        Err(panic) => bail!(
-            "device {name}: does not work: {panic}; {}",
-            backend.remedy()
-        ),
+        } = self;
+        let name = match backend.is_cpu() {
+            true => backend.to_string(),
+            false => format!("{backend}:{index}"),
+        };
+        let remedy = backend.remedy();
+        let computed = quietly(|| {
+            let sum = Tensor::<1>::ones([8], device).mul_scalar(2.0).sum();
+            (sum.into_scalar::<f32>(), identity(device))
+        });
+        match computed {
+            Ok((16.0, (part, is_emulated))) => Ok(Found {
+                device: device.clone(),
+                name,
+                part,
+                is_emulated,
+            }),
+            Ok((sum, _)) => bail!("device {name}: computes 8 times 2 as {sum}; {remedy}"),
+            Err(panic) => bail!("device {name}: does not work: {panic}; {remedy}"),
+        }
     }
 }
 
@@ -322,6 +330,9 @@ fn identity(device: &Device) -> (String, bool) {
 
 /// Runs `work`; where it panics, gives the message back instead of printing it.
 fn quietly<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    // The hook is one for the whole process.
+    static HOOK: Mutex<()> = Mutex::new(());
+    let _lock = HOOK.lock().unwrap_or_else(PoisonError::into_inner);
     let hook = panic::take_hook();
     panic::set_hook(Box::new(|_| {}));
     let result = panic::catch_unwind(AssertUnwindSafe(work));
@@ -352,7 +363,7 @@ mod tests {
         }
         let error = "cude".parse::<Request>().unwrap_err();
         assert!(
-            error.starts_with("unknown device: did you mean cuda?"),
+            error.starts_with("unknown device (did you mean cuda?)"),
             "{error}"
         );
     }

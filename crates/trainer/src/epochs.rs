@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use burn::data::dataloader::DataLoader;
+use burn::data::dataloader::{DataLoader, DataLoaderIterator};
 use burn::module::Module;
 use burn::train::{
     EventProcessorTraining, Learner, LearnerEvent, SupervisedLearningStrategy,
@@ -41,10 +41,19 @@ pub(crate) enum End {
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) epochs: Vec<Epoch>,
-    /// Number and weights of the best epoch so far, off the autodiff device.
-    pub(crate) best: Option<(usize, ConvNet)>,
+    pub(crate) best: Option<Best>,
     /// How it ended; `None` while it goes on.
     pub(crate) end: Option<Result<End>>,
+}
+
+/// The best epoch so far.
+#[derive(Debug)]
+pub(crate) struct Best {
+    pub(crate) epoch: usize,
+    /// Its figures on validation, if there is any.
+    validation: Option<Figures>,
+    /// Its weights, off the autodiff device.
+    pub(crate) model: ConvNet,
 }
 
 /// The training loop of a run.
@@ -108,6 +117,9 @@ impl EpochLoop {
         let mut lines = Lines::new(self.style, of, self.train.num_batches(), images);
         let mut steps = 0;
         for number in 1..=of {
+            if components.interrupter.should_stop() {
+                return Ok(End::Stopped);
+            }
             let pass = self.pass(number, &mut steps, components, learner, &mut lines)?;
             let model = learner.model().valid();
             let validation = self.validate(number, &model, &mut components.event_processor)?;
@@ -160,7 +172,7 @@ impl EpochLoop {
         let mut loading = Duration::ZERO;
         let mut end = None;
         let start = Instant::now();
-        let mut batches = self.train.iter();
+        let mut batches = self.train.pass(epoch as u64);
         for iteration in 1.. {
             let before = Instant::now();
             let Some(batch) = batches.next().transpose()? else {
@@ -213,12 +225,17 @@ impl EpochLoop {
     /// The figures since the last call. A loss that is no number ends the training here.
     fn read(&self, tally: &mut Tally, epoch: usize, steps: u64) -> Result<Option<Figures>> {
         tally.read().with_context(|| {
-            format!(
-                "training diverged in epoch {epoch}, at step {steps} or up to {REPORT_EVERY} \
-                 before, with learning rate {}; try a smaller --learning-rate",
-                self.config.training.learning_rate
-            )
+            let place = format!("step {steps} or up to {REPORT_EVERY} before");
+            self.diverged(epoch, &place)
         })
+    }
+
+    fn diverged(&self, epoch: usize, place: &str) -> String {
+        format!(
+            "training diverged in epoch {epoch}, at {place}, with learning rate {}; \
+             try a smaller --learning-rate",
+            self.config.training.learning_rate
+        )
     }
 
     fn validate(
@@ -236,32 +253,34 @@ impl EpochLoop {
             total_items,
         })?;
         let mut iteration = 0;
-        let classes = &self.config.data.classes;
+        let classes = &self.config.images.classes;
         let evaluation = evaluate(model, &self.validation, classes, |output, progress| {
             iteration += 1;
             let item = TrainingItem::new(output, progress, Some(iteration), None);
             Ok(processor.process_valid(LearnerEvent::ProcessedItem(item))?)
-        })?;
+        })
+        .with_context(|| self.diverged(epoch, "its validation"))?;
         processor.process_valid(LearnerEvent::EndSplit(epoch))?;
         Ok(Some(evaluation.figures()))
     }
 
     fn figures(&self, model: &ConvNet, loader: &Loader) -> Result<Figures> {
-        let classes = &self.config.data.classes;
+        let classes = &self.config.images.classes;
         Ok(evaluate(model, loader, classes, |_, _| Ok(()))?.figures())
     }
 
     /// Records the epoch, and its weights if they are the best so far.
     fn keep(&self, epoch: Epoch, model: ConvNet) -> Result<()> {
         let mut outcome = self.outcome();
-        let is_best = outcome
-            .epochs
-            .iter()
-            .all(|earlier| is_better(&epoch, earlier));
-        if is_best {
+        let best = outcome.best.as_ref();
+        if best.is_none_or(|best| is_better(epoch.validation, best.validation)) {
             self.run
                 .write(&self.run.model(), &model.to_safetensors()?)?;
-            outcome.best = Some((epoch.number, model));
+            outcome.best = Some(Best {
+                epoch: epoch.number,
+                validation: epoch.validation,
+                model,
+            });
         }
         outcome.epochs.push(epoch);
         let csv = to_csv(&outcome.epochs);
@@ -270,8 +289,8 @@ impl EpochLoop {
 }
 
 /// By validation accuracy, then validation loss; without validation, later is better.
-fn is_better(epoch: &Epoch, earlier: &Epoch) -> bool {
-    match (epoch.validation, earlier.validation) {
+fn is_better(validation: Option<Figures>, best: Option<Figures>) -> bool {
+    match (validation, best) {
         (Some(new), Some(old)) => (new.accuracy, -new.loss) > (old.accuracy, -old.loss),
         _ => true,
     }

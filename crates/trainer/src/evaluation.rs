@@ -3,13 +3,13 @@
 use std::fmt;
 
 use anyhow::{Result, ensure};
-use burn::data::dataloader::{DataLoader, Progress};
+use burn::data::dataloader::{DataLoaderIterator, Progress};
 use burn::train::{ClassificationOutput, InferenceStep};
 use data::Loader;
 use model::ConvNet;
 use serde::Serialize;
 
-use crate::tally::{Figures, Tally};
+use crate::tally::Figures;
 
 /// What a network does with some images.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -36,7 +36,7 @@ pub(crate) struct ClassFigures {
     /// Of its images, the fraction taken for it.
     pub(crate) recall: f64,
     /// Harmonic mean of precision and recall.
-    pub f1: f64,
+    pub(crate) f1: f64,
     /// Its images.
     pub(crate) support: u64,
 }
@@ -44,34 +44,39 @@ pub(crate) struct ClassFigures {
 /// Runs `model` over all images of the loader; `observe` sees each batch.
 ///
 /// # Errors
-/// When the loss is not a finite number, a batch cannot be read, or `observe` fails.
+/// When there are no images, the loss is not a finite number, or `observe` fails.
+///
+/// # Panics
+/// When a target is not below the number of classes.
 pub(crate) fn evaluate(
     model: &ConvNet,
     loader: &Loader,
     classes: &[String],
     mut observe: impl FnMut(ClassificationOutput, Progress) -> Result<()>,
 ) -> Result<Evaluation> {
-    let mut tally = Tally::default();
+    let mut loss_sum = 0.0;
     let mut confusion = vec![vec![0u64; classes.len()]; classes.len()];
-    let mut batches = loader.iter();
+    let mut batches = loader.pass(1);
     while let Some(batch) = batches.next() {
-        let batch = batch?;
-        let output = InferenceStep::step(model, batch);
-        tally.add(&output);
-        let predicted = output.output.clone().argmax(1).into_data().convert::<i64>();
-        let actual = output.targets.clone().into_data().convert::<i64>();
-        let pairs = actual.iter::<i64>().zip(predicted.iter::<i64>());
-        for (actual, predicted) in pairs {
+        let output = InferenceStep::step(model, batch?);
+        let actual = output.targets.clone().into_data();
+        let predicted = output.output.clone().argmax(1).into_data();
+        for (actual, predicted) in actual.iter::<i64>().zip(predicted.iter::<i64>()) {
             confusion[actual as usize][predicted as usize] += 1;
         }
+        let loss = f64::from(output.loss.clone().into_scalar::<f32>());
+        ensure!(loss.is_finite(), "the loss is {loss}");
+        loss_sum += loss * output.targets.dims()[0] as f64;
         observe(output, batches.progress())?;
     }
-    let examples = confusion.iter().flatten().sum();
+    let examples: u64 = confusion.iter().flatten().sum();
     ensure!(examples > 0, "no images to evaluate");
-    let Figures { loss, accuracy } = tally.total()?;
+    let hits: u64 = (0..classes.len())
+        .map(|class| confusion[class][class])
+        .sum();
     Ok(Evaluation {
-        accuracy,
-        loss,
+        accuracy: hits as f64 / examples as f64,
+        loss: loss_sum / examples as f64,
         examples,
         classes: class_figures(classes, &confusion),
         confusion,

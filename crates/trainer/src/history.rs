@@ -19,7 +19,7 @@ pub(crate) struct Epoch {
     pub(crate) validation: Option<Figures>,
     /// Reported where asked for, never chosen on.
     pub(crate) test: Option<Figures>,
-    /// At its last step.
+    /// Of its steps.
     pub(crate) learning_rate: f64,
     /// Training images per second, evaluation left out.
     pub(crate) images_per_second: f64,

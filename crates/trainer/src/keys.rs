@@ -6,10 +6,13 @@
 use std::fmt;
 
 use anyhow::{Result, bail};
+use data::Normalization;
 use toml::{Table, Value};
 
+use crate::suggest::did_you_mean;
+
 /// What a setting may be.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Accepts {
     /// A whole number between these, both included.
     Whole(i64, i64),
@@ -17,15 +20,17 @@ pub(crate) enum Accepts {
     Number(f64, f64),
     /// One of these words.
     OneOf(&'static [&'static str]),
-    /// Words; what they mean is checked where they are used.
+    /// Any words.
     Text,
+    /// A [`Normalization`] as text.
+    Normalized,
     /// `true` or `false`.
     Switch,
     /// A list, each element of which is accepted by the key followed by `[]`.
     List,
 }
 
-use Accepts::{List, Number, OneOf, Switch, Text, Whole};
+use Accepts::{List, Normalized, Number, OneOf, Switch, Text, Whole};
 
 const SIZE: Accepts = Whole(1, model::MAX_SIZE as i64);
 
@@ -34,10 +39,7 @@ pub(crate) const KEYS: &[(&str, Accepts)] = &[
     ("preset", Text),
     ("about", Text),
     ("data.source", Text),
-    ("data.name", Text),
-    ("data.classes", List),
-    ("data.classes[]", Text),
-    ("data.normalization", Text),
+    ("data.normalization", Normalized),
     ("data.validation", Number(0.0, 0.9)),
     ("data.validation_split", OneOf(&["random", "last"])),
     ("data.limit_train", Whole(1, u32::MAX as i64)),
@@ -64,6 +66,13 @@ pub(crate) const KEYS: &[(&str, Accepts)] = &[
     ("training.learning_rate", Number(1e-10, 100.0)),
     ("training.seed", Whole(0, i64::MAX)),
     ("training.report_test", Switch),
+    ("images.name", Text),
+    ("images.classes", List),
+    ("images.classes[]", Text),
+    ("images.height", SIZE),
+    ("images.width", SIZE),
+    ("images.mean", Number(0.0, 1.0)),
+    ("images.std", Number(1e-6, 1.0)),
 ];
 
 impl Accepts {
@@ -75,6 +84,7 @@ impl Accepts {
                 (least..=most).contains(&(number as f64))
             }
             (OneOf(words), Value::String(text)) => words.contains(&text.as_str()),
+            (Normalized, Value::String(text)) => text.parse::<Normalization>().is_ok(),
             (Text, Value::String(_)) | (Switch, Value::Boolean(_)) | (List, Value::Array(_)) => {
                 true
             }
@@ -86,11 +96,13 @@ impl Accepts {
 impl fmt::Display for Accepts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Whole(least, i64::MAX) => write!(f, "a whole number from {least}"),
             Whole(least, most) => write!(f, "a whole number from {least} to {most}"),
             Number(least, most) => write!(f, "a number from {least} to {most}"),
             OneOf(words) => f.write_str(&words.join(" or ")),
             Text => f.write_str("a text"),
+            Normalized => f.write_str(
+                "unit, half, mean-std, or MEAN,STD such as 0.1307,0.3081, the latter above 0",
+            ),
             Switch => f.write_str("true or false"),
             List => f.write_str("a list"),
         }
@@ -129,8 +141,8 @@ fn check_value(path: &str, value: &Value) -> Result<()> {
         bail!("{path} = {value}: expected a table");
     }
     let Some((_, accepts)) = KEYS.iter().find(|(key, _)| *key == path) else {
-        let near = nearest(path, KEYS.iter().map(|(key, _)| *key));
-        bail!("unknown key {path}{}", suggestion(near));
+        let known = KEYS.iter().map(|(key, _)| *key);
+        bail!("unknown key {path}{}", did_you_mean(path, known));
     };
     if !accepts.accepts(value) {
         bail!("{path} = {value}: expected {accepts}");
@@ -141,29 +153,6 @@ fn check_value(path: &str, value: &Value) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The candidate that `text` was probably meant to be.
-pub(crate) fn nearest<'a>(
-    text: &str,
-    candidates: impl Iterator<Item = &'a str>,
-) -> Option<&'a str> {
-    let last_part = |key: &str| key.rsplit('.').next().unwrap_or_default().to_string();
-    candidates
-        .map(|candidate| {
-            let whole = strsim::jaro_winkler(text, candidate);
-            // A key under the wrong section is a near miss too.
-            let part = strsim::jaro_winkler(&last_part(text), &last_part(candidate));
-            (whole.max(part), candidate)
-        })
-        .filter(|(similarity, _)| *similarity > 0.8)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b))
-        .map(|(_, candidate)| candidate)
-}
-
-/// `: did you mean NEAR?`, or nothing.
-pub(crate) fn suggestion(near: Option<&str>) -> String {
-    near.map_or_else(String::new, |near| format!(": did you mean {near}?"))
 }
 
 #[cfg(test)]
@@ -179,15 +168,15 @@ mod tests {
     fn unknown_keys_suggest_the_near_one() {
         assert_eq!(
             error("training.epocs = 3"),
-            "unknown key training.epocs: did you mean training.epochs?"
+            "unknown key training.epocs (did you mean training.epochs?)"
         );
         assert_eq!(
             error("batch_size = 3"),
-            "unknown key batch_size: did you mean training.batch_size?"
+            "unknown key batch_size (did you mean training.batch_size?)"
         );
         assert_eq!(
             error("model.blocks = [{ kernal = 3 }]"),
-            "unknown key model.blocks[].kernal: did you mean model.blocks[].kernel?"
+            "unknown key model.blocks[].kernal (did you mean model.blocks[].kernel?)"
         );
         assert_eq!(error("xyz = 3"), "unknown key xyz");
     }

@@ -1,22 +1,24 @@
 //! Trains, judges and describes small image classifiers.
 
 mod cli;
+mod flags;
 mod commands;
 
-mod config;
-mod keys;
 mod presets;
+mod keys;
 mod settings;
+mod config;
+mod suggest;
 
 mod device;
 mod run_dir;
 
-mod epochs;
-mod evaluation;
-mod history;
-mod progress;
-mod tally;
 mod training;
+mod epochs;
+mod tally;
+mod history;
+mod evaluation;
+mod progress;
 
 use std::io;
 use std::process::ExitCode;
@@ -35,7 +37,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            progress::say(format_args!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use toml::Table;
 
-use crate::keys::{nearest, suggestion};
+use crate::suggest::did_you_mean;
 
 macro_rules! presets {
     ($($name:literal),*) => {
@@ -41,7 +41,7 @@ pub(crate) fn table(name: &str) -> Result<Table> {
         let known: Vec<&str> = names().collect();
         bail!(
             "unknown preset {name}{}; there are {}",
-            suggestion(nearest(name, names())),
+            did_you_mean(name, names()),
             known.join(", ")
         );
     };

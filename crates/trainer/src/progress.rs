@@ -1,9 +1,11 @@
 //! What a user sees while a run goes on: burn-train's dashboard on a terminal, lines elsewhere.
 
-use std::io::IsTerminal;
+use std::fmt::Display;
+use std::io::{IsTerminal, Write};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+use anyhow::{Result, ensure};
 use burn::train::Interrupter;
 use burn::train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
 use burn::train::metric::MetricDefinition;
@@ -18,41 +20,67 @@ use crate::history::Epoch;
 /// When this process started, to a few milliseconds: set by the first line of `main`.
 pub(crate) static PROCESS_START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// How progress is shown.
+/// Writes a line to standard error. A reader that has left is no reason to stop.
+pub(crate) fn say(line: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// What `--progress` asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Style {
-    /// The dashboard on a terminal, lines elsewhere.
+pub(crate) enum Progress {
+    /// The dashboard on a terminal, lines elsewhere
     Auto,
-    /// burn-train's dashboard.
+    /// burn-train's dashboard
     Tui,
-    /// A line every 100 batches and one per epoch.
+    /// A line every 100 batches and one per epoch
     Plain,
-    /// Nothing but errors.
+    /// Nothing but the result
     None,
 }
 
-impl Style {
-    /// What `auto` stands for here.
-    pub(crate) fn settle(self) -> Self {
+/// How progress is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Style {
+    Dashboard,
+    Lines,
+    Silent,
+}
+
+impl Progress {
+    /// What it comes to here.
+    ///
+    /// # Errors
+    /// When a dashboard is asked for and there is no terminal.
+    pub(crate) fn style(self) -> Result<Style> {
+        let is_terminal = std::io::stdout().is_terminal();
         match self {
-            Self::Auto if std::io::stdout().is_terminal() => Self::Tui,
-            Self::Auto => Self::Plain,
-            settled => settled,
+            Self::Auto if is_terminal => Ok(Style::Dashboard),
+            Self::Auto | Self::Plain => Ok(Style::Lines),
+            Self::None => Ok(Style::Silent),
+            Self::Tui => {
+                ensure!(
+                    is_terminal,
+                    "--progress tui: standard output is no terminal"
+                );
+                Ok(Style::Dashboard)
+            }
         }
     }
+}
 
+impl Style {
     /// What burn-train draws on.
     pub(crate) fn renderer(self, interrupter: Interrupter) -> Box<dyn MetricsRenderer> {
         match self {
-            Self::Tui => Box::new(TuiMetricsRendererWrapper::new(interrupter, None)),
-            _ => Box::new(Undrawn),
+            Self::Dashboard => Box::new(TuiMetricsRendererWrapper::new(interrupter, None)),
+            Self::Lines | Self::Silent => Box::new(Undrawn),
         }
     }
 
-    /// Says something, unless nothing is to be said.
-    pub(crate) fn note(self, text: impl FnOnce() -> String) {
-        if self != Self::None {
-            eprintln!("{}", text());
+    /// Says something about the run as a whole, unless nothing is to be said.
+    pub(crate) fn note(self, line: impl Display) {
+        if self != Self::Silent {
+            say(line);
         }
     }
 }
@@ -121,18 +149,13 @@ impl Lines {
     fn left(&self) -> String {
         let left = self.images_total.saturating_sub(self.images_seen);
         let per_image = self.start.elapsed().as_secs_f64() / self.images_seen.max(1) as f64;
-        match left {
-            0 => "done".into(),
-            _ => format!(
-                "{} left",
-                duration(Duration::from_secs_f64(per_image * left as f64))
-            ),
-        }
+        let left = Duration::from_secs_f64(per_image * left as f64);
+        format!("{} left", duration(left))
     }
 
     fn line(&self, text: std::fmt::Arguments<'_>) {
-        if self.style == Style::Plain {
-            eprintln!("{text}");
+        if self.style == Style::Lines {
+            say(text);
         }
     }
 }

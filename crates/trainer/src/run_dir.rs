@@ -6,8 +6,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
+use crate::suggest::did_you_mean;
+
 /// Where runs are kept unless `--out` says otherwise.
 pub(crate) const DEFAULT_ROOT: &str = "artifacts/runs";
+
+/// Names that stand for a run without being its folder's.
+const RESERVED: [&str; 2] = ["latest", "pretrained"];
 
 /// The folder of one run. Never shared by two runs, never reused.
 #[derive(Clone, Debug)]
@@ -21,36 +26,31 @@ impl RunDir {
     /// # Errors
     /// When it cannot be made, or `name` is taken.
     pub(crate) fn create(root: &Path, preset: &str, name: Option<&str>) -> Result<Self> {
+        if let Some(name) = name {
+            check_name(name)?;
+        }
         fs::create_dir_all(root)
             .with_context(|| format!("{}: cannot make the folder for runs", root.display()))?;
+        let make = |path: PathBuf| match fs::create_dir(&path) {
+            Ok(()) => Ok(Some(Self { path })),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(None),
+            Err(error) => Err(error)
+                .with_context(|| format!("{}: cannot make the run folder", path.display())),
+        };
         if let Some(name) = name {
-            let is_plain = Path::new(name).components().count() == 1
-                && !name.contains(['/', '\\'])
-                && !name.starts_with('.');
-            ensure!(
-                is_plain,
-                "run name {name:?}: expected a plain folder name without / or leading dot"
-            );
             let path = root.join(name);
-            return match fs::create_dir(&path) {
-                Ok(()) => Ok(Self { path }),
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => bail!(
-                    "{}: there is a run of this name; choose another --run-name",
-                    path.display()
-                ),
-                Err(error) => Err(cannot_make(&path, error)),
-            };
+            return make(path.clone())?.with_context(|| {
+                let path = path.display();
+                format!("{path}: there is a run of this name; choose another --run-name")
+            });
         }
-        let mut number = 1 + last_number(root, preset)?;
-        loop {
-            let path = root.join(format!("{preset}-{number}"));
-            match fs::create_dir(&path) {
-                Ok(()) => return Ok(Self { path }),
-                // Another process was faster.
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
-                Err(error) => return Err(cannot_make(&path, error)),
+        // Where another process is faster, the next number is free.
+        for number in last_number(root, preset)? + 1.. {
+            if let Some(run) = make(root.join(format!("{preset}-{number}")))? {
+                return Ok(run);
             }
         }
+        bail!("{}: no number is free for a run", root.display())
     }
 
     /// Finds a run by its folder, its name under `root`, or as `latest`.
@@ -70,10 +70,10 @@ impl RunDir {
             .ok_or_else(|| {
                 let names = runs(root).unwrap_or_default();
                 let names = names.iter().filter_map(|path| path.file_name()?.to_str());
-                let near = crate::keys::suggestion(crate::keys::nearest(run, names));
                 anyhow!(
-                    "{run}: no run folder (one with a config.toml) here or in {}{near}",
-                    root.display()
+                    "{run}: no run folder (one with a config.toml) here or in {}{}",
+                    root.display(),
+                    did_you_mean(run, names)
                 )
             })
     }
@@ -112,18 +112,31 @@ impl RunDir {
     }
 }
 
+/// Whether a run may be called that.
+fn check_name(name: &str) -> Result<()> {
+    ensure!(
+        !name.is_empty() && !name.contains(['/', '\\']) && !name.starts_with('.'),
+        "run name {name:?}: expected a plain folder name, without slash or leading dot"
+    );
+    ensure!(
+        !RESERVED.contains(&name),
+        "run name {name:?}: stands for another run; choose another --run-name"
+    );
+    Ok(())
+}
+
 /// Writes beside the file, then puts it in its place.
 fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    let mut builder = tempfile::Builder::new();
+    // As readable as any other file; the umask still applies.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(folder)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     file.persist(path)?;
     Ok(())
-}
-
-fn cannot_make(path: &Path, error: std::io::Error) -> anyhow::Error {
-    anyhow::Error::new(error).context(format!("{}: cannot make the run folder", path.display()))
 }
 
 /// The folders of `root` that hold a run.
@@ -147,13 +160,14 @@ fn latest(root: &Path) -> Result<RunDir> {
 }
 
 /// The highest N of the folders `preset-N`, or 0.
-fn last_number(root: &Path, preset: &str) -> Result<u32> {
+fn last_number(root: &Path, preset: &str) -> Result<u64> {
     let entries = fs::read_dir(root).with_context(|| root.display().to_string())?;
     let prefix = format!("{preset}-");
     Ok(entries
         .filter_map(|entry| {
             let name = entry.ok()?.file_name();
-            name.to_str()?.strip_prefix(&prefix)?.parse().ok()
+            let number = name.to_str()?.strip_prefix(&prefix)?.parse::<u32>();
+            number.ok().map(u64::from)
         })
         .max()
         .unwrap_or(0))
@@ -174,7 +188,9 @@ mod tests {
         assert_eq!(name(create(Some("mine")).unwrap()), "mine");
         let error = create(Some("mine")).unwrap_err().to_string();
         assert!(error.ends_with("choose another --run-name"), "{error}");
-        assert!(create(Some("../mine")).is_err());
+        for name in ["../mine", "", ".", "latest", "pretrained"] {
+            assert!(create(Some(name)).is_err(), "{name}");
+        }
     }
 
     #[test]
@@ -190,6 +206,6 @@ mod tests {
         let error = RunDir::open(root.path(), "dence-1")
             .unwrap_err()
             .to_string();
-        assert!(error.ends_with("did you mean dense-1?"), "{error}");
+        assert!(error.ends_with("(did you mean dense-1?)"), "{error}");
     }
 }

@@ -1,29 +1,18 @@
 //! Defaults, preset, file and flags on their way to a configuration.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use data::{Normalization, Scaling, Splits};
+use data::Splits;
+use model::ConvNetConfig;
 use toml::{Table, Value};
 
-use crate::config::Config;
+use crate::config::{Config, DataConfig, absolute_source, drop_facts, read_table};
 use crate::{keys, presets};
 
-/// Settings on their way to a [`Config`]: each layer overrules those before it.
+/// Settings; each layer overrules those before it.
 #[derive(Debug)]
-pub(crate) struct Settings {
-    table: Table,
-    /// Whether a layer says what only the data knows.
-    expects: Expectations,
-}
-
-/// Sizes that a user stated and the data must confirm.
-#[derive(Debug, Default)]
-struct Expectations {
-    input: bool,
-    classes: bool,
-}
+pub(crate) struct Settings(Table);
 
 impl Settings {
     /// The defaults, then the named preset.
@@ -31,29 +20,36 @@ impl Settings {
     /// # Errors
     /// When there is no such preset.
     pub(crate) fn preset(name: &str) -> Result<Self> {
-        let mut settings = Self {
-            table: Table::try_from(Config::default())?,
-            expects: Expectations::default(),
-        };
+        let mut settings = Self(Config::default_settings()?);
         let mut table = presets::table(name)?;
         table.insert("preset".into(), name.into());
         settings.overlay(table)?;
         Ok(settings)
     }
 
-    /// The configuration file `path`, over the preset it names or `preset` if one is given.
+    /// The file `path`, over the preset it names, or over `preset`, or over the default one.
     ///
     /// # Errors
-    /// When the file cannot be read, is not TOML, or holds something else than settings.
+    /// When the file cannot be read, is not TOML, holds something else than settings, or names
+    /// another preset than `preset`.
     pub(crate) fn file(path: &Path, preset: Option<&str>) -> Result<Self> {
+        let place = || path.display().to_string();
         let table = read_table(path)?;
+        keys::check(&table).with_context(place)?;
         let named = table.get("preset").and_then(Value::as_str);
-        let base = preset.or(named).unwrap_or(presets::DEFAULT).to_string();
-        let mut settings = Self::preset(&base).with_context(|| path.display().to_string())?;
-        settings
-            .overlay(table)
-            .with_context(|| path.display().to_string())?;
-        settings.table.insert("preset".into(), base.into());
+        let mut settings = match (named, preset) {
+            (Some(named), None) => Self::preset(named).with_context(place)?,
+            (None, given) => Self::preset(given.unwrap_or(presets::DEFAULT))?,
+            (Some(named), Some(given)) => {
+                ensure!(
+                    named == given,
+                    "{} starts from preset {named}, not from {given}: leave one of them out",
+                    path.display()
+                );
+                Self::preset(named).with_context(place)?
+            }
+        };
+        settings.overlay(table).with_context(place)?;
         Ok(settings)
     }
 
@@ -61,78 +57,57 @@ impl Settings {
     ///
     /// # Errors
     /// When a key is unknown or its value not accepted.
-    pub(crate) fn overlay(&mut self, table: Table) -> Result<()> {
+    pub(crate) fn overlay(&mut self, mut table: Table) -> Result<()> {
         keys::check(&table)?;
-        if let Some(Value::Table(model)) = table.get("model") {
-            self.expects.input |= model.contains_key("input");
-            self.expects.classes |= model.contains_key("classes");
+        if table.contains_key("images") {
+            // The configuration of a run: what its images told may not hold for these.
+            drop_facts(&mut table);
         }
-        merge(&mut self.table, table);
+        merge(&mut self.0, table);
         Ok(())
     }
 
-    /// The configuration as it stands, with nothing in it that only the data knows.
+    /// The configuration, and the images it names.
+    ///
+    /// # Errors
+    /// When the images cannot be read, or the settings do not fit them.
+    pub(crate) fn resolve(mut self) -> Result<(Config, Splits)> {
+        if let Some(Value::Table(data)) = self.0.get_mut("data")
+            && let Some(Value::String(source)) = data.get_mut("source")
+        {
+            *source = absolute_source(source)?;
+        }
+        let splits = self.section::<DataConfig>("data")?.load()?;
+        let config = Config::settle(self.0, &splits.info)?;
+        Ok((config, splits))
+    }
+
+    /// What it is for, in a line.
+    pub(crate) fn about(&self) -> &str {
+        self.0.get("about").and_then(Value::as_str).unwrap_or("")
+    }
+
+    /// The network, as it would be for MNIST.
     ///
     /// # Errors
     /// When the settings contradict each other.
-    pub(crate) fn unresolved(self) -> Result<Config> {
-        Ok(self.table.try_into()?)
+    pub(crate) fn model(&self) -> Result<ConvNetConfig> {
+        self.section("model")
     }
 
-    /// The configuration and the data it names, each settled by the other: sizes, class names and
-    /// normalisation of the data are written into the configuration.
+    /// A file for `--config`.
     ///
     /// # Errors
-    /// When the data cannot be read, or the network does not fit it.
-    pub(crate) fn resolve(self) -> Result<(Config, Splits)> {
-        let expects = self.expects;
-        let mut config: Config = self.table.try_into()?;
-        let splits = config.data.load()?;
-        let train = &splits.train;
-        let (input, classes) = ([train.height(), train.width()], splits.info.classes.len());
-
-        ensure!(
-            !expects.input || config.model.input == input,
-            "model.input = {:?}, but the images of {} are {input:?}",
-            config.model.input,
-            splits.info.name
-        );
-        ensure!(
-            !expects.classes || config.model.classes == classes,
-            "model.classes = {}, but {} has {classes}",
-            config.model.classes,
-            splits.info.name
-        );
-        config.model.input = input;
-        config.model.classes = classes;
-
-        match config.data.classes.len() {
-            0 => config.data.classes = splits.info.classes.clone(),
-            named => ensure!(
-                named == classes,
-                "data.classes names {named} classes, but {} has {classes}",
-                splits.info.name
-            ),
-        }
-        config.data.name = splits.info.name.clone();
-        config.data.normalization =
-            Normalization::Custom(config.data.normalization.scaling(Scaling {
-                mean: splits.info.mean,
-                std: splits.info.std,
-            }));
-        config.model.layers()?;
-        Ok((config, splits))
+    /// Never for settings that were accepted.
+    pub(crate) fn to_toml(&self) -> Result<String> {
+        Ok(toml::to_string(&self.0)?)
     }
-}
 
-/// A TOML file.
-///
-/// # Errors
-/// When it cannot be read or is none.
-pub(crate) fn read_table(path: &Path) -> Result<Table> {
-    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    text.parse()
-        .with_context(|| format!("{}: not a TOML file", path.display()))
+    fn section<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<T> {
+        let section = self.0.get(name).cloned();
+        let section = section.with_context(|| format!("no table {name}"))?;
+        section.try_into().with_context(|| name.to_string())
+    }
 }
 
 fn merge(base: &mut Table, over: Table) {
@@ -148,12 +123,13 @@ fn merge(base: &mut Table, over: Table) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
     fn every_setting_has_its_key_and_every_key_its_setting() {
-        let mut config = Config::default();
-        config.data.classes = vec!["a".into()];
+        let (mut config, _) = Settings::preset("convnet").unwrap().resolve().unwrap();
         config.data.limit_train = Some(1);
         config.training.max_steps = Some(1);
         let table = Table::try_from(&config).unwrap();
@@ -193,11 +169,11 @@ mod tests {
         assert_eq!(config.training.epochs, 2);
         assert_eq!(config.training.batch_size, 512);
         assert_eq!(config.model.dense, [64, 32]);
-        assert_eq!(config.data.normalization.to_string(), "0,1");
+        assert_eq!(config.data.normalization.to_string(), "unit");
     }
 
     #[test]
-    fn a_resolved_configuration_survives_its_file() {
+    fn a_configuration_survives_its_file() {
         for name in presets::names() {
             let (config, _) = Settings::preset(name).unwrap().resolve().unwrap();
             let folder = tempfile::tempdir().unwrap();
@@ -211,11 +187,6 @@ mod tests {
 
     #[test]
     fn presets_have_the_published_sizes() {
-        let parameters = |name| {
-            let (config, _) = Settings::preset(name).unwrap().resolve().unwrap();
-            let layers = config.model.layers().unwrap();
-            layers.iter().map(|layer| layer.parameters).sum::<usize>()
-        };
         for (name, expected) in [
             ("convnet", 421_642),
             ("dropout", 421_642),
@@ -227,12 +198,13 @@ mod tests {
             ("kernel5", 454_922),
             ("dense", 101_770),
         ] {
-            assert_eq!(parameters(name), expected, "{name}");
+            let (config, _) = Settings::preset(name).unwrap().resolve().unwrap();
+            assert_eq!(config.model.parameters(), Ok(expected), "{name}");
         }
     }
 
     #[test]
-    fn a_stated_size_must_be_that_of_the_data() {
+    fn a_stated_size_must_be_that_of_the_images() {
         let mut settings = Settings::preset("convnet").unwrap();
         settings
             .overlay("model.classes = 5".parse().unwrap())

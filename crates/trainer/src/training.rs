@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdamConfig, AdamWConfig, ModuleOptimizer, SgdConfig};
 use burn::tensor::Device;
@@ -93,7 +93,7 @@ pub(crate) fn train(
         let renderer = style.renderer(supervised.interrupter());
         supervised.renderer(renderer)
     };
-    if style == Style::Tui {
+    if style == Style::Dashboard {
         supervised = supervised
             .metrics((AccuracyMetric::new(), LossMetric::new()))
             .metric_train_numeric(LearningRateMetric::new());
@@ -107,12 +107,11 @@ pub(crate) fn train(
 
     let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
     let end = outcome.end.take().context("the training did not end")??;
-    let Some((best_epoch, model)) = outcome.best.take() else {
-        bail!("the training ended before its first epoch did");
-    };
+    let best = outcome.best.take();
+    let best = best.context("the training ended before its first epoch did")?;
     Ok(Trained {
-        model,
-        best_epoch,
+        model: best.model,
+        best_epoch: best.epoch,
         last_epoch: outcome.epochs.len(),
         end,
     })
@@ -132,7 +131,7 @@ pub(crate) fn evaluation_loader(config: &Config, images: &ImageDataset, device: 
     )
 }
 
-/// PyTorch's defaults, where Burn's differ: ε is 1e-8, AdamW decays by 0.01, momentum is undamped.
+/// Where Burn's defaults differ, PyTorch's: ε is 1e-8, AdamW decays by 0.01, momentum is undamped.
 fn optimizer(kind: OptimizerKind) -> ModuleOptimizer {
     match kind {
         OptimizerKind::Adam => AdamConfig::new().with_epsilon(1e-8).init(),

@@ -12,12 +12,12 @@ pub(crate) struct Args {}
 pub(crate) fn run(_: Args) -> Result<()> {
     let mut out = std::io::stdout().lock();
     for backend in Backend::ALL {
-        match device::devices(backend) {
-            Ok(devices) => {
-                for (index, device) in devices.into_iter().enumerate() {
-                    match device {
+        match device::candidates(backend) {
+            Ok(candidates) => {
+                for candidate in candidates {
+                    match candidate.try_out() {
                         Ok(found) => writeln!(out, "{:9} works: {}", found.name, found.part)?,
-                        Err(error) => writeln!(out, "{backend}:{index}  {error:#}")?,
+                        Err(error) => writeln!(out, "{:9} {error:#}", backend.name())?,
                     }
                 }
             }

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use crate::config::{Config, absolute_source};
 use crate::device::{self, Request};
 use crate::evaluation::evaluate;
+use crate::progress::say;
 use crate::run_dir::{DEFAULT_ROOT, RunDir};
 use crate::training::evaluation_loader;
 
@@ -39,29 +40,32 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let splits = config
         .data
         .load()
-        .context("the data of the run; --data names another place")?;
-    let (size, classes) = (
-        [splits.test.height(), splits.test.width()],
-        splits.info.classes.len(),
-    );
+        .context("the images of the run; --data names another place")?;
+    let (found, learned) = (&splits.info, &config.images);
     ensure!(
-        size == config.model.input && classes <= config.model.classes,
-        "{} has {classes} classes of {size:?} images, but the run was trained on {} of {:?}",
+        (found.height, found.width) == (learned.height, learned.width)
+            && found.classes.len() <= learned.classes.len(),
+        "{} has {} classes of {}x{} images, but the run learned {} of {}x{}",
         config.data.source,
-        config.model.classes,
-        config.model.input
+        found.classes.len(),
+        found.height,
+        found.width,
+        learned.classes.len(),
+        learned.height,
+        learned.width,
     );
     let path = run.model();
     let weights = fs::read(&path).with_context(|| path.display().to_string())?;
-    let (found, _) = device::open(args.device)?;
+    let (found, reason) = device::open(args.device)?;
     let model = config
         .model
         .init(&found.device)?
         .with_safetensors(weights)
         .with_context(|| path.display().to_string())?;
 
+    say(format_args!("device: {found}, {reason}"));
     let loader = evaluation_loader(&config, &splits.test, &found.device);
-    let evaluation = evaluate(&model, &loader, &config.data.classes, |_, _| Ok(()))?;
+    let evaluation = evaluate(&model, &loader, &config.images.classes, |_, _| Ok(()))?;
     let mut out = std::io::stdout().lock();
     if args.json {
         writeln!(out, "{}", serde_json::to_string(&evaluation)?)?;

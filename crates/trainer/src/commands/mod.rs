@@ -5,5 +5,3 @@ pub(crate) mod evaluate;
 pub(crate) mod presets;
 pub(crate) mod summary;
 pub(crate) mod train;
-
-mod settings;

@@ -26,19 +26,15 @@ enum Command {
 pub(crate) fn run(args: Args) -> Result<()> {
     let mut out = std::io::stdout().lock();
     match args.command {
-        Some(Command::Show { name }) => {
-            let config = Settings::preset(&name)?.unresolved()?;
-            write!(out, "{}", config.to_toml()?)?;
-        }
+        Some(Command::Show { name }) => write!(out, "{}", Settings::preset(&name)?.to_toml()?)?,
         None => {
             for name in presets::names() {
-                let config = Settings::preset(name)?.unresolved()?;
-                let layers = config.model.layers()?;
-                let parameters: usize = layers.iter().map(|layer| layer.parameters).sum();
+                let settings = Settings::preset(name)?;
+                let parameters = settings.model()?.parameters()?;
                 writeln!(
                     out,
                     "{name:16} {parameters:>9} parameters  {}",
-                    config.about
+                    settings.about()
                 )?;
             }
         }

@@ -4,18 +4,17 @@ use std::io::Write;
 
 use anyhow::Result;
 
-use super::settings::SettingsArgs;
+use crate::flags::SettingsFlags;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    settings: SettingsArgs,
+    settings: SettingsFlags,
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
     let (config, _) = args.settings.resolve()?;
-    let layers = config.model.layers()?;
-    let [height, width] = config.model.input;
+    let (height, width) = (config.images.height, config.images.width);
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}: {}", config.preset, config.about)?;
     writeln!(
@@ -25,7 +24,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     )?;
     let input = format!("{:?}", [1, height, width]);
     writeln!(out, "{:8} {:24} {input:16} {:10}", "input", "grey image", 0)?;
-    for layer in &layers {
+    for layer in config.model.layers()? {
         let output = format!("{:?}", layer.output);
         writeln!(
             out,
@@ -33,7 +32,6 @@ pub(crate) fn run(args: Args) -> Result<()> {
             layer.name, layer.kind, layer.parameters
         )?;
     }
-    let total: usize = layers.iter().map(|layer| layer.parameters).sum();
-    writeln!(out, "{:50} {total:10}", "total")?;
+    writeln!(out, "{:50} {:10}", "total", config.model.parameters()?)?;
     Ok(())
 }

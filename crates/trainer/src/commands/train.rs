@@ -4,21 +4,21 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use model::Layer;
+use data::ImageDataset;
 
-use super::settings::SettingsArgs;
 use crate::config::Config;
 use crate::device::{self, Request};
 use crate::epochs::End;
 use crate::evaluation::{Evaluation, evaluate};
-use crate::progress::Style;
+use crate::flags::SettingsFlags;
+use crate::progress::Progress;
 use crate::run_dir::{DEFAULT_ROOT, RunDir};
 use crate::training::{Parts, Trained, evaluation_loader, train};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    settings: SettingsArgs,
+    settings: SettingsFlags,
     /// auto, cpu, or one that `trainer devices` lists: flex, wgpu:1, ...
     #[arg(long, default_value = "auto", help_heading = "How to run")]
     device: Request,
@@ -31,14 +31,15 @@ pub(crate) struct Args {
     /// What to show meanwhile
     #[arg(
         long,
-        value_name = "STYLE",
+        value_name = "HOW",
         default_value = "auto",
         help_heading = "How to run"
     )]
-    progress: Style,
+    progress: Progress,
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
+    let style = args.progress.style()?;
     let (config, splits) = args.settings.resolve()?;
     let (train_images, validation) = config.data.divide(&splits.train, config.training.seed)?;
     let parts = Parts {
@@ -50,56 +51,54 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let run = RunDir::create(&args.out, &config.preset, args.run_name.as_deref())?;
     run.write(&run.config(), config.to_toml()?.as_bytes())?;
 
-    let style = args.progress.settle();
-    style.note(|| heading(&config, &parts));
-    style.note(|| format!("device: {found}, {reason}"));
-    style.note(|| format!("run: {}", run.path().display()));
+    style.note(heading(&config, &parts)?);
+    style.note(format_args!("device: {found}, {reason}"));
+    style.note(format_args!("run: {}", run.path().display()));
     let trained = train(&config, &parts, &found.device, &run, style)
         .with_context(|| format!("run {}", run.path().display()))?;
 
-    let classes = &config.data.classes;
-    let judge = |name: &str, images| {
-        style.note(|| format!("evaluating on {name}: {} images", images_len(images)));
+    let judge = |split, images: &ImageDataset| {
+        style.note(format_args!(
+            "evaluating on {split}: {} images",
+            images.len()
+        ));
         let loader = evaluation_loader(&config, images, &found.device);
+        let classes = &config.images.classes;
         evaluate(&trained.model, &loader, classes, |_, _| Ok(()))
     };
     let mut results = vec![("train", judge("train", &parts.train)?)];
     if !parts.validation.is_empty() {
         results.push(("validation", judge("validation", &parts.validation)?));
     }
-    results.push(("test", judge("test", &parts.test)?));
-    if let Some((_, test)) = results.last() {
-        let json = serde_json::to_string_pretty(test)?;
-        run.write(&run.evaluation(), json.as_bytes())?;
-    }
+    let test = judge("test", &parts.test)?;
+    let json = serde_json::to_string_pretty(&test)?;
+    run.write(&run.evaluation(), json.as_bytes())?;
+    results.push(("test", test));
     print(&config, &trained, &results, &run)
 }
 
-fn images_len(images: &data::ImageDataset) -> usize {
-    images.len()
-}
-
 /// What is about to happen.
-fn heading(config: &Config, parts: &Parts) -> String {
-    let layers = config.model.layers().unwrap_or_default();
-    let parameters: usize = layers.iter().map(|layer: &Layer| layer.parameters).sum();
+fn heading(config: &Config, parts: &Parts) -> Result<String> {
     let training = &config.training;
-    let [height, width] = config.model.input;
-    format!(
-        "{}: {parameters} parameters, {:?} at {}, {} epochs of batch {}, seed {}\n\
-         {}: {} training, {} validation, {} test images of {height}x{width}, {} classes",
+    let images = &config.images;
+    Ok(format!(
+        "{}: {} parameters, {:?} at {}, {} epochs of batch {}, seed {}\n\
+         {}: {} training, {} validation, {} test images of {}x{}, {} classes",
         config.preset,
+        config.model.parameters()?,
         training.optimizer,
         training.learning_rate,
         training.epochs,
         training.batch_size,
         training.seed,
-        config.data.name,
+        images.name,
         parts.train.len(),
         parts.validation.len(),
         parts.test.len(),
-        config.model.classes,
-    )
+        images.height,
+        images.width,
+        images.classes.len(),
+    ))
 }
 
 /// The result, on standard output.

@@ -1,4 +1,4 @@
-//! The flags that describe a run, shared by the commands that need one.
+//! The flags that describe a run, shared by the commands that take them.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use clap::Args;
 use data::Splits;
 use toml::{Table, Value};
 
-use crate::config::{Config, absolute_source};
+use crate::config::Config;
 use crate::presets;
 use crate::settings::Settings;
 
@@ -15,7 +15,7 @@ use crate::settings::Settings;
 /// and checked where those of files are.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "What to train")]
-pub(crate) struct SettingsArgs {
+pub(crate) struct SettingsFlags {
     /// Start from this preset [default: convnet]; `trainer presets` lists them
     #[arg(long, value_name = "NAME")]
     preset: Option<String>,
@@ -29,31 +29,31 @@ pub(crate) struct SettingsArgs {
     #[arg(long, value_name = "HOW", allow_hyphen_values = true)]
     normalization: Option<String>,
     /// Fraction of the training images set aside for validation, 0 to 0.9; 0 for none
-    #[arg(long, value_name = "FRACTION", allow_hyphen_values = true)]
+    #[arg(long, value_name = "FRACTION", allow_negative_numbers = true)]
     validation: Option<String>,
     /// Which images those are: random or last
     #[arg(long, value_name = "WHICH")]
     validation_split: Option<String>,
     /// Use only the first N training images
-    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     limit_train: Option<String>,
     /// Probability of dropout before the last layer, 0 to 0.99
-    #[arg(long, value_name = "P", allow_hyphen_values = true)]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
     dropout: Option<String>,
     /// How weights start: pytorch or keras
     #[arg(long, value_name = "FRAMEWORK")]
     initialization: Option<String>,
     /// Passes over the training images
-    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     epochs: Option<String>,
     /// End after N optimizer steps
-    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     max_steps: Option<String>,
     /// Images per optimizer step, 1 to 65536
-    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     batch_size: Option<String>,
     /// Images per step of an evaluation: memory and speed, not results
-    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     eval_batch_size: Option<String>,
     /// adam, adamw or sgd (with momentum 0.9)
     #[arg(long, value_name = "NAME")]
@@ -63,18 +63,18 @@ pub(crate) struct SettingsArgs {
         long,
         visible_alias = "lr",
         value_name = "RATE",
-        allow_hyphen_values = true
+        allow_negative_numbers = true
     )]
     learning_rate: Option<String>,
     /// Decides initial weights, order of images, dropout and validation split
-    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     seed: Option<String>,
     /// Report the test split after each epoch; nothing is chosen on it
     #[arg(long)]
     report_test: bool,
 }
 
-impl SettingsArgs {
+impl SettingsFlags {
     /// The configuration that the flags describe, and its data.
     ///
     /// # Errors
@@ -84,14 +84,13 @@ impl SettingsArgs {
             Some(path) => Settings::file(path, self.preset.as_deref())?,
             None => Settings::preset(self.preset.as_deref().unwrap_or(presets::DEFAULT))?,
         };
-        settings.overlay(self.table()?).context("command line")?;
+        settings.overlay(self.table()).context("command line")?;
         settings.resolve()
     }
 
     /// The flags that were given, as the settings they stand for.
-    fn table(&self) -> Result<Table> {
-        let source = self.data.as_deref().map(absolute_source).transpose()?;
-        let flags = [
+    fn table(&self) -> Table {
+        let numbers_and_words = [
             ("data", "normalization", &self.normalization),
             ("data", "validation", &self.validation),
             ("data", "validation_split", &self.validation_split),
@@ -106,16 +105,18 @@ impl SettingsArgs {
             ("training", "learning_rate", &self.learning_rate),
             ("training", "seed", &self.seed),
         ];
-        let values = flags
+        let given = numbers_and_words
             .into_iter()
             .filter_map(|(section, key, text)| Some((section, key, value(text.as_ref()?))));
-        let source = source.map(|source| ("data", "source", Value::String(source)));
+        // A folder may be called 2024.
+        let source = self.data.clone().map(Value::String);
+        let source = source.map(|source| ("data", "source", source));
         let report_test =
             self.report_test
                 .then_some(("training", "report_test", Value::Boolean(true)));
 
         let mut table = Table::new();
-        for (section, key, value) in values.chain(source).chain(report_test) {
+        for (section, key, value) in given.chain(source).chain(report_test) {
             let section = table
                 .entry(section)
                 .or_insert_with(|| Value::Table(Table::new()));
@@ -123,7 +124,7 @@ impl SettingsArgs {
                 section.insert(key.into(), value);
             }
         }
-        Ok(table)
+        table
     }
 }
 
