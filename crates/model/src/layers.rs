@@ -82,7 +82,7 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) fn of(config: &ConvNetConfig) -> Result<Self, ShapeError> {
-        let [mut height, mut width] = config.input;
+        let [height, width] = config.input;
         in_range("model.input height", height, MAX_SIZE)?;
         in_range("model.input width", width, MAX_SIZE)?;
         in_range("model.classes", config.classes, MAX_SIZE)?;
@@ -94,84 +94,150 @@ impl Table {
             });
         }
 
-        let mut channels = 1;
-        let mut table = Vec::new();
+        let mut layers = Vec::new();
+        let mut maps = Maps {
+            channels: 1,
+            height,
+            width,
+        };
         for (index, block) in config.blocks.iter().enumerate() {
             check_block(index, block)?;
-            let name = format!("conv{}", index + 1);
-            let same = |size: usize| (size + 2 * block.padding + 1).checked_sub(block.kernel);
-            let (Some(new_height @ 1..), Some(new_width @ 1..)) = (same(height), same(width))
-            else {
-                return Err(ShapeError::KernelTooLarge {
-                    layer: name,
-                    kernel: block.kernel,
-                    padding: block.padding,
-                    height,
-                    width,
-                });
-            };
-            (height, width) = (new_height, new_width);
-            let filter = channels * block.kernel * block.kernel;
-            table.push(Layer {
-                name,
-                kind: format!("{0}x{0} convolution + ReLU", block.kernel),
-                output: vec![block.channels, height, width],
-                parameters: (filter + 1).saturating_mul(block.channels),
-            });
-            channels = block.channels;
+            let parameters;
+            (maps, parameters) = maps.convolve(index + 1, block)?;
+            let kind = format!("{0}x{0} convolution + ReLU", block.kernel);
+            layers.push(maps.layer(format!("conv{}", index + 1), kind, parameters));
             if block.pool {
-                let name = format!("pool{}", index + 1);
-                if height < 2 || width < 2 {
-                    return Err(ShapeError::NothingLeft {
-                        layer: name,
-                        height,
-                        width,
-                    });
-                }
-                (height, width) = (height / 2, width / 2);
-                table.push(Layer {
-                    name,
-                    kind: "2x2 max-pooling".into(),
-                    output: vec![channels, height, width],
-                    parameters: 0,
-                });
+                maps = maps.pool(index + 1)?;
+                layers.push(maps.layer(format!("pool{}", index + 1), "2x2 max-pooling".into(), 0));
             }
         }
+        let features = maps.features();
+        layers.push(vector("flatten", "reshape", features, 0));
+        push_dense(config, features, &mut layers)?;
 
-        let flattened = channels.saturating_mul(height * width).min(usize::MAX - 1);
-        table.push(Layer {
-            name: "flatten".into(),
-            kind: "reshape".into(),
-            output: vec![flattened],
-            parameters: 0,
-        });
-        let mut features = flattened;
-        for (index, &outputs) in config.dense.iter().enumerate() {
-            in_range(&format!("model.dense[{index}]"), outputs, MAX_SIZE)?;
-            table.push(dense(index + 1, "dense + ReLU", features, outputs));
-            features = outputs;
+        let parameters = layers
+            .iter()
+            .try_fold(0usize, |sum, layer| sum.checked_add(layer.parameters));
+        match parameters {
+            Some(0..=MAX_PARAMETERS) => Ok(Self { layers, features }),
+            _ => Err(ShapeError::TooLarge),
         }
-        if config.dropout > 0.0 {
-            table.push(Layer {
-                name: "dropout".into(),
-                kind: format!("dropout {}", config.dropout),
-                output: vec![features],
-                parameters: 0,
+    }
+}
+
+/// The shape of an image on its way through the blocks.
+#[derive(Clone, Copy)]
+struct Maps {
+    channels: usize,
+    height: usize,
+    width: usize,
+}
+
+impl Maps {
+    /// What block `number` makes of it before its pool, and with how many parameters.
+    fn convolve(self, number: usize, block: &BlockConfig) -> Result<(Self, usize), ShapeError> {
+        let moved = |size: usize| {
+            let positions = (size + 2 * block.padding + 1).checked_sub(block.kernel);
+            positions.filter(|&positions| positions > 0)
+        };
+        let (Some(height), Some(width)) = (moved(self.height), moved(self.width)) else {
+            return Err(ShapeError::KernelTooLarge {
+                layer: format!("conv{number}"),
+                kernel: block.kernel,
+                padding: block.padding,
+                height: self.height,
+                width: self.width,
+            });
+        };
+        let filter = self.channels * block.kernel * block.kernel;
+        let maps = Self {
+            channels: block.channels,
+            height,
+            width,
+        };
+        Ok((maps, (filter + 1).saturating_mul(block.channels)))
+    }
+
+    /// What pool `number` makes of it.
+    fn pool(self, number: usize) -> Result<Self, ShapeError> {
+        let Self { height, width, .. } = self;
+        if height < 2 || width < 2 {
+            return Err(ShapeError::NothingLeft {
+                layer: format!("pool{number}"),
+                height,
+                width,
             });
         }
-        let last = config.dense.len() + 1;
-        table.push(dense(last, "dense, logits", features, config.classes));
-        let parameters = table
-            .iter()
-            .try_fold(0usize, |sum, layer| sum.checked_add(layer.parameters))
-            .filter(|&sum| sum <= MAX_PARAMETERS);
-        if parameters.is_none() {
-            return Err(ShapeError::TooLarge);
-        }
         Ok(Self {
-            layers: table,
-            features: flattened,
+            height: height / 2,
+            width: width / 2,
+            ..self
         })
+    }
+
+    /// Values of an image.
+    fn features(self) -> usize {
+        self.channels
+            .saturating_mul(self.height)
+            .saturating_mul(self.width)
+    }
+
+    fn layer(self, name: String, kind: String, parameters: usize) -> Layer {
+        Layer {
+            name,
+            kind,
+            output: vec![self.channels, self.height, self.width],
+            parameters,
+        }
+    }
+}
+
+/// The layers from `features` values to the logits.
+fn push_dense(
+    config: &ConvNetConfig,
+    mut features: usize,
+    layers: &mut Vec<Layer>,
+) -> Result<(), ShapeError> {
+    let parameters =
+        |inputs: usize, outputs: usize| inputs.saturating_add(1).saturating_mul(outputs);
+    let mut number = 1;
+    for &outputs in &config.dense {
+        in_range(&format!("model.dense[{}]", number - 1), outputs, MAX_SIZE)?;
+        let name = format!("fc{number}");
+        layers.push(vector(
+            &name,
+            "dense + ReLU",
+            outputs,
+            parameters(features, outputs),
+        ));
+        features = outputs;
+        number += 1;
+    }
+    if config.dropout > 0.0 {
+        layers.push(vector(
+            "dropout",
+            &format!("dropout {}", config.dropout),
+            features,
+            0,
+        ));
+    }
+    let name = format!("fc{number}");
+    let outputs = config.classes;
+    layers.push(vector(
+        &name,
+        "dense, logits",
+        outputs,
+        parameters(features, outputs),
+    ));
+    Ok(())
+}
+
+fn vector(name: &str, kind: &str, size: usize, parameters: usize) -> Layer {
+    Layer {
+        name: name.into(),
+        kind: kind.into(),
+        output: vec![size],
+        parameters,
     }
 }
 
@@ -198,15 +264,6 @@ fn in_range(key: &str, value: usize, most: usize) -> Result<(), ShapeError> {
         value: value.to_string(),
         expected: format!("1 to {most}"),
     })
-}
-
-fn dense(number: usize, kind: &str, inputs: usize, outputs: usize) -> Layer {
-    Layer {
-        name: format!("fc{number}"),
-        kind: kind.into(),
-        output: vec![outputs],
-        parameters: (inputs + 1).saturating_mul(outputs),
-    }
 }
 
 impl fmt::Display for Layer {

@@ -5,11 +5,27 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{devices, evaluate, presets, summary, train};
 
+const EXAMPLES: &str = "\
+Examples:
+  trainer                                      train the default network on MNIST
+  trainer --preset dropout --epochs 10         train another one, longer
+  trainer --data /usr/share/datasets/fashion-mnist
+  trainer presets show convnet > my.toml       every setting, to edit ...
+  trainer --config my.toml                     ... and to train with
+  trainer evaluate latest                      judge the last run again
+
+Settings that no flag names come from --config, then from the preset.";
+
 /// Train small image classifiers: convolutional networks on MNIST and its family.
 ///
 /// Without a command, `trainer` trains the preset `convnet` on the embedded MNIST.
 #[derive(Debug, Parser)]
-#[command(name = "trainer", version, args_conflicts_with_subcommands = true)]
+#[command(
+    name = "trainer",
+    version,
+    args_conflicts_with_subcommands = true,
+    after_help = EXAMPLES
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
