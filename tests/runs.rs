@@ -179,10 +179,10 @@ fn a_run_can_be_repeated_from_its_configuration() {
 fn the_weights_do_not_depend_on_the_number_of_threads() {
     let workplace = Workplace::new();
     let weights = |threads: &str| {
-        let arguments = format!("--limit-train 300 --max-steps 3 --run-name threads-{threads}");
+        let arguments = format!("--limit-train 1000 --max-steps 3 --run-name threads-{threads}");
         let output = workplace
             .command(&format!(
-                "--preset dropout --batch-size 32 {arguments} --out runs"
+                "--preset tiny --dropout 0.5 {arguments} --out runs"
             ))
             .env("RAYON_NUM_THREADS", threads)
             .output()
