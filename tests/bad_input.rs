@@ -3,16 +3,16 @@
 use std::fs;
 use std::io::Write;
 
-use crate::support::{Workplace, idx};
+use crate::support::{WorkDir, idx};
 
 /// The error of a training on images that `spoil` has changed.
 #[track_caller]
 fn data_error(spoil: impl FnOnce(&crate::support::Images)) -> String {
-    let workplace = Workplace::new();
-    let images = workplace.images();
+    let dir = WorkDir::new();
+    let images = dir.images();
     spoil(&images);
-    let error = workplace.trainer("--data data --preset dense").error();
-    assert!(!workplace.has_runs());
+    let error = dir.trainer("--data data --preset dense").error();
+    assert!(!dir.has_runs());
     let folder = fs::canonicalize(images.folder()).unwrap();
     error.replace(&format!("{}", folder.display()), "data")
 }
@@ -20,9 +20,9 @@ fn data_error(spoil: impl FnOnce(&crate::support::Images)) -> String {
 /// The error of a call without data of its own.
 #[track_caller]
 fn error(arguments: &str) -> String {
-    let workplace = Workplace::new();
-    let error = workplace.trainer(arguments).error();
-    assert!(!workplace.has_runs());
+    let dir = WorkDir::new();
+    let error = dir.trainer(arguments).error();
+    assert!(!dir.has_runs());
     error
 }
 
@@ -158,11 +158,11 @@ fn settings_out_of_range_or_unknown() {
 
 #[test]
 fn configuration_files() {
-    let workplace = Workplace::new();
+    let dir = WorkDir::new();
     let error = |text: &str| {
-        fs::write(workplace.path("my.toml"), text).unwrap();
-        let error = workplace.trainer("--config my.toml").error();
-        assert!(!workplace.has_runs());
+        fs::write(dir.path("my.toml"), text).unwrap();
+        let error = dir.trainer("--config my.toml").error();
+        assert!(!dir.has_runs());
         error
     };
     assert_eq!(
@@ -188,42 +188,42 @@ fn configuration_files() {
         "model.classes = 5, but mnist has 10"
     );
     assert!(error("[training").starts_with("my.toml: not a TOML file: "));
-    fs::write(workplace.path("my.toml"), "preset = \"dense\"").unwrap();
+    fs::write(dir.path("my.toml"), "preset = \"dense\"").unwrap();
     assert_eq!(
-        workplace.trainer("--config my.toml --preset tiny").error(),
+        dir.trainer("--config my.toml --preset tiny").error(),
         "my.toml starts from preset dense, not from tiny: leave one of them out"
     );
     assert_eq!(
-        workplace.trainer("--config none.toml").error(),
+        dir.trainer("--config none.toml").error(),
         "none.toml: No such file or directory (os error 2)"
     );
 }
 
 #[test]
 fn places_that_cannot_be_written_or_are_taken() {
-    let workplace = Workplace::new();
-    fs::write(workplace.path("file"), "mine").unwrap();
-    let error = workplace.trainer("--out file/runs").error();
+    let dir = WorkDir::new();
+    fs::write(dir.path("file"), "mine").unwrap();
+    let error = dir.trainer("--out file/runs").error();
     assert!(
         error.starts_with("file/runs: cannot make the folder for runs: "),
         "{error}"
     );
-    assert_eq!(fs::read(workplace.path("file")).unwrap(), b"mine");
+    assert_eq!(fs::read(dir.path("file")).unwrap(), b"mine");
 
-    let taken = workplace.path("artifacts/runs/taken");
+    let taken = dir.path("artifacts/runs/taken");
     fs::create_dir_all(&taken).unwrap();
     fs::write(taken.join("config.toml"), "mine").unwrap();
     assert_eq!(
-        workplace.trainer("--run-name taken").error(),
+        dir.trainer("--run-name taken").error(),
         "artifacts/runs/taken: there is a run of this name; choose another --run-name"
     );
     assert_eq!(fs::read(taken.join("config.toml")).unwrap(), b"mine");
     assert_eq!(
-        workplace.trainer("--run-name latest").error(),
+        dir.trainer("--run-name latest").error(),
         "run name \"latest\": stands for another run; choose another --run-name"
     );
     assert_eq!(
-        workplace.trainer("evaluate takn").error(),
+        dir.trainer("evaluate takn").error(),
         "takn: no run folder (one with a config.toml) here or in artifacts/runs \
          (did you mean taken?)"
     );
@@ -258,28 +258,27 @@ fn devices_that_are_not_there() {
 
 #[test]
 fn runs_that_are_damaged() {
-    let workplace = Workplace::new();
-    workplace
-        .trainer("--preset tiny --limit-train 100 --max-steps 1 --run-name run")
+    let dir = WorkDir::new();
+    dir.trainer("--preset tiny --limit-train 100 --max-steps 1 --run-name run")
         .success();
-    let run = workplace.path("artifacts/runs/run");
+    let run = dir.path("artifacts/runs/run");
     let weights = fs::read(run.join("model.safetensors")).unwrap();
     fs::write(run.join("model.safetensors"), &weights[..weights.len() / 2]).unwrap();
-    let error = workplace.trainer("evaluate run").error();
+    let error = dir.trainer("evaluate run").error();
     assert!(
         error.starts_with("artifacts/runs/run/model.safetensors: "),
         "{error}"
     );
     fs::remove_file(run.join("model.safetensors")).unwrap();
     assert_eq!(
-        workplace.trainer("evaluate run").error(),
+        dir.trainer("evaluate run").error(),
         "artifacts/runs/run/model.safetensors: No such file or directory (os error 2)"
     );
     let config = fs::read_to_string(run.join("config.toml")).unwrap();
     let spoil = |line: &str, by: &str| {
         assert!(config.contains(line), "{config}");
         fs::write(run.join("config.toml"), config.replace(line, by)).unwrap();
-        workplace.trainer("evaluate run").error()
+        dir.trainer("evaluate run").error()
     };
     assert_eq!(
         spoil("classes = 10\n", "classes = 9\n"),
@@ -291,7 +290,7 @@ fn runs_that_are_damaged() {
     );
     fs::write(run.join("config.toml"), "[training]\nepochs = 0").unwrap();
     assert_eq!(
-        workplace.trainer("evaluate run").error(),
+        dir.trainer("evaluate run").error(),
         "artifacts/runs/run/config.toml: training.epochs = 0: \
          expected a whole number from 1 to 100000"
     );
@@ -299,11 +298,9 @@ fn runs_that_are_damaged() {
 
 #[test]
 fn a_training_that_diverges_says_so() {
-    let workplace = Workplace::new();
+    let dir = WorkDir::new();
     let arguments = "--preset dense --limit-train 2000 --optimizer sgd --learning-rate 100";
-    let error = workplace
-        .trainer(&format!("{arguments} --progress none"))
-        .error();
+    let error = dir.trainer(&format!("{arguments} --progress none")).error();
     assert!(
         error.starts_with("run artifacts/runs/dense-1: training diverged in epoch ")
             && error.ends_with(

@@ -1,10 +1,10 @@
 //! The commands that only tell something.
 
-use crate::support::Workplace;
+use crate::support::WorkDir;
 
 #[test]
 fn summary_prints_the_layer_table() {
-    let text = Workplace::new()
+    let text = WorkDir::new()
         .trainer("summary --preset tiny")
         .success()
         .stdout;
@@ -23,21 +23,18 @@ total                                                   13610
 
 #[test]
 fn every_preset_is_listed_and_can_be_used_as_a_file() {
-    let workplace = Workplace::new();
-    let list = workplace.trainer("presets").success().stdout;
+    let dir = WorkDir::new();
+    let list = dir.trainer("presets").success().stdout;
     assert_eq!(list.lines().count(), 9, "{list}");
     for line in list.lines() {
         let name = line.split_whitespace().next().unwrap();
-        let file = workplace
+        let file = dir
             .trainer(&format!("presets show {name}"))
             .success()
             .stdout;
-        std::fs::write(workplace.path("preset.toml"), file).unwrap();
-        let from_file = workplace
-            .trainer("summary --config preset.toml")
-            .success()
-            .stdout;
-        let from_name = workplace
+        std::fs::write(dir.path("preset.toml"), file).unwrap();
+        let from_file = dir.trainer("summary --config preset.toml").success().stdout;
+        let from_name = dir
             .trainer(&format!("summary --preset {name}"))
             .success()
             .stdout;
@@ -47,7 +44,7 @@ fn every_preset_is_listed_and_can_be_used_as_a_file() {
 
 #[test]
 fn devices_says_what_is_there_and_how_to_get_the_rest() {
-    let text = Workplace::new().trainer("devices").success().stdout;
+    let text = WorkDir::new().trainer("devices").success().stdout;
     for (backend, is_compiled_in) in [
         ("flex", cfg!(feature = "flex")),
         ("ndarray", cfg!(feature = "ndarray")),
@@ -67,12 +64,8 @@ fn devices_says_what_is_there_and_how_to_get_the_rest() {
 fn output_into_a_closed_pipe_is_no_error() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    let workplace = Workplace::new();
-    let output = workplace
-        .command("presets")
-        .stdout(writer)
-        .output()
-        .unwrap();
+    let dir = WorkDir::new();
+    let output = dir.command("presets").stdout(writer).output().unwrap();
     assert!(output.status.success());
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
 }

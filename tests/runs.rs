@@ -4,15 +4,15 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::support::Workplace;
+use crate::support::WorkDir;
 
 /// A quick training on real digits.
 const QUICK: &str = "--preset dense --limit-train 6000 --epochs 1";
 
 #[test]
 fn a_run_learns_and_its_folder_is_enough_to_judge_it() {
-    let workplace = Workplace::new();
-    let trained = workplace.trainer(QUICK).success();
+    let dir = WorkDir::new();
+    let trained = dir.trainer(QUICK).success();
     assert!(
         trained
             .stdout
@@ -24,7 +24,7 @@ fn a_run_learns_and_its_folder_is_enough_to_judge_it() {
         "{trained:#?}"
     );
 
-    let evaluated = workplace.trainer("evaluate dense-1 --json").success();
+    let evaluated = dir.trainer("evaluate dense-1 --json").success();
     let evaluation: Value = serde_json::from_str(&evaluated.stdout).unwrap();
     let accuracy = evaluation["accuracy"].as_f64().unwrap();
     assert!(accuracy > 0.85, "accuracy {accuracy}");
@@ -42,7 +42,7 @@ fn a_run_learns_and_its_folder_is_enough_to_judge_it() {
         test.ends_with(&format!("{:.2}%", 100.0 * accuracy)),
         "{test}"
     );
-    let stored = workplace.run_file("dense-1", "evaluation.json");
+    let stored = dir.run_file("dense-1", "evaluation.json");
     assert_eq!(
         serde_json::from_slice::<Value>(&stored).unwrap(),
         evaluation
@@ -53,7 +53,7 @@ fn a_run_learns_and_its_folder_is_enough_to_judge_it() {
         .sum();
     assert_eq!(accuracy, hits as f64 / 10_000.0);
 
-    let text = workplace.trainer("evaluate latest").success().stdout;
+    let text = dir.trainer("evaluate latest").success().stdout;
     assert!(
         text.starts_with(&format!("accuracy {:.2}%", 100.0 * accuracy)),
         "{text}"
@@ -63,15 +63,13 @@ fn a_run_learns_and_its_folder_is_enough_to_judge_it() {
 
 #[test]
 fn the_same_seed_gives_the_same_weights_and_another_seed_others() {
-    let workplace = Workplace::new();
+    let dir = WorkDir::new();
     let weights = |name: &str, seed: u32| {
         let arguments = format!(
             "--limit-train 200 --max-steps 3 --dropout 0.5 --seed {seed} --run-name {name}"
         );
-        workplace
-            .trainer(&format!("--preset tiny {arguments}"))
-            .success();
-        workplace.run_file(name, "model.safetensors")
+        dir.trainer(&format!("--preset tiny {arguments}")).success();
+        dir.run_file(name, "model.safetensors")
     };
     let first = weights("a", 7);
     assert!(first == weights("b", 7), "the same seed, other weights");
@@ -80,8 +78,8 @@ fn the_same_seed_gives_the_same_weights_and_another_seed_others() {
 
 #[test]
 fn one_batch_shows_its_shapes_and_ends_at_the_step_limit() {
-    let workplace = Workplace::new();
-    let trained = workplace
+    let dir = WorkDir::new();
+    let trained = dir
         .trainer("train --preset tiny --max-steps 1 --limit-train 640")
         .success();
     let shapes = "first batch: images [64, 1, 28, 28], logits [64, 10]";
@@ -91,7 +89,7 @@ fn one_batch_shows_its_shapes_and_ends_at_the_step_limit() {
         "{}",
         trained.stdout
     );
-    let csv = String::from_utf8(workplace.run_file("tiny-1", "metrics.csv")).unwrap();
+    let csv = String::from_utf8(dir.run_file("tiny-1", "metrics.csv")).unwrap();
     let rows: Vec<&str> = csv.lines().collect();
     assert_eq!(rows.len(), 2, "{csv}");
     assert!(rows[1].starts_with("1,1,"), "{csv}");
@@ -99,13 +97,13 @@ fn one_batch_shows_its_shapes_and_ends_at_the_step_limit() {
 
 #[test]
 fn other_images_bring_their_own_size_classes_and_normalisation() {
-    let workplace = Workplace::new();
-    workplace.images();
-    let trained = workplace
+    let dir = WorkDir::new();
+    dir.images();
+    let trained = dir
         .trainer("--data data --preset tiny --normalization mean-std --epochs 40 --batch-size 6")
         .success();
     assert!(trained.stdout.contains("100.00%"), "{}", trained.stdout);
-    let config = String::from_utf8(workplace.run_file("tiny-1", "config.toml")).unwrap();
+    let config = String::from_utf8(dir.run_file("tiny-1", "config.toml")).unwrap();
     // Of 0, 1 and 2 white rows of 8: mean 1/8, mean square 1/8.
     for line in [
         "name = \"data\"",
@@ -119,22 +117,19 @@ fn other_images_bring_their_own_size_classes_and_normalisation() {
         assert!(config.contains(line), "no {line} in {config}");
     }
     // From another folder of the same images, and after the first one is gone.
-    fs::rename(workplace.path("data"), workplace.path("moved")).unwrap();
-    let gone = workplace.trainer("evaluate latest").error();
+    fs::rename(dir.path("data"), dir.path("moved")).unwrap();
+    let gone = dir.trainer("evaluate latest").error();
     assert!(gone.contains("--data names another place"), "{gone}");
-    let text = workplace
-        .trainer("evaluate latest --data moved")
-        .success()
-        .stdout;
+    let text = dir.trainer("evaluate latest --data moved").success().stdout;
     assert!(text.starts_with("accuracy 100.00%"), "{text}");
 }
 
 #[test]
 fn best_is_chosen_on_validation_and_never_on_test() {
-    let workplace = Workplace::new();
+    let dir = WorkDir::new();
     let arguments = "--preset dense --limit-train 400 --epochs 4 --report-test";
-    let trained = workplace.trainer(arguments).success();
-    let csv = String::from_utf8(workplace.run_file("dense-1", "metrics.csv")).unwrap();
+    let trained = dir.trainer(arguments).success();
+    let csv = String::from_utf8(dir.run_file("dense-1", "metrics.csv")).unwrap();
     let rows: Vec<Vec<f64>> = csv
         .lines()
         .skip(1)
@@ -151,25 +146,23 @@ fn best_is_chosen_on_validation_and_never_on_test() {
     let line = format!("best epoch  {} of 4, by validation accuracy", best[0]);
     assert!(trained.stdout.contains(&line), "{}{csv}", trained.stdout);
     // The saved weights are that epoch's: they reach its test accuracy again.
-    let evaluated = workplace.trainer("evaluate latest --json").success();
+    let evaluated = dir.trainer("evaluate latest --json").success();
     let evaluation: Value = serde_json::from_str(&evaluated.stdout).unwrap();
     assert_eq!(evaluation["accuracy"].as_f64().unwrap(), best[7]);
 }
 
 #[test]
 fn a_run_can_be_repeated_from_its_configuration() {
-    let workplace = Workplace::new();
+    let dir = WorkDir::new();
     let arguments = "--preset tiny --limit-train 300 --max-steps 2 --seed 5 --learning-rate 0.01";
-    workplace
-        .trainer(&format!("{arguments} --run-name first"))
+    dir.trainer(&format!("{arguments} --run-name first"))
         .success();
     let config = "artifacts/runs/first/config.toml";
-    workplace
-        .trainer(&format!("--config {config} --run-name second"))
+    dir.trainer(&format!("--config {config} --run-name second"))
         .success();
     for file in ["config.toml", "model.safetensors"] {
         assert!(
-            workplace.run_file("first", file) == workplace.run_file("second", file),
+            dir.run_file("first", file) == dir.run_file("second", file),
             "{file} differs"
         );
     }
@@ -177,10 +170,10 @@ fn a_run_can_be_repeated_from_its_configuration() {
 
 #[test]
 fn the_weights_do_not_depend_on_the_number_of_threads() {
-    let workplace = Workplace::new();
+    let dir = WorkDir::new();
     let weights = |threads: &str| {
         let arguments = format!("--limit-train 1000 --max-steps 3 --run-name threads-{threads}");
-        let output = workplace
+        let output = dir
             .command(&format!(
                 "--preset tiny --dropout 0.5 {arguments} --out runs"
             ))
@@ -188,7 +181,7 @@ fn the_weights_do_not_depend_on_the_number_of_threads() {
             .output()
             .unwrap();
         assert!(output.status.success());
-        let run = workplace.path("runs").join(format!("threads-{threads}"));
+        let run = dir.path("runs").join(format!("threads-{threads}"));
         fs::read(run.join("model.safetensors")).unwrap()
     };
     assert!(weights("1") == weights("3"));
@@ -198,8 +191,8 @@ fn the_weights_do_not_depend_on_the_number_of_threads() {
 fn a_reader_that_leaves_does_not_end_the_training() {
     use std::process::Stdio;
 
-    let workplace = Workplace::new();
-    let mut child = workplace
+    let dir = WorkDir::new();
+    let mut child = dir
         .command(QUICK)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -213,15 +206,15 @@ fn a_reader_that_leaves_does_not_end_the_training() {
             .unwrap()
             .contains("saved in")
     );
-    workplace.run_file("dense-1", "evaluation.json");
+    dir.run_file("dense-1", "evaluation.json");
 }
 
 #[test]
 fn every_optimizer_learns_and_the_running_loss_is_shown() {
-    let workplace = Workplace::new();
+    let dir = WorkDir::new();
     for (optimizer, rate) in [("adamw", "0.001"), ("sgd", "0.01")] {
         let arguments = format!("--optimizer {optimizer} --learning-rate {rate} --max-steps 120");
-        let trained = workplace
+        let trained = dir
             .trainer(&format!(
                 "--preset dense {arguments} --limit-train 9000 --seed 1"
             ))
@@ -252,15 +245,15 @@ fn every_optimizer_learns_and_the_running_loss_is_shown() {
 
 #[test]
 fn without_validation_the_last_epoch_is_kept() {
-    let workplace = Workplace::new();
+    let dir = WorkDir::new();
     let arguments = "--preset dense --validation 0 --report-test --limit-train 300 --epochs 3";
-    let trained = workplace.trainer(arguments).success();
+    let trained = dir.trainer(arguments).success();
     let line = "best epoch  3 of 3, the last: there is no validation split";
     assert!(trained.stdout.contains(line), "{}", trained.stdout);
-    let csv = String::from_utf8(workplace.run_file("dense-1", "metrics.csv")).unwrap();
+    let csv = String::from_utf8(dir.run_file("dense-1", "metrics.csv")).unwrap();
     let last: Vec<&str> = csv.lines().last().unwrap().split(',').collect();
     assert_eq!(last[4..6], ["", ""], "{csv}");
-    let evaluated = workplace.trainer("evaluate latest --json").success();
+    let evaluated = dir.trainer("evaluate latest --json").success();
     let evaluation: Value = serde_json::from_str(&evaluated.stdout).unwrap();
     assert_eq!(
         evaluation["accuracy"].as_f64().unwrap(),
@@ -270,14 +263,14 @@ fn without_validation_the_last_epoch_is_kept() {
 
 #[test]
 fn a_configuration_finds_its_images_and_takes_their_facts_anew() {
-    let workplace = Workplace::new();
-    workplace.images();
+    let dir = WorkDir::new();
+    dir.images();
     let mine = "preset = \"dense\"\ndata.source = \"data\"\ntraining.epochs = 1";
-    fs::write(workplace.path("mine.toml"), mine).unwrap();
-    workplace.trainer("--config mine.toml").success();
+    fs::write(dir.path("mine.toml"), mine).unwrap();
+    dir.trainer("--config mine.toml").success();
     let elsewhere = tempfile::tempdir().unwrap();
-    let run = workplace.path("artifacts/runs/dense-1");
-    let evaluated = workplace
+    let run = dir.path("artifacts/runs/dense-1");
+    let evaluated = dir
         .command("evaluate")
         .arg(run)
         .current_dir(elsewhere.path())
@@ -287,10 +280,9 @@ fn a_configuration_finds_its_images_and_takes_their_facts_anew() {
 
     // The settings of that run, on MNIST.
     let config = "--config artifacts/runs/dense-1/config.toml --data mnist --max-steps 1";
-    workplace
-        .trainer(&format!("{config} --limit-train 100"))
+    dir.trainer(&format!("{config} --limit-train 100"))
         .success();
-    let config = String::from_utf8(workplace.run_file("dense-2", "config.toml")).unwrap();
+    let config = String::from_utf8(dir.run_file("dense-2", "config.toml")).unwrap();
     for line in [
         "name = \"mnist\"",
         "classes = 10",
@@ -306,13 +298,12 @@ fn a_configuration_finds_its_images_and_takes_their_facts_anew() {
 fn files_of_a_run_are_as_readable_as_others() {
     use std::os::unix::fs::PermissionsExt;
 
-    let workplace = Workplace::new();
-    workplace
-        .trainer("--preset tiny --limit-train 100 --max-steps 1")
+    let dir = WorkDir::new();
+    dir.trainer("--preset tiny --limit-train 100 --max-steps 1")
         .success();
     let mode = |path| fs::metadata(path).unwrap().permissions().mode();
-    let ordinary = workplace.path("ordinary");
+    let ordinary = dir.path("ordinary");
     fs::write(&ordinary, "").unwrap();
-    let model = workplace.path("artifacts/runs/tiny-1/model.safetensors");
+    let model = dir.path("artifacts/runs/tiny-1/model.safetensors");
     assert_eq!(mode(model), mode(ordinary));
 }

@@ -35,11 +35,11 @@ impl Output {
 }
 
 /// A folder of its own for the binary to work in.
-pub(crate) struct Workplace {
+pub(crate) struct WorkDir {
     folder: TempDir,
 }
 
-impl Workplace {
+impl WorkDir {
     pub(crate) fn new() -> Self {
         Self {
             folder: tempfile::tempdir().unwrap(),

@@ -9,7 +9,7 @@ use model::ConvNetConfig;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use crate::{keys, presets};
+use crate::keys;
 
 /// A run: where its images come from, what learns from them, and how.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -80,43 +80,6 @@ pub(crate) enum OptimizerKind {
 pub(crate) const EMBEDDED: &str = "mnist";
 
 impl Config {
-    /// The defaults, those of the preset `convnet`, as far as they are settings.
-    pub(crate) fn default_settings() -> Result<Table> {
-        let config = Self {
-            preset: presets::DEFAULT.into(),
-            about: String::new(),
-            data: DataConfig {
-                source: EMBEDDED.into(),
-                normalization: Normalization::MeanStd,
-                validation: 0.1,
-                validation_split: SplitMethod::Random,
-                limit_train: None,
-            },
-            training: TrainingConfig {
-                epochs: 5,
-                max_steps: None,
-                batch_size: 64,
-                eval_batch_size: 250,
-                optimizer: OptimizerKind::Adam,
-                learning_rate: 1e-3,
-                seed: 42,
-                report_test: false,
-            },
-            model: ConvNetConfig::default(),
-            images: DatasetInfo {
-                name: String::new(),
-                classes: Vec::new(),
-                height: 0,
-                width: 0,
-                mean: 0.0,
-                std: 0.0,
-            },
-        };
-        let mut table = Table::try_from(config)?;
-        drop_facts(&mut table);
-        Ok(table)
-    }
-
     /// Settings and the images they name, made a configuration.
     ///
     /// # Errors

@@ -24,8 +24,19 @@ const PRESETS: &[(&str, &str)] = presets![
     "dense"
 ];
 
+/// Every setting; presets are laid over it.
+const DEFAULTS: &str = include_str!("../presets/defaults.toml");
+
 /// The preset of a run that names none.
 pub(crate) const DEFAULT: &str = "convnet";
+
+/// Every setting and its default.
+///
+/// # Errors
+/// Never for an undamaged binary.
+pub(crate) fn defaults() -> Result<Table> {
+    Ok(DEFAULTS.parse()?)
+}
 
 /// Names of all presets.
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {

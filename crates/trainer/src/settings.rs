@@ -20,7 +20,7 @@ impl Settings {
     /// # Errors
     /// When there is no such preset.
     pub(crate) fn preset(name: &str) -> Result<Self> {
-        let mut settings = Self(Config::default_settings()?);
+        let mut settings = Self(presets::defaults()?);
         let mut table = presets::table(name)?;
         table.insert("preset".into(), name.into());
         settings.overlay(table)?;
@@ -158,6 +158,12 @@ mod tests {
             }
             _ => {}
         }
+    }
+
+    #[test]
+    fn the_default_network_is_that_of_the_library() {
+        let (config, _) = Settings::preset("convnet").unwrap().resolve().unwrap();
+        assert_eq!(config.model, ConvNetConfig::default());
     }
 
     #[test]
