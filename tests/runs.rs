@@ -89,7 +89,7 @@ fn one_batch_shows_its_shapes_and_ends_at_the_step_limit() {
         "{}",
         trained.stdout
     );
-    let csv = String::from_utf8(dir.run_file("tiny-1", "metrics.csv")).unwrap();
+    let csv = dir.run_text("tiny-1", "metrics.csv");
     let rows: Vec<&str> = csv.lines().collect();
     assert_eq!(rows.len(), 2, "{csv}");
     assert!(rows[1].starts_with("1,1,"), "{csv}");
@@ -103,7 +103,7 @@ fn other_images_bring_their_own_size_classes_and_normalisation() {
         .trainer("--data data --preset tiny --normalization mean-std --epochs 40 --batch-size 6")
         .success();
     assert!(trained.stdout.contains("100.00%"), "{}", trained.stdout);
-    let config = String::from_utf8(dir.run_file("tiny-1", "config.toml")).unwrap();
+    let config = dir.run_text("tiny-1", "config.toml");
     // Of 0, 1 and 2 white rows of 8: mean 1/8, mean square 1/8.
     for line in [
         "name = \"data\"",
@@ -129,7 +129,7 @@ fn best_is_chosen_on_validation_and_never_on_test() {
     let dir = WorkDir::new();
     let arguments = "--preset dense --limit-train 400 --epochs 4 --report-test";
     let trained = dir.trainer(arguments).success();
-    let csv = String::from_utf8(dir.run_file("dense-1", "metrics.csv")).unwrap();
+    let csv = dir.run_text("dense-1", "metrics.csv");
     let rows: Vec<Vec<f64>> = csv
         .lines()
         .skip(1)
@@ -250,7 +250,7 @@ fn without_validation_the_last_epoch_is_kept() {
     let trained = dir.trainer(arguments).success();
     let line = "best epoch  3 of 3, the last: there is no validation split";
     assert!(trained.stdout.contains(line), "{}", trained.stdout);
-    let csv = String::from_utf8(dir.run_file("dense-1", "metrics.csv")).unwrap();
+    let csv = dir.run_text("dense-1", "metrics.csv");
     let last: Vec<&str> = csv.lines().last().unwrap().split(',').collect();
     assert_eq!(last[4..6], ["", ""], "{csv}");
     let evaluated = dir.trainer("evaluate latest --json").success();
@@ -282,7 +282,7 @@ fn a_configuration_finds_its_images_and_takes_their_facts_anew() {
     let config = "--config artifacts/runs/dense-1/config.toml --data mnist --max-steps 1";
     dir.trainer(&format!("{config} --limit-train 100"))
         .success();
-    let config = String::from_utf8(dir.run_file("dense-2", "config.toml")).unwrap();
+    let config = dir.run_text("dense-2", "config.toml");
     for line in [
         "name = \"mnist\"",
         "classes = 10",

@@ -76,6 +76,12 @@ impl WorkDir {
         fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
+    /// A file of a run, as text.
+    #[track_caller]
+    pub(crate) fn run_text(&self, run: &str, file: &str) -> String {
+        String::from_utf8(self.run_file(run, file)).unwrap()
+    }
+
     /// Whether any run folder was made.
     pub(crate) fn has_runs(&self) -> bool {
         fs::read_dir(self.path("artifacts/runs")).is_ok_and(|mut runs| runs.next().is_some())

@@ -70,7 +70,8 @@ impl ImageDataset {
     }
 
     /// The view's rows in the files it was read from.
-    pub fn rows(&self) -> &[u32] {
+    #[cfg(test)]
+    pub(crate) fn rows(&self) -> &[u32] {
         &self.rows
     }
 

@@ -85,17 +85,21 @@ pub(crate) fn describe(folder: &Path, train: &ImageDataset) -> (DatasetInfo, Str
         Some(known) => (known.mean, known.std),
         None => train.mean_std(),
     };
-    let (name, classes) = match known {
-        Some(known) => (known.name.into(), known.classes.map(String::from).to_vec()),
+    let (name, classes, reason) = match known {
+        Some(Known { name, classes, .. }) => (
+            (*name).into(),
+            classes.map(String::from).to_vec(),
+            format!("{name} has {} classes", classes.len()),
+        ),
         None => {
             let last = (0..train.len()).map(|i| train.label(i)).max().unwrap_or(0);
             let classes = (0..=last).map(|class| class.to_string()).collect();
-            (folder_name(folder), classes)
+            (
+                folder_name(folder),
+                classes,
+                "the largest training label".into(),
+            )
         }
-    };
-    let reason = match known {
-        Some(known) => format!("{} has {} classes", known.name, known.classes.len()),
-        None => "the largest training label".into(),
     };
     let info = DatasetInfo {
         name,

@@ -51,7 +51,7 @@ pub(crate) struct Outcome {
 pub(crate) struct Best {
     pub(crate) epoch: usize,
     /// Its figures on validation, if there is any.
-    validation: Option<Figures>,
+    pub(crate) validation: Option<Figures>,
     /// Its weights, off the autodiff device.
     pub(crate) model: ConvNet,
 }

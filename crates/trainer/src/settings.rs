@@ -35,7 +35,6 @@ impl Settings {
     pub(crate) fn file(path: &Path, preset: Option<&str>) -> Result<Self> {
         let place = || path.display().to_string();
         let table = read_table(path)?;
-        keys::check(&table).with_context(place)?;
         let named = table.get("preset").and_then(Value::as_str);
         let mut settings = match (named, preset) {
             (Some(named), None) => Self::preset(named).with_context(place)?,

@@ -16,6 +16,7 @@ use crate::config::{Config, OptimizerKind};
 use crate::epochs::{End, EpochLoop, Outcome};
 use crate::progress::Style;
 use crate::run_dir::RunDir;
+use crate::tally::Figures;
 
 /// The images of a run, each part used for one thing only.
 #[derive(Clone, Debug)]
@@ -35,6 +36,8 @@ pub(crate) struct Trained {
     pub(crate) model: ConvNet,
     /// Number of that epoch.
     pub(crate) best_epoch: usize,
+    /// What it reached on validation, if there is any.
+    pub(crate) validation: Option<Figures>,
     /// Number of the last epoch.
     pub(crate) last_epoch: usize,
     /// How it ended.
@@ -112,6 +115,7 @@ pub(crate) fn train(
     Ok(Trained {
         model: best.model,
         best_epoch: best.epoch,
+        validation: best.validation,
         last_epoch: outcome.epochs.len(),
         end,
     })

@@ -9,10 +9,11 @@ use data::ImageDataset;
 use crate::config::Config;
 use crate::device::{self, Request};
 use crate::epochs::End;
-use crate::evaluation::{Evaluation, evaluate};
+use crate::evaluation::evaluate;
 use crate::flags::SettingsFlags;
 use crate::progress::Progress;
 use crate::run_dir::{DEFAULT_ROOT, RunDir};
+use crate::tally::Figures;
 use crate::training::{Parts, Trained, evaluation_loader, train};
 
 #[derive(Debug, clap::Args)]
@@ -66,14 +67,15 @@ pub(crate) fn run(args: Args) -> Result<()> {
         let classes = &config.images.classes;
         evaluate(&trained.model, &loader, classes, |_, _| Ok(()))
     };
-    let mut results = vec![("train", judge("train", &parts.train)?)];
-    if !parts.validation.is_empty() {
-        results.push(("validation", judge("validation", &parts.validation)?));
-    }
+    let learned = judge("train", &parts.train)?.figures();
     let test = judge("test", &parts.test)?;
     let json = serde_json::to_string_pretty(&test)?;
     run.write(&run.evaluation(), json.as_bytes())?;
-    results.push(("test", test));
+    let results = [
+        ("train", Some(learned)),
+        ("validation", trained.validation),
+        ("test", Some(test.figures())),
+    ];
     print(&config, &trained, &results, &run)
 }
 
@@ -105,14 +107,15 @@ fn heading(config: &Config, parts: &Parts) -> Result<String> {
 fn print(
     config: &Config,
     trained: &Trained,
-    results: &[(&str, Evaluation)],
+    results: &[(&str, Option<Figures>)],
     run: &RunDir,
 ) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{:10}    loss  accuracy", "")?;
-    for (split, evaluation) in results {
-        let accuracy = 100.0 * evaluation.accuracy;
-        writeln!(out, "{split:10}  {:.4}    {accuracy:.2}%", evaluation.loss)?;
+    for (split, figures) in results {
+        if let Some(Figures { loss, accuracy }) = figures {
+            writeln!(out, "{split:10}  {loss:.4}    {:.2}%", 100.0 * accuracy)?;
+        }
     }
     let chosen = match config.data.validation {
         0.0 => "the last: there is no validation split",
