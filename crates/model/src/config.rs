@@ -4,6 +4,7 @@ use burn::module::Param;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{DropoutConfig, Initializer, Linear, LinearConfig, PaddingConfig2d};
 use burn::tensor::{Device, Tensor};
+use kernels::ConvBlockOptions;
 use serde::{Deserialize, Serialize};
 
 use crate::conv_net::{ConvBlock, ConvNet};
@@ -110,7 +111,11 @@ impl ConvNetConfig {
         for block in &self.blocks {
             blocks.push(ConvBlock {
                 conv: self.conv(channels, block, device),
-                pool: block.pool,
+                options: ConvBlockOptions {
+                    padding: block.padding,
+                    relu: true,
+                    pool: block.pool,
+                },
             });
             channels = block.channels;
         }

@@ -1,19 +1,20 @@
 //! The network.
 
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::nn::conv::Conv2d;
 use burn::nn::{Dropout, Linear};
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
-use burn::tensor::module::max_pool2d;
-use burn::tensor::ops::MaxPoolOptions;
+use kernels::{ConvBlockOptions, conv_block};
 
-/// Convolution + ReLU, and 2x2 max-pooling with stride 2 where `pool` is set.
+/// Convolution with stride 1, ReLU, and 2x2 max-pooling with stride 2 where `options` say so.
+///
+/// The parameters are those of an ordinary convolution; the block runs as one operation.
 #[derive(Module, Debug)]
 pub struct ConvBlock {
     pub(crate) conv: Conv2d,
     #[module(skip)]
-    pub(crate) pool: bool,
+    pub(crate) options: ConvBlockOptions,
 }
 
 /// Convolution blocks, dense layers and one logit per class.
@@ -28,12 +29,8 @@ pub struct ConvNet {
 impl ConvBlock {
     /// `[N, C, H, W]` to `[N, channels, H', W']`, H' and W' halved by the pool.
     pub fn forward(&self, images: Tensor<4>) -> Tensor<4> {
-        let activations = relu(self.conv.forward(images));
-        if self.pool {
-            max_pool2d(activations, MaxPoolOptions::new([2, 2]))
-        } else {
-            activations
-        }
+        let bias = self.conv.bias.as_ref().map(Param::val);
+        conv_block(images, self.conv.weight.val(), bias, self.options)
     }
 }
 

@@ -1,0 +1,22 @@
+//! One operation for convolutional networks on CPUs: [`conv_block`].
+//!
+//! Burn composes a block of a convolutional network of convolution, bias, ReLU and max-pooling,
+//! each with its own pass over memory and its own gradient. Here the block is one operation with
+//! its own backward pass, registered with Burn for the CPU backends `flex` and `ndarray`; on every
+//! other device, and for numbers that are no `f32`, the same function composes Burn's operations.
+//!
+//! This crate knows no dataset, no network and no command line.
+#![recursion_limit = "256"]
+
+mod conv_block;
+mod shape;
+
+mod backend;
+mod buffer;
+mod simd;
+mod transpose;
+
+mod backward;
+mod forward;
+
+pub use conv_block::{ConvBlockOptions, conv_block};

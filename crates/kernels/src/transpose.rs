@@ -1,0 +1,125 @@
+//! Transposition in registers.
+
+use std::any::TypeId;
+
+#[cfg(target_arch = "x86_64")]
+use pulp::x86::{V3, V4};
+use pulp::Simd;
+
+/// Side of the blocks that are transposed at once.
+const BLOCK: usize = 8;
+
+/// `to[column * to_pitch + row] = from[row * from_pitch + column]` for all rows and columns.
+#[inline(always)]
+pub(crate) fn transpose<S: Simd>(
+    _: S,
+    from: &[f32],
+    from_pitch: usize,
+    to: &mut [f32],
+    to_pitch: usize,
+    rows: usize,
+    columns: usize,
+) {
+    if rows == 0 || columns == 0 {
+        return;
+    }
+    assert!((rows - 1) * from_pitch + columns <= from.len());
+    assert!((columns - 1) * to_pitch + rows <= to.len());
+    if rows < BLOCK || columns < BLOCK || !has_avx::<S>() {
+        for row in 0..rows {
+            for column in 0..columns {
+                to[column * to_pitch + row] = from[row * from_pitch + column];
+            }
+        }
+        return;
+    }
+    // The last block of a row or column begins early, so that it ends with it.
+    for row in (0..rows).step_by(BLOCK) {
+        let row = row.min(rows - BLOCK);
+        for column in (0..columns).step_by(BLOCK) {
+            let column = column.min(columns - BLOCK);
+            // SAFETY: the block lies within both slices, as checked above; the instruction set is
+            // one with AVX.
+            #[cfg(target_arch = "x86_64")]
+            unsafe {
+                avx::transpose_block(
+                    from.as_ptr().add(row * from_pitch + column),
+                    from_pitch,
+                    to.as_mut_ptr().add(column * to_pitch + row),
+                    to_pitch,
+                );
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn has_avx<S: Simd>() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        TypeId::of::<S>() == TypeId::of::<V4>() || TypeId::of::<S>() == TypeId::of::<V3>()
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = TypeId::of::<S>();
+        false
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx {
+    use std::arch::x86_64::{
+        __m256, _mm256_loadu_ps, _mm256_permute2f128_ps, _mm256_shuffle_ps, _mm256_storeu_ps,
+        _mm256_unpackhi_ps, _mm256_unpacklo_ps,
+    };
+
+    use super::BLOCK;
+
+    /// One block of 8x8.
+    ///
+    /// # Safety
+    /// The processor has AVX; eight rows of eight floats, a pitch apart, can be read at `from` and
+    /// written at `to`.
+    #[inline]
+    #[target_feature(enable = "avx")]
+    pub(super) unsafe fn transpose_block(
+        from: *const f32,
+        from_pitch: usize,
+        to: *mut f32,
+        to_pitch: usize,
+    ) {
+        // SAFETY: as the caller promises.
+        let r: [__m256; BLOCK] =
+            std::array::from_fn(|i| unsafe { _mm256_loadu_ps(from.add(i * from_pitch)) });
+        // Pairs of rows, then of pairs, then halves.
+        let p = [
+            _mm256_unpacklo_ps(r[0], r[1]),
+            _mm256_unpackhi_ps(r[0], r[1]),
+            _mm256_unpacklo_ps(r[2], r[3]),
+            _mm256_unpackhi_ps(r[2], r[3]),
+            _mm256_unpacklo_ps(r[4], r[5]),
+            _mm256_unpackhi_ps(r[4], r[5]),
+            _mm256_unpacklo_ps(r[6], r[7]),
+            _mm256_unpackhi_ps(r[6], r[7]),
+        ];
+        let q = [
+            _mm256_shuffle_ps::<0x44>(p[0], p[2]),
+            _mm256_shuffle_ps::<0xee>(p[0], p[2]),
+            _mm256_shuffle_ps::<0x44>(p[1], p[3]),
+            _mm256_shuffle_ps::<0xee>(p[1], p[3]),
+            _mm256_shuffle_ps::<0x44>(p[4], p[6]),
+            _mm256_shuffle_ps::<0xee>(p[4], p[6]),
+            _mm256_shuffle_ps::<0x44>(p[5], p[7]),
+            _mm256_shuffle_ps::<0xee>(p[5], p[7]),
+        ];
+        for i in 0..BLOCK / 2 {
+            let low = _mm256_permute2f128_ps::<0x20>(q[i], q[i + 4]);
+            let high = _mm256_permute2f128_ps::<0x31>(q[i], q[i + 4]);
+            // SAFETY: as the caller promises.
+            unsafe {
+                _mm256_storeu_ps(to.add(i * to_pitch), low);
+                _mm256_storeu_ps(to.add((i + 4) * to_pitch), high);
+            }
+        }
+    }
+}
