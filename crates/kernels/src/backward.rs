@@ -5,10 +5,10 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::buffer::Buffer;
-use crate::forward::NO_WINNER;
 use crate::shape::BlockShape;
 use crate::simd::{InstructionSet, load, mul_add, store};
 use crate::transpose::transpose;
+use crate::winners::Winners;
 
 /// Images are split into at most so many groups, each with its own sum of the weights' gradient.
 /// The number does not depend on the threads, so neither do the results.
@@ -70,23 +70,37 @@ pub(crate) fn backward(
         })
         .collect();
 
-    let mut total = sums.into_iter().reduce(|mut total, sums| {
-        for (total, sum) in total.weight.iter_mut().zip(&*sums.weight) {
-            *total += sum;
-        }
-        for (total, sum) in total.bias.iter_mut().zip(&*sums.bias) {
-            *total += sum;
-        }
-        total
-    });
-    let (weight, bias) = total.take().map_or_else(Default::default, |total| {
-        (blocks.unpack(&total.weight), total.bias)
-    });
+    let parts = |part: fn(&Sums) -> &[f32]| sums.iter().map(part).collect::<Vec<_>>();
+    let weight = add_up(&parts(|sums| &sums.weight));
+    let bias = add_up(&parts(|sums| &sums.bias));
     Gradients {
         images: image_gradients,
-        weight,
+        weight: blocks.unpack(&weight),
         bias,
     }
+}
+
+/// The sums, number by number and in order, of vectors of the same length.
+fn add_up(parts: &[&[f32]]) -> Vec<f32> {
+    const CHUNK: usize = 1 << 12;
+    let mut total = parts[0].to_vec();
+    total.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, total)| {
+        for part in &parts[1..] {
+            for (total, &number) in total.iter_mut().zip(&part[chunk * CHUNK..]) {
+                *total += number;
+            }
+        }
+    });
+    total
+}
+
+/// The sum of some numbers.
+#[inline(always)]
+fn total<S: Simd>(simd: S, numbers: &[f32]) -> f32 {
+    let (vectors, rest) = S::as_simd_f32s(numbers);
+    let zero = simd.splat_f32s(0.0);
+    let sum = vectors.iter().fold(zero, |sum, &vector| simd.add_f32s(sum, vector));
+    simd.reduce_sum_f32s(sum) + rest.iter().sum::<f32>()
 }
 
 /// Images and weights with their channels last, in blocks of as many as a vector has lanes, so
@@ -140,29 +154,35 @@ impl Blocks {
         self.count * self.out_channels * self.filter()
     }
 
-    /// Index here of each weight, in the order of `[out_channels, in_channels, kernel, kernel]`.
-    fn indices(&self) -> impl Iterator<Item = usize> {
-        (0..self.out_channels).flat_map(move |out| {
-            (0..self.in_channels).flat_map(move |channel| {
+    /// Calls `visit(weight, packed)` with the index of each weight in `[out_channels, in_channels,
+    /// kernel, kernel]` and here.
+    #[inline(always)]
+    fn indices(&self, mut visit: impl FnMut(usize, usize)) {
+        let mut weight = 0;
+        for out in 0..self.out_channels {
+            for channel in 0..self.in_channels {
                 let (block, lane) = (channel / self.width, channel % self.width);
                 let filter = (block * self.out_channels + out) * self.filter() + lane;
-                (0..self.kernel).flat_map(move |ky| {
-                    (0..self.kernel).map(move |kx| filter + ky * self.pitch + kx * self.width)
-                })
-            })
-        })
+                for ky in 0..self.kernel {
+                    for kx in 0..self.kernel {
+                        visit(weight, filter + ky * self.pitch + kx * self.width);
+                        weight += 1;
+                    }
+                }
+            }
+        }
     }
 
     fn pack(&self, weight: &[f32]) -> Buffer {
         let mut packed = Buffer::zeroed(self.weights());
-        for (index, &weight) in self.indices().zip(weight) {
-            packed[index] = weight;
-        }
+        self.indices(|from, to| packed[to] = weight[from]);
         packed
     }
 
     fn unpack(&self, packed: &[f32]) -> Vec<f32> {
-        self.indices().map(|index| packed[index]).collect()
+        let mut weight = vec![0.0; self.out_channels * self.in_channels * self.kernel.pow(2)];
+        self.indices(|to, from| weight[to] = packed[from]);
+        weight
     }
 
     /// A padded image of zeros, with room for vectors that reach beyond its end.
@@ -219,7 +239,7 @@ impl Blocks {
 struct Sums {
     /// As [`Blocks`] lays them out.
     weight: Buffer,
-    bias: Vec<f32>,
+    bias: Buffer,
 }
 
 /// Some images, whose gradients are summed in order.
@@ -242,24 +262,27 @@ impl WithSimd for BackwardGroup<'_> {
         let blocks = self.blocks;
         let mut sums = Sums {
             weight: Buffer::zeroed(blocks.weights()),
-            bias: vec![0.0; shape.out_channels],
+            bias: Buffer::zeroed(shape.out_channels),
         };
         let mut padded = blocks.image(S::F32_LANES);
         let mut padded_gradient = blocks.image(S::F32_LANES);
-        let mut winning = Winning::new(shape, blocks);
-        let mut lists = Lists::new(shape, blocks);
+        let mut won = Winners::new(shape);
+        let mut by_pixel = ByPixel::new(shape, blocks);
         let images = self.images.chunks_exact(shape.image());
         let gradients = self.gradient.chunks_exact(shape.out_image());
         let winners = self.winners.chunks_exact(shape.out_image());
         let mut image_gradients = self.image_gradients.chunks_exact_mut(shape.image());
         for ((image, gradient), winners) in images.zip(gradients).zip(winners) {
             blocks.pad(simd, shape, image, &mut padded);
-            winning.note(simd, shape, gradient, winners, &mut sums.bias);
-            weight_gradient(simd, blocks, &padded, &winning, &mut sums.weight);
+            won.collect(simd, gradient, winners);
+            for (sum, (_, gradients)) in sums.bias.iter_mut().zip(won.channels()) {
+                *sum += total(simd, gradients);
+            }
+            weight_gradient(simd, blocks, &padded, &won, &mut sums.weight);
             if let (Some(taps), Some(image_gradient)) = (self.taps, image_gradients.next()) {
                 padded_gradient.fill(0.0);
-                lists.collect(shape, gradient, winners);
-                input_gradient(simd, blocks, taps, &lists, &winning, &mut padded_gradient);
+                by_pixel.sort(&won);
+                input_gradient(simd, blocks, taps, &by_pixel, &mut padded_gradient);
                 blocks.unpad(simd, shape, &padded_gradient, image_gradient);
             }
         }
@@ -267,118 +290,58 @@ impl WithSimd for BackwardGroup<'_> {
     }
 }
 
-/// Where in a padded image the patch of each output begins, and the output's gradient.
-struct Winning {
-    /// Of each window, where its first pixel's patch begins.
-    bases: Vec<u32>,
-    /// What the winner adds to that.
-    steps: [u32; NO_WINNER as usize],
-    /// `[out_channels, out_height * out_width]`
-    offsets: Vec<u32>,
-    /// The same; zero where the ReLU cut.
-    gradients: Vec<f32>,
-}
-
-impl Winning {
-    fn new(shape: &BlockShape, blocks: &Blocks) -> Self {
-        let (row, column) = (blocks.row, blocks.width);
-        let window = shape.window();
-        let index = |y: usize, x: usize| (y * window * row + x * window * column) as u32;
-        Self {
-            bases: (0..shape.out_height())
-                .flat_map(|y| (0..shape.out_width()).map(move |x| (y, x)))
-                .map(|(y, x)| index(y, x))
-                .collect(),
-            steps: [0, column, row, row + column].map(|step| step as u32),
-            offsets: vec![0; shape.out_image()],
-            gradients: vec![0.0; shape.out_image()],
-        }
-    }
-
-    /// Takes the gradients and winners of one image, and adds the former up for the bias.
-    #[inline(always)]
-    fn note<S: Simd>(
-        &mut self,
-        simd: S,
-        shape: &BlockShape,
-        gradient: &[f32],
-        winners: &[u8],
-        bias: &mut [f32],
-    ) {
-        let plane = shape.out_plane();
-        let [_, column, row, _] = self.steps;
-        for channel in 0..shape.out_channels {
-            let range = channel * plane..(channel + 1) * plane;
-            let offsets = &mut self.offsets[range.clone()];
-            let gradients = &mut self.gradients[range.clone()];
-            let (gradient, winners) = (&gradient[range.clone()], &winners[range]);
-            let bases = &self.bases[..plane];
-            for i in 0..plane {
-                let winner = u32::from(winners[i]);
-                offsets[i] = bases[i] + (winner & 1) * column + (winner >> 1 & 1) * row;
-                gradients[i] = if winners[i] == NO_WINNER { 0.0 } else { gradient[i] };
-            }
-            let (vectors, rest) = S::as_simd_f32s(gradients);
-            let sum = vectors.iter().fold(simd.splat_f32s(0.0), |sum, &v| simd.add_f32s(sum, v));
-            bias[channel] += simd.reduce_sum_f32s(sum) + rest.iter().sum::<f32>();
-        }
-    }
-}
-
-/// The output channels that each pixel of each window won, with their gradients, for chunks of
-/// channels whose weights stay in the first-level cache.
-struct Lists {
+/// The winners of one image by pixel, for chunks of output channels whose weights stay in the
+/// first-level cache.
+struct ByPixel {
     /// Output channels of a chunk.
     chunk: usize,
-    /// Of each chunk, window and pixel in turn: the winners (their number in the chunk) and their
-    /// gradients.
+    /// Pixels of a padded image.
+    pixels: usize,
+    /// Where the winners of each chunk and pixel begin; the last is where all end.
+    starts: Vec<u32>,
+    /// Number of the channel in its chunk, and gradient.
     entries: Vec<(u32, f32)>,
-    /// Where the entries of each chunk, window and pixel end.
-    ends: Vec<u32>,
-    /// Those of one window as they are sorted; the last are those that nothing won.
-    sorted: [Vec<(u32, f32)>; PIXELS + 1],
 }
-
-/// Pixels of a window.
-const PIXELS: usize = NO_WINNER as usize;
 
 /// Bytes of weights that leave room for more in the first-level cache.
 const CACHED: usize = 20 << 10;
 
-impl Lists {
+impl ByPixel {
     fn new(shape: &BlockShape, blocks: &Blocks) -> Self {
         let filter = blocks.filter() * size_of::<f32>();
-        let chunk = (CACHED / filter).clamp(4, shape.out_channels.max(4));
+        let chunk = (CACHED / filter).max(4);
+        let pixels = shape.padded_height() * shape.padded_width();
         Self {
             chunk,
+            pixels,
+            starts: vec![0; shape.out_channels.div_ceil(chunk) * pixels + 1],
             entries: vec![(0, 0.0); shape.out_image()],
-            ends: vec![0; shape.out_channels.div_ceil(chunk) * shape.out_plane() * PIXELS],
-            sorted: std::array::from_fn(|_| vec![(0, 0.0); chunk]),
         }
     }
 
+    /// Sorts the winners by counting.
     #[inline(always)]
-    fn collect(&mut self, shape: &BlockShape, gradient: &[f32], winners: &[u8]) {
-        let plane = shape.out_plane();
+    fn sort(&mut self, winners: &Winners) {
+        self.starts.fill(0);
+        for (channel, (pixels, _)) in winners.channels().enumerate() {
+            let counts = &mut self.starts[channel / self.chunk * self.pixels..][..self.pixels];
+            for &pixel in pixels {
+                counts[pixel as usize] += 1;
+            }
+        }
         let mut end = 0;
-        let mut ends = self.ends.iter_mut();
-        for first in (0..shape.out_channels).step_by(self.chunk) {
-            let channels = self.chunk.min(shape.out_channels - first);
-            for window in 0..plane {
-                let mut lens = [0; PIXELS + 1];
-                for channel in 0..channels {
-                    let at = (first + channel) * plane + window;
-                    let pixel = usize::from(winners[at].min(NO_WINNER));
-                    self.sorted[pixel][lens[pixel]] = (channel as u32, gradient[at]);
-                    lens[pixel] += 1;
-                }
-                for (sorted, len) in self.sorted.iter().zip(lens).take(PIXELS) {
-                    self.entries[end..end + len].copy_from_slice(&sorted[..len]);
-                    end += len;
-                    if let Some(place) = ends.next() {
-                        *place = end as u32;
-                    }
-                }
+        for place in &mut self.starts {
+            end += *place;
+            *place = end;
+        }
+        // From the last to the first, so that each place moves from its end to its start.
+        for (channel, (pixels, gradients)) in winners.channels().enumerate() {
+            let places = &mut self.starts[channel / self.chunk * self.pixels..][..self.pixels];
+            let number = (channel % self.chunk) as u32;
+            for (&pixel, &gradient) in pixels.iter().zip(gradients) {
+                let place = &mut places[pixel as usize];
+                *place -= 1;
+                self.entries[*place as usize] = (number, gradient);
             }
         }
     }
@@ -419,23 +382,21 @@ fn weight_gradient<S: Simd>(
     simd: S,
     blocks: &Blocks,
     padded: &[f32],
-    winning: &Winning,
+    winners: &Winners,
     sums: &mut [f32],
 ) {
-    let plane = winning.bases.len();
-    for (block, sums) in sums.chunks_exact_mut(blocks.out_channels * blocks.filter()).enumerate() {
+    let filters = blocks.out_channels * blocks.filter();
+    for (block, sums) in sums.chunks_exact_mut(filters).enumerate() {
         for (first, vectors) in blocks.parts::<S>() {
-            for (channel, sums) in sums.chunks_exact_mut(blocks.filter()).enumerate() {
-                let range = channel * plane..(channel + 1) * plane;
-                let offsets = &winning.offsets[range.clone()];
-                let gradients = &winning.gradients[range];
+            let filters = sums.chunks_exact_mut(blocks.filter());
+            for (sums, (pixels, gradients)) in filters.zip(winners.channels()) {
                 // SAFETY: a patch lies within the padded image and the vector behind it; the part
                 // within the run.
                 unsafe {
                     let image = padded.as_ptr().add(block * blocks.plane + first);
                     let sums = sums.as_mut_ptr().add(first);
                     for_size!(add_patches, blocks.kernel, vectors, (
-                        simd, image, blocks.row, offsets, gradients, sums, blocks.pitch
+                        simd, blocks, image, pixels, gradients, sums
                     ));
                 }
             }
@@ -443,73 +404,97 @@ fn weight_gradient<S: Simd>(
     }
 }
 
-/// Adds the patches at `offsets`, times their gradients, to `sums`.
+/// Adds the patches that begin at `pixels`, times their gradients, to `sums`.
+///
+/// # Safety
+/// Each patch of `K` rows of `V` vectors lies within `image`, and so many vectors within `sums`.
 #[inline(always)]
 unsafe fn add_patches<S: Simd, const K: usize, const V: usize>(
     simd: S,
+    blocks: &Blocks,
     image: *const f32,
-    pitch: usize,
-    offsets: &[u32],
+    pixels: &[u32],
     gradients: &[f32],
     sums: *mut f32,
-    run: usize,
 ) {
     let lanes = S::F32_LANES;
     // SAFETY: as the caller promises.
     unsafe {
-        let mut acc: [[S::f32s; V]; K] = std::array::from_fn(|k| {
-            std::array::from_fn(|v| load(simd, sums.add(k * run + v * lanes)))
-        });
-        for (&offset, &gradient) in offsets.iter().zip(gradients) {
-            let patch = image.add(offset as usize);
+        let add = |acc: &mut [[S::f32s; V]; K], pixel: u32, gradient: f32| {
+            let patch = image.add(pixel as usize * blocks.width);
             let gradient = simd.splat_f32s(gradient);
             for (k, acc) in acc.iter_mut().enumerate() {
                 for (v, acc) in acc.iter_mut().enumerate() {
-                    let pixels = load(simd, patch.add(k * pitch + v * lanes));
+                    let pixels = load(simd, patch.add(k * blocks.row + v * lanes));
                     *acc = mul_add(simd, gradient, pixels, *acc);
                 }
             }
+        };
+        let mut acc: [[S::f32s; V]; K] = std::array::from_fn(|k| {
+            std::array::from_fn(|v| load(simd, sums.add(k * blocks.pitch + v * lanes)))
+        });
+        let (pixel_pairs, last_pixel) = pixels.as_chunks::<2>();
+        let (gradient_pairs, last_gradient) = gradients.as_chunks::<2>();
+        let pairs = pixel_pairs.iter().zip(gradient_pairs);
+        if K * V <= FEW {
+            // Two sums side by side, or each addition would wait for the one before.
+            let mut odd = [[simd.splat_f32s(0.0); V]; K];
+            for (&pixel, &gradient) in pairs {
+                add(&mut acc, pixel[0], gradient[0]);
+                add(&mut odd, pixel[1], gradient[1]);
+            }
+            for (acc, odd) in acc.iter_mut().flatten().zip(odd.iter().flatten()) {
+                *acc = simd.add_f32s(*acc, *odd);
+            }
+        } else {
+            for (&pixel, &gradient) in pairs {
+                add(&mut acc, pixel[0], gradient[0]);
+                add(&mut acc, pixel[1], gradient[1]);
+            }
+        }
+        if let ([pixel], [gradient]) = (last_pixel, last_gradient) {
+            add(&mut acc, *pixel, *gradient);
         }
         for (k, acc) in acc.iter().enumerate() {
             for (v, &acc) in acc.iter().enumerate() {
-                store(simd, sums.add(k * run + v * lanes), acc);
+                store(simd, sums.add(k * blocks.pitch + v * lanes), acc);
             }
         }
     }
 }
 
-/// Computes one image's gradient, padded, from the winners in `lists`.
+/// So many chains of additions do not fill the pipeline.
+const FEW: usize = 4;
+
+/// Adds one image's gradient to the zeros of `padded`.
 #[inline(always)]
 fn input_gradient<S: Simd>(
     simd: S,
     blocks: &Blocks,
     taps: &[f32],
-    lists: &Lists,
-    winning: &Winning,
+    winners: &ByPixel,
     padded: &mut [f32],
 ) {
-    let chunk = lists.chunk * blocks.filter();
-    for (block, taps) in taps.chunks_exact(blocks.out_channels * blocks.filter()).enumerate() {
+    let filters = blocks.out_channels * blocks.filter();
+    let chunk = winners.chunk * blocks.filter();
+    for (block, taps) in taps.chunks_exact(filters).enumerate() {
         for (first, vectors) in blocks.parts::<S>() {
-            let mut start = 0;
-            let mut ends = lists.ends.iter();
-            for taps in taps.chunks(chunk) {
-                for &base in &winning.bases {
-                    for (&step, &end) in winning.steps.iter().zip(&mut ends) {
-                        let list = &lists.entries[start..end as usize];
-                        start = end as usize;
-                        if list.is_empty() {
-                            continue;
-                        }
-                        let at = block * blocks.plane + (base + step) as usize + first;
-                        // SAFETY: as for the weights.
-                        unsafe {
-                            let taps = taps.as_ptr().add(first);
-                            let to = padded.as_mut_ptr().add(at);
-                            for_size!(add_filters, blocks.kernel, vectors, (
-                                simd, taps, blocks.pitch, list, to, blocks.row, blocks.run - first
-                            ));
-                        }
+            for (chunk, taps) in taps.chunks(chunk).enumerate() {
+                for pixel in 0..winners.pixels {
+                    let place = chunk * winners.pixels + pixel;
+                    let [start, end] = [place, place + 1].map(|p| winners.starts[p] as usize);
+                    if start == end {
+                        continue;
+                    }
+                    let list = &winners.entries[start..end];
+                    let at = block * blocks.plane + pixel * blocks.width + first;
+                    // SAFETY: as for the weights.
+                    unsafe {
+                        let taps = taps.as_ptr().add(first);
+                        let to = padded.as_mut_ptr().add(at);
+                        for_size!(add_filters, blocks.kernel, vectors, (
+                            simd, taps, blocks.pitch, list, to, blocks.row, blocks.run - first
+                        ));
                     }
                 }
             }

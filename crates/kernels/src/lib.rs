@@ -16,7 +16,12 @@ mod buffer;
 mod simd;
 mod transpose;
 
-mod backward;
 mod forward;
+mod winners;
+
+mod backward;
+
+#[cfg(test)]
+mod tests;
 
 pub use conv_block::{ConvBlockOptions, conv_block};
