@@ -24,6 +24,19 @@ pub struct Layer {
     pub parameters: usize,
 }
 
+impl Layer {
+    /// Multiplications for one image: each pixel of an output channel takes one per weight of its
+    /// filter, and each filter has one bias.
+    pub fn products(&self) -> usize {
+        match *self.output.as_slice() {
+            [outputs, ref pixels @ ..] => {
+                self.parameters.saturating_sub(outputs) * pixels.iter().product::<usize>()
+            }
+            [] => 0,
+        }
+    }
+}
+
 /// A network that cannot be.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ShapeError {

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::commands::{devices, evaluate, presets, summary, train};
+use crate::commands::{bench, devices, evaluate, presets, summary, train};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -13,6 +13,7 @@ Examples:
   trainer presets show convnet > my.toml       every setting, to edit ...
   trainer --config my.toml                     ... and to train with
   trainer evaluate latest                      judge the last run again
+  trainer bench                                how fast this machine is
 
 Settings that no flag names come from --config, then from the preset.";
 
@@ -43,6 +44,8 @@ enum Command {
     Summary(Box<summary::Args>),
     /// List the presets, or print one as a file for --config
     Presets(presets::Args),
+    /// Measure images per second, trained and predicted
+    Bench(bench::Args),
     /// List the devices: compiled in, found, and what to do about the others
     Devices(devices::Args),
 }
@@ -59,6 +62,7 @@ impl Cli {
             Some(Command::Evaluate(args)) => evaluate::run(args),
             Some(Command::Summary(args)) => summary::run(*args),
             Some(Command::Presets(args)) => presets::run(args),
+            Some(Command::Bench(args)) => bench::run(args),
             Some(Command::Devices(args)) => devices::run(args),
         }
     }

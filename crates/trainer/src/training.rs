@@ -14,6 +14,7 @@ use model::ConvNet;
 
 use crate::config::{Config, OptimizerKind};
 use crate::epochs::{End, EpochLoop, Outcome};
+use crate::history::Epoch;
 use crate::progress::Style;
 use crate::run_dir::RunDir;
 use crate::tally::Figures;
@@ -38,8 +39,8 @@ pub(crate) struct Trained {
     pub(crate) best_epoch: usize,
     /// What it reached on validation, if there is any.
     pub(crate) validation: Option<Figures>,
-    /// Number of the last epoch.
-    pub(crate) last_epoch: usize,
+    /// What each epoch reached.
+    pub(crate) epochs: Vec<Epoch>,
     /// How it ended.
     pub(crate) end: End,
 }
@@ -116,7 +117,7 @@ pub(crate) fn train(
         model: best.model,
         best_epoch: best.epoch,
         validation: best.validation,
-        last_epoch: outcome.epochs.len(),
+        epochs: std::mem::take(&mut outcome.epochs),
         end,
     })
 }

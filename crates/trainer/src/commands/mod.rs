@@ -1,5 +1,6 @@
 //! One file per command: its `Args`, and `run`.
 
+pub(crate) mod bench;
 pub(crate) mod devices;
 pub(crate) mod evaluate;
 pub(crate) mod presets;

@@ -129,7 +129,8 @@ fn print(
     writeln!(
         out,
         "best epoch  {} of {}, {chosen}{ended}",
-        trained.best_epoch, trained.last_epoch
+        trained.best_epoch,
+        trained.epochs.len()
     )?;
     writeln!(out, "saved in    {}", run.path().display())?;
     Ok(())

@@ -1,0 +1,273 @@
+//! `trainer bench`: how fast this machine trains and predicts, and how fast it could.
+
+use std::fmt;
+use std::hint::black_box;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use burn::tensor::{Device, Distribution, Tensor};
+use clap::builder::RangedU64ValueParser;
+use data::{Loader, MnistBatcher, Order, Splits};
+use model::ConvNet;
+use serde::Serialize;
+
+use crate::config::Config;
+use crate::device::{self, Request};
+use crate::presets;
+use crate::progress::{Style, say};
+use crate::run_dir::RunDir;
+use crate::settings::Settings;
+use crate::training::{Parts, train};
+
+/// Rows and columns of the matrices whose product is timed.
+const MATRIX: usize = 1024;
+/// How long one measurement takes at least.
+const ENOUGH: Duration = Duration::from_millis(300);
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The network
+    #[arg(long, value_name = "NAME", default_value = presets::DEFAULT)]
+    preset: String,
+    /// Batch sizes to train with
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "64,512", value_parser = batch_size())]
+    train: Vec<usize>,
+    /// Batch sizes to predict with
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1,64,1000", value_parser = batch_size())]
+    inference: Vec<usize>,
+    /// Measurements of which each figure is the median
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000))]
+    runs: usize,
+    /// auto, cpu, or one that `trainer devices` lists
+    #[arg(long, default_value = "auto")]
+    device: Request,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn batch_size() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=10_000)
+}
+
+/// All figures, each the median of several measurements.
+#[derive(Debug, Serialize)]
+struct Report {
+    device: String,
+    preset: String,
+    /// Of the CPU backends; a GPU has its own.
+    threads: usize,
+    /// The rate of a matrix product, 10⁹ floating-point operations per second.
+    matmul_gflops: f64,
+    train: Vec<Speed>,
+    inference: Vec<Speed>,
+}
+
+#[derive(Debug, Serialize)]
+struct Speed {
+    batch: usize,
+    images_per_second: f64,
+    /// The rate of the network's arithmetic, as a fraction of that of the matrix product. Kernels
+    /// that skip what is zero can pass 1.
+    matmul_share: f64,
+}
+
+pub(crate) fn run(args: Args) -> Result<()> {
+    let (mut config, splits) = Settings::preset(&args.preset)?.resolve()?;
+    config.data.validation = 0.0;
+    let (found, reason) = device::open(args.device)?;
+    say(format_args!("device: {found}, {reason}"));
+    let device = &found.device;
+
+    say(format_args!("matrix product of {MATRIX}x{MATRIX}"));
+    let matmul_gflops = matrix_product(device, args.runs)?;
+    let work = Work::of(&config)?;
+    let speed = |batch, images_per_second, operations: f64| Speed {
+        batch,
+        images_per_second,
+        matmul_share: images_per_second * operations / 1e9 / matmul_gflops,
+    };
+    let mut report = Report {
+        device: found.to_string(),
+        preset: args.preset,
+        threads: rayon::current_num_threads(),
+        matmul_gflops,
+        train: Vec::new(),
+        inference: Vec::new(),
+    };
+    for batch in args.train {
+        say(format_args!("training at batch {batch}"));
+        let rate = training(&config, &splits, device, batch, args.runs)?;
+        report.train.push(speed(batch, rate, work.train));
+    }
+    for batch in args.inference {
+        say(format_args!("inference at batch {batch}"));
+        let rate = inference(&config, &splits, device, batch, args.runs)?;
+        report.inference.push(speed(batch, rate, work.inference));
+    }
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string(&report)?)?;
+    } else {
+        writeln!(out, "{report}")?;
+    }
+    Ok(())
+}
+
+/// Floating-point operations of the network's definition, per image.
+struct Work {
+    inference: f64,
+    train: f64,
+}
+
+impl Work {
+    /// An addition for each multiplication; in training twice as many again for the gradients of
+    /// the weights and of each layer's input, but for the first layer's.
+    fn of(config: &Config) -> Result<Self> {
+        let products: Vec<usize> = config
+            .model
+            .layers()?
+            .iter()
+            .map(model::Layer::products)
+            .filter(|&products| products > 0)
+            .collect();
+        let forward: usize = products.iter().sum();
+        let train = 3 * forward - products.first().unwrap_or(&0);
+        Ok(Self {
+            inference: 2.0 * forward as f64,
+            train: 2.0 * train as f64,
+        })
+    }
+}
+
+/// The rate of a product of square matrices, 10⁹ operations per second.
+fn matrix_product(device: &Device, runs: usize) -> Result<f64> {
+    let matrix = || Tensor::<2>::random([MATRIX, MATRIX], Distribution::Default, device);
+    let (a, b) = (matrix(), matrix());
+    let products = rate(runs, || {
+        black_box(a.clone().matmul(b.clone()));
+        Ok(device.sync()?)
+    })?;
+    Ok(products * 2.0 * (MATRIX as f64).powi(3) / 1e9)
+}
+
+/// Images per second of `trainer train`, loader, optimizer and figures included. Each measurement
+/// is an epoch; the first is for warming up.
+fn training(
+    config: &Config,
+    splits: &Splits,
+    device: &Device,
+    batch: usize,
+    runs: usize,
+) -> Result<f64> {
+    let mut config = config.clone();
+    config.training.batch_size = batch;
+    config.training.epochs = runs + 1;
+    config.training.report_test = false;
+    let images = splits.train.len().min(batch * (10_000 / batch).max(4));
+    let parts = Parts {
+        train: splits.train.select(0..images),
+        validation: splits.train.select(0..0),
+        test: splits.test.select(0..0),
+    };
+    let folder = tempfile::tempdir().context("a folder for the run")?;
+    let run = RunDir::create(folder.path(), &config.preset, None)?;
+    let trained = train(&config, &parts, device, &run, Style::Silent)?;
+    let rates = trained.epochs[1..]
+        .iter()
+        .map(|epoch| epoch.images_per_second);
+    Ok(median(rates.collect()))
+}
+
+/// Images per second of a fresh network on batches that lie on the device, its logits read back.
+fn inference(
+    config: &Config,
+    splits: &Splits,
+    device: &Device,
+    batch: usize,
+    runs: usize,
+) -> Result<f64> {
+    let model: ConvNet = config.model.init(device)?;
+    let batcher = MnistBatcher {
+        scaling: config.scaling(),
+    };
+    let images = splits.test.select(0..batch.min(splits.test.len()));
+    let batch = images.len();
+    let loader = Loader::new(images, batcher, batch, Order::Sequential, device.clone());
+    let images = loader.pass(1).next().context("no images to predict")??;
+    let batches = rate(runs, || {
+        black_box(model.forward(images.images.clone()).into_data());
+        Ok(())
+    })?;
+    Ok(batches * batch as f64)
+}
+
+/// How often `work` is done per second: the median over `runs`, after one for warming up.
+fn rate(runs: usize, mut work: impl FnMut() -> Result<()>) -> Result<f64> {
+    let mut rates = Vec::with_capacity(runs);
+    for run in 0..=runs {
+        let start = Instant::now();
+        let mut count = 0;
+        while start.elapsed() < ENOUGH {
+            work()?;
+            count += 1;
+        }
+        if run > 0 {
+            rates.push(f64::from(count) / start.elapsed().as_secs_f64());
+        }
+    }
+    Ok(median(rates))
+}
+
+/// The middle of some numbers, of an even count the upper middle; 0 of none.
+fn median(mut numbers: Vec<f64>) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    numbers.get(numbers.len() / 2).copied().unwrap_or(0.0)
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            preset, threads, ..
+        } = self;
+        writeln!(f, "{preset} on {} ({threads} threads)", self.device)?;
+        writeln!(f, "matrix product  {:8.1} GFLOP/s", self.matmul_gflops)?;
+        write!(f, "{:10}  batch  images/s  of the matrix product's rate", "")?;
+        for (name, speeds) in [("train", &self.train), ("inference", &self.inference)] {
+            for speed in speeds {
+                write!(
+                    f,
+                    "\n{name:10}  {:5}  {:8.0}  {:.0}%",
+                    speed.batch,
+                    speed.images_per_second,
+                    100.0 * speed.matmul_share
+                )?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_work_of_the_default_network() {
+        let (config, _) = Settings::preset(presets::DEFAULT)
+            .and_then(Settings::resolve)
+            .unwrap();
+        // 28·28·9·32, 14·14·288·64, 3136·128 and 128·10 products.
+        let [conv1, conv2, dense] = [225_792.0, 3_612_672.0, 401_408.0 + 1_280.0];
+        let work = Work::of(&config).unwrap();
+        assert_eq!(work.inference, 2.0 * (conv1 + conv2 + dense));
+        assert_eq!(work.train, 2.0 * (2.0 * conv1 + 3.0 * (conv2 + dense)));
+    }
+
+    #[test]
+    fn medians() {
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(vec![]), 0.0);
+    }
+}
