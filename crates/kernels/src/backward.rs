@@ -49,7 +49,8 @@ pub(crate) fn backward(
     let jobs: Vec<(usize, &mut [f32])> = (0..groups)
         .map(|group| {
             let numbers = (bounds(group + 1) - bounds(group)) * shape.image();
-            let (own, others) = std::mem::take(&mut rest).split_at_mut(if input { numbers } else { 0 });
+            let (own, others) =
+                std::mem::take(&mut rest).split_at_mut(if input { numbers } else { 0 });
             rest = others;
             (group, own)
         })
@@ -84,13 +85,16 @@ pub(crate) fn backward(
 fn add_up(parts: &[&[f32]]) -> Vec<f32> {
     const CHUNK: usize = 1 << 12;
     let mut total = parts[0].to_vec();
-    total.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, total)| {
-        for part in &parts[1..] {
-            for (total, &number) in total.iter_mut().zip(&part[chunk * CHUNK..]) {
-                *total += number;
+    total
+        .par_chunks_mut(CHUNK)
+        .enumerate()
+        .for_each(|(chunk, total)| {
+            for part in &parts[1..] {
+                for (total, &number) in total.iter_mut().zip(&part[chunk * CHUNK..]) {
+                    *total += number;
+                }
             }
-        }
-    });
+        });
     total
 }
 
@@ -99,7 +103,9 @@ fn add_up(parts: &[&[f32]]) -> Vec<f32> {
 fn total<S: Simd>(simd: S, numbers: &[f32]) -> f32 {
     let (vectors, rest) = S::as_simd_f32s(numbers);
     let zero = simd.splat_f32s(0.0);
-    let sum = vectors.iter().fold(zero, |sum, &vector| simd.add_f32s(sum, vector));
+    let sum = vectors
+        .iter()
+        .fold(zero, |sum, &vector| simd.add_f32s(sum, vector));
     simd.reduce_sum_f32s(sum) + rest.iter().sum::<f32>()
 }
 
@@ -190,8 +196,9 @@ impl Blocks {
         Buffer::zeroed(self.count * self.plane + lanes)
     }
 
-    /// Calls `copy` with the place of each row of each block: (block, row of the image, index in
-    /// the padded image, channels).
+    /// Calls `copy` for each row of each block with its first index in the image and in the padded
+    /// image, and the channels of the block.
+    #[inline(always)]
     fn rows(&self, shape: &BlockShape, mut copy: impl FnMut(usize, usize, usize)) {
         for block in 0..self.count {
             let first = block * self.width;
@@ -207,18 +214,42 @@ impl Blocks {
 
     #[inline(always)]
     fn pad<S: Simd>(&self, simd: S, shape: &BlockShape, image: &[f32], padded: &mut [f32]) {
-        self.rows(shape, #[inline(always)] |at, to, channels| {
-            let (from, to) = (&image[at..], &mut padded[to..]);
-            transpose(simd, from, shape.plane(), to, self.width, channels, shape.width);
-        });
+        self.rows(
+            shape,
+            #[inline(always)]
+            |at, to, channels| {
+                let (from, to) = (&image[at..], &mut padded[to..]);
+                transpose(
+                    simd,
+                    from,
+                    shape.plane(),
+                    to,
+                    self.width,
+                    channels,
+                    shape.width,
+                );
+            },
+        );
     }
 
     #[inline(always)]
     fn unpad<S: Simd>(&self, simd: S, shape: &BlockShape, padded: &[f32], image: &mut [f32]) {
-        self.rows(shape, #[inline(always)] |at, from, channels| {
-            let (from, to) = (&padded[from..], &mut image[at..]);
-            transpose(simd, from, self.width, to, shape.plane(), shape.width, channels);
-        });
+        self.rows(
+            shape,
+            #[inline(always)]
+            |at, from, channels| {
+                let (from, to) = (&padded[from..], &mut image[at..]);
+                transpose(
+                    simd,
+                    from,
+                    self.width,
+                    to,
+                    shape.plane(),
+                    shape.width,
+                    channels,
+                );
+            },
+        );
     }
 
     /// Splits a run into parts whose accumulators fit into the registers, as even as possible:
@@ -395,9 +426,12 @@ fn weight_gradient<S: Simd>(
                 unsafe {
                     let image = padded.as_ptr().add(block * blocks.plane + first);
                     let sums = sums.as_mut_ptr().add(first);
-                    for_size!(add_patches, blocks.kernel, vectors, (
-                        simd, blocks, image, pixels, gradients, sums
-                    ));
+                    for_size!(
+                        add_patches,
+                        blocks.kernel,
+                        vectors,
+                        (simd, blocks, image, pixels, gradients, sums)
+                    );
                 }
             }
         }
@@ -492,9 +526,20 @@ fn input_gradient<S: Simd>(
                     unsafe {
                         let taps = taps.as_ptr().add(first);
                         let to = padded.as_mut_ptr().add(at);
-                        for_size!(add_filters, blocks.kernel, vectors, (
-                            simd, taps, blocks.pitch, list, to, blocks.row, blocks.run - first
-                        ));
+                        for_size!(
+                            add_filters,
+                            blocks.kernel,
+                            vectors,
+                            (
+                                simd,
+                                taps,
+                                blocks.pitch,
+                                list,
+                                to,
+                                blocks.row,
+                                blocks.run - first
+                            )
+                        );
                     }
                 }
             }

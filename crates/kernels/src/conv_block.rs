@@ -47,7 +47,8 @@ pub fn conv_block(
 ) -> Tensor<4> {
     match fused_shape(&images, &weight, bias.as_ref(), options) {
         Some(shape) => {
-            let bias = bias.unwrap_or_else(|| Tensor::zeros([shape.out_channels], &weight.device()));
+            let bias =
+                bias.unwrap_or_else(|| Tensor::zeros([shape.out_channels], &weight.device()));
             backend::conv_block(images, weight, bias, shape)
         }
         None => composed(images, weight, bias, options),

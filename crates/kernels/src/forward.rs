@@ -56,16 +56,19 @@ pub(crate) fn forward(
         Some(winners) => {
             assert_eq!(winners.len(), shape.batch * shape.out_image());
             let winners = winners.par_chunks_exact_mut(shape.out_image());
-            (images, outputs, winners).into_par_iter().for_each_init(
-                scratch,
-                |scratch, (image, output, winners)| run(scratch, image, output, Some(winners)),
-            );
+            (images, outputs, winners)
+                .into_par_iter()
+                .for_each_init(scratch, |scratch, (image, output, winners)| {
+                    run(scratch, image, output, Some(winners))
+                });
         }
-        None => (images, outputs)
-            .into_par_iter()
-            .for_each_init(scratch, |scratch, (image, output)| {
-                run(scratch, image, output, None);
-            }),
+        None => {
+            (images, outputs)
+                .into_par_iter()
+                .for_each_init(scratch, |scratch, (image, output)| {
+                    run(scratch, image, output, None);
+                })
+        }
     }
 }
 
@@ -331,10 +334,26 @@ impl ForwardImage<'_> {
         let channels = group.min(self.shape.out_channels - first);
         let start = first * plane + done;
         let output = &mut self.output[start..];
-        transpose(simd, &self.scratch.strip, group, output, plane, pixels, channels);
+        transpose(
+            simd,
+            &self.scratch.strip,
+            group,
+            output,
+            plane,
+            pixels,
+            channels,
+        );
         if let Some(winners) = &mut self.winners {
             let planes = &mut self.scratch.winner_plane;
-            transpose(simd, &self.scratch.winner_strip, group, planes, pixels, pixels, channels);
+            transpose(
+                simd,
+                &self.scratch.winner_strip,
+                group,
+                planes,
+                pixels,
+                pixels,
+                channels,
+            );
             for (channel, from) in planes.chunks_exact(pixels).take(channels).enumerate() {
                 let to = &mut winners[start + channel * plane..][..pixels];
                 for (to, from) in to.iter_mut().zip(from) {

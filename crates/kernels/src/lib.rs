@@ -1,9 +1,11 @@
-//! One operation for convolutional networks on CPUs: [`conv_block`].
+//! What training on a CPU spends its time on: [`conv_block`], and the optimizer [`FusedAdam`].
 //!
 //! Burn composes a block of a convolutional network of convolution, bias, ReLU and max-pooling,
 //! each with its own pass over memory and its own gradient. Here the block is one operation with
 //! its own backward pass, registered with Burn for the CPU backends `flex` and `ndarray`; on every
 //! other device, and for numbers that are no `f32`, the same function composes Burn's operations.
+//!
+//! The optimizer likewise updates each parameter in one pass.
 //!
 //! This crate knows no dataset, no network and no command line.
 #![recursion_limit = "256"]
@@ -21,7 +23,11 @@ mod winners;
 
 mod backward;
 
+mod adam;
+mod optimizer;
+
 #[cfg(test)]
 mod tests;
 
 pub use conv_block::{ConvBlockOptions, conv_block};
+pub use optimizer::FusedAdam;

@@ -11,7 +11,9 @@ use crate::simd::InstructionSet;
 fn numbers(count: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(2) | 1;
     std::iter::repeat_with(|| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         (state >> 40) as f32 / (1 << 23) as f32 - 1.0
     })
     .take(count)
@@ -48,16 +50,14 @@ impl Case {
     }
 
     /// Calls `visit(image index, weight index)` for each product of one convolution pixel.
-    fn products(
-        &self,
-        [n, o, y, x]: [usize; 4],
-        mut visit: impl FnMut(usize, usize),
-    ) {
+    fn products(&self, [n, o, y, x]: [usize; 4], mut visit: impl FnMut(usize, usize)) {
         let s = &self.shape;
         for c in 0..s.in_channels {
             for ky in 0..s.kernel {
                 for kx in 0..s.kernel {
-                    let row = (y + ky).checked_sub(s.padding).filter(|&row| row < s.height);
+                    let row = (y + ky)
+                        .checked_sub(s.padding)
+                        .filter(|&row| row < s.height);
                     let column = (x + kx).checked_sub(s.padding).filter(|&x| x < s.width);
                     if let (Some(row), Some(column)) = (row, column) {
                         visit(
@@ -104,7 +104,9 @@ impl Case {
             }
             let cut = s.relu && best <= 0.0;
             expected.output.push(if cut { 0.0 } else { best });
-            expected.winners.push(if cut { NO_WINNER } else { winner as u8 });
+            expected
+                .winners
+                .push(if cut { NO_WINNER } else { winner as u8 });
             if !cut {
                 let gradient = f64::from(gradient);
                 expected.bias[o] += gradient;
@@ -122,17 +124,41 @@ impl Case {
     fn forward(&self, set: InstructionSet) -> (Vec<f32>, Vec<u8>) {
         let mut output = vec![f32::NAN; self.gradient.len()];
         let mut winners = vec![u8::MAX; self.gradient.len()];
-        let Self { shape, images, weight, bias, .. } = self;
-        forward(set, *shape, images, weight, bias, &mut output, Some(&mut winners));
+        let Self {
+            shape,
+            images,
+            weight,
+            bias,
+            ..
+        } = self;
+        forward(
+            set,
+            *shape,
+            images,
+            weight,
+            bias,
+            &mut output,
+            Some(&mut winners),
+        );
         let mut again = vec![f32::NAN; self.gradient.len()];
         forward(set, *shape, images, weight, bias, &mut again, None);
         let bits = |numbers: &[f32]| numbers.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-        assert_eq!(bits(&output), bits(&again), "the same with and without winners");
+        assert_eq!(
+            bits(&output),
+            bits(&again),
+            "the same with and without winners"
+        );
         (output, winners)
     }
 
     fn backward(&self, set: InstructionSet, winners: &[u8]) -> Gradients {
-        let Self { shape, images, weight, gradient, .. } = self;
+        let Self {
+            shape,
+            images,
+            weight,
+            gradient,
+            ..
+        } = self;
         backward(set, *shape, images, weight, gradient, winners, true)
     }
 
@@ -144,9 +170,22 @@ impl Case {
             close("output", set, &output, &expected.output);
             // The winners of the definition, so that a tie broken by rounding is no failure here.
             let gradients = self.backward(set, &expected.winners);
-            let agree = winners.iter().zip(&expected.winners).filter(|(a, b)| a == b).count();
-            assert!(agree * 100 >= winners.len() * 99, "{set:?}: {agree} of {}", winners.len());
-            close("images", set, &gradients.images.expect("asked for"), &expected.images);
+            let agree = winners
+                .iter()
+                .zip(&expected.winners)
+                .filter(|(a, b)| a == b)
+                .count();
+            assert!(
+                agree * 100 >= winners.len() * 99,
+                "{set:?}: {agree} of {}",
+                winners.len()
+            );
+            close(
+                "images",
+                set,
+                &gradients.images.expect("asked for"),
+                &expected.images,
+            );
             close("weight", set, &gradients.weight, &expected.weight);
             close("bias", set, &gradients.bias, &expected.bias);
         }
@@ -156,7 +195,9 @@ impl Case {
 /// Within 1e-4 of the largest number.
 fn close(what: &str, set: InstructionSet, found: &[f32], expected: &[f64]) {
     assert_eq!(found.len(), expected.len(), "{what}");
-    let scale = expected.iter().fold(1.0f64, |largest, x| largest.max(x.abs()));
+    let scale = expected
+        .iter()
+        .fold(1.0f64, |largest, x| largest.max(x.abs()));
     for (at, (&found, &expected)) in found.iter().zip(expected).enumerate() {
         let difference = (f64::from(found) - expected).abs();
         assert!(
@@ -167,11 +208,29 @@ fn close(what: &str, set: InstructionSet, found: &[f32], expected: &[f64]) {
 }
 
 fn shapes() -> impl Strategy<Value = BlockShape> {
-    let sizes = (1..=9usize, 1..=70usize, 1..=33usize, 1..=33usize, 1..=70usize);
+    let sizes = (
+        1..=9usize,
+        1..=70usize,
+        1..=33usize,
+        1..=33usize,
+        1..=70usize,
+    );
     (sizes, 1..=7usize, 0..=3usize, any::<bool>(), any::<bool>())
-        .prop_map(|((batch, in_channels, height, width, out_channels), kernel, padding, relu, pool)| {
-            BlockShape { batch, in_channels, height, width, out_channels, kernel, padding, relu, pool }
-        })
+        .prop_map(
+            |((batch, in_channels, height, width, out_channels), kernel, padding, relu, pool)| {
+                BlockShape {
+                    batch,
+                    in_channels,
+                    height,
+                    width,
+                    out_channels,
+                    kernel,
+                    padding,
+                    relu,
+                    pool,
+                }
+            },
+        )
         .prop_filter("the kernel fits and something comes out", |s| {
             s.kernel <= s.padded_height().min(s.padded_width()) && s.out_plane() > 0
         })
@@ -214,9 +273,31 @@ fn the_blocks_of_the_presets() {
     Case::new(shape(2, 1, 28, 32), 1).check();
     Case::new(shape(2, 32, 14, 64), 2).check();
     Case::new(shape(1, 64, 7, 128), 3).check();
-    Case::new(BlockShape { pool: false, ..shape(1, 1, 28, 32) }, 4).check();
-    Case::new(BlockShape { kernel: 5, padding: 2, ..shape(1, 32, 14, 64) }, 5).check();
-    Case::new(BlockShape { padding: 0, ..shape(3, 1, 28, 8) }, 6).check();
+    Case::new(
+        BlockShape {
+            pool: false,
+            ..shape(1, 1, 28, 32)
+        },
+        4,
+    )
+    .check();
+    Case::new(
+        BlockShape {
+            kernel: 5,
+            padding: 2,
+            ..shape(1, 32, 14, 64)
+        },
+        5,
+    )
+    .check();
+    Case::new(
+        BlockShape {
+            padding: 0,
+            ..shape(3, 1, 28, 8)
+        },
+        6,
+    )
+    .check();
 }
 
 #[test]
@@ -224,7 +305,12 @@ fn every_size_from_1_to_20_with_every_kernel() {
     for kernel in 1..=7 {
         for size in 1..=20 {
             for (padding, pool) in [(0, false), (kernel / 2, true), (3, false)] {
-                let shape = BlockShape { kernel, padding, pool, ..shape(1, 2, size, 3) };
+                let shape = BlockShape {
+                    kernel,
+                    padding,
+                    pool,
+                    ..shape(1, 2, size, 3)
+                };
                 if kernel <= shape.padded_height() && shape.out_plane() > 0 {
                     Case::new(shape, size as u64).check();
                 }
@@ -235,7 +321,13 @@ fn every_size_from_1_to_20_with_every_kernel() {
 
 #[test]
 fn of_equal_pixels_the_first_wins() {
-    let mut case = Case::new(BlockShape { relu: false, ..shape(1, 1, 4, 1) }, 1);
+    let mut case = Case::new(
+        BlockShape {
+            relu: false,
+            ..shape(1, 1, 4, 1)
+        },
+        1,
+    );
     case.images.fill(0.0);
     case.bias[0] = 0.5;
     for set in InstructionSet::available() {
@@ -257,7 +349,13 @@ fn of_equal_pixels_the_first_wins() {
 #[test]
 fn nan_and_infinity_reach_the_output() {
     for relu in [false, true] {
-        let mut case = Case::new(BlockShape { relu, ..shape(1, 3, 12, 20) }, 7);
+        let mut case = Case::new(
+            BlockShape {
+                relu,
+                ..shape(1, 3, 12, 20)
+            },
+            7,
+        );
         case.images[5 * 12 + 5] = f32::NAN;
         case.images[0] = f32::INFINITY;
         case.images[143] = f32::NEG_INFINITY;
@@ -277,7 +375,13 @@ fn nan_and_infinity_reach_the_output() {
 
 #[test]
 fn a_nan_gradient_reaches_what_it_touches() {
-    let mut case = Case::new(BlockShape { relu: false, ..shape(1, 3, 6, 5) }, 8);
+    let mut case = Case::new(
+        BlockShape {
+            relu: false,
+            ..shape(1, 3, 6, 5)
+        },
+        8,
+    );
     case.gradient[4] = f32::NAN;
     let expected = case.expected();
     for set in InstructionSet::available() {
@@ -286,7 +390,11 @@ fn a_nan_gradient_reaches_what_it_touches() {
         let wanted = |expected: &[f64]| expected.iter().map(|x| x.is_nan()).collect::<Vec<_>>();
         let images = gradients.images.expect("asked for");
         assert_eq!(places(&images), wanted(&expected.images), "{set:?}");
-        assert_eq!(places(&gradients.weight), wanted(&expected.weight), "{set:?}");
+        assert_eq!(
+            places(&gradients.weight),
+            wanted(&expected.weight),
+            "{set:?}"
+        );
         assert_eq!(places(&gradients.bias), wanted(&expected.bias), "{set:?}");
     }
 }
@@ -296,12 +404,20 @@ fn gradients_agree_with_finite_differences() {
     // The sum of the outputs, weighted by the gradient, is what the gradients are of. Without the
     // ReLU and the pool it is linear in each operand, so that a large step is exact.
     let mut case = Case::new(
-        BlockShape { relu: false, pool: false, ..shape(2, 2, 5, 3) },
+        BlockShape {
+            relu: false,
+            pool: false,
+            ..shape(2, 2, 5, 3)
+        },
         9,
     );
     let value = |case: &Case| -> f64 {
         let outputs = case.expected().output;
-        outputs.iter().zip(&case.gradient).map(|(y, &g)| y * f64::from(g)).sum()
+        outputs
+            .iter()
+            .zip(&case.gradient)
+            .map(|(y, &g)| y * f64::from(g))
+            .sum()
     };
     let winners = vec![0; case.gradient.len()];
     let start = value(&case);
@@ -312,19 +428,28 @@ fn gradients_agree_with_finite_differences() {
             case.images[at] += 0.5;
             let slope = (value(&case) - start) / 0.5;
             case.images[at] -= 0.5;
-            assert!((slope - f64::from(images[at])).abs() < 1e-4, "{set:?}: images[{at}]");
+            assert!(
+                (slope - f64::from(images[at])).abs() < 1e-4,
+                "{set:?}: images[{at}]"
+            );
         }
         for at in [0, 8, 17, 30, 53] {
             case.weight[at] += 0.5;
             let slope = (value(&case) - start) / 0.5;
             case.weight[at] -= 0.5;
-            assert!((slope - f64::from(gradients.weight[at])).abs() < 1e-4, "{set:?}: {at}");
+            assert!(
+                (slope - f64::from(gradients.weight[at])).abs() < 1e-4,
+                "{set:?}: {at}"
+            );
         }
         for at in 0..3 {
             case.bias[at] += 0.5;
             let slope = (value(&case) - start) / 0.5;
             case.bias[at] -= 0.5;
-            assert!((slope - f64::from(gradients.bias[at])).abs() < 1e-4, "{set:?}: {at}");
+            assert!(
+                (slope - f64::from(gradients.bias[at])).abs() < 1e-4,
+                "{set:?}: {at}"
+            );
         }
     }
 }
@@ -337,7 +462,11 @@ fn the_threads_do_not_change_the_bits() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
         pool.expect("threads start").install(|| {
             let (output, winners) = case.forward(set);
-            let Gradients { images, weight, bias } = case.backward(set, &winners);
+            let Gradients {
+                images,
+                weight,
+                bias,
+            } = case.backward(set, &winners);
             (output, winners, images, weight, bias)
         })
     };

@@ -2,9 +2,9 @@
 
 use std::any::TypeId;
 
+use pulp::Simd;
 #[cfg(target_arch = "x86_64")]
 use pulp::x86::{V3, V4};
-use pulp::Simd;
 
 /// Side of the blocks that are transposed at once.
 const BLOCK: usize = 8;

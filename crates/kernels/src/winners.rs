@@ -58,7 +58,9 @@ impl Winners {
     #[inline(always)]
     pub(crate) fn collect<S: Simd>(&mut self, simd: S, gradients: &[f32], winners: &[u8]) {
         let plane = self.bases.len();
-        let channels = gradients.chunks_exact(plane).zip(winners.chunks_exact(plane));
+        let channels = gradients
+            .chunks_exact(plane)
+            .zip(winners.chunks_exact(plane));
         let mut end = 0;
         for ((gradients, winners), channel_end) in channels.zip(&mut self.ends) {
             let found = (&mut self.pixels[end..], &mut self.gradients[end..]);
@@ -123,11 +125,10 @@ fn compact<S: Simd>(
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
     use std::arch::x86_64::{
-        _CMP_NEQ_UQ, _mm_loadu_si128, _mm512_cmp_ps_mask,
-        _mm512_cmpneq_epi32_mask, _mm512_cvtepu8_epi32, _mm512_loadu_epi32, _mm512_loadu_ps,
-        _mm512_mask_add_epi32, _mm512_maskz_compress_epi32, _mm512_maskz_compress_ps,
-        _mm512_set1_epi32, _mm512_setzero_ps, _mm512_storeu_epi32, _mm512_storeu_ps,
-        _mm512_test_epi32_mask,
+        _CMP_NEQ_UQ, _mm_loadu_si128, _mm512_cmp_ps_mask, _mm512_cmpneq_epi32_mask,
+        _mm512_cvtepu8_epi32, _mm512_loadu_epi32, _mm512_loadu_ps, _mm512_mask_add_epi32,
+        _mm512_maskz_compress_epi32, _mm512_maskz_compress_ps, _mm512_set1_epi32,
+        _mm512_setzero_ps, _mm512_storeu_epi32, _mm512_storeu_ps, _mm512_test_epi32_mask,
     };
 
     use super::{NO_WINNER, Steps};

@@ -4,12 +4,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use burn::optim::momentum::MomentumConfig;
-use burn::optim::{AdamConfig, AdamWConfig, ModuleOptimizer, SgdConfig};
+use burn::optim::{ModuleOptimizer, SgdConfig};
 use burn::tensor::Device;
 use burn::train::logger::InMemoryMetricLogger;
 use burn::train::metric::{AccuracyMetric, LearningRateMetric, LossMetric};
 use burn::train::{Learner, SupervisedTraining, TrainingStrategy};
 use data::{ImageDataset, Loader, MnistBatcher, Order};
+use kernels::FusedAdam;
 use model::ConvNet;
 
 use crate::config::{Config, OptimizerKind};
@@ -136,14 +137,16 @@ pub(crate) fn evaluation_loader(config: &Config, images: &ImageDataset, device: 
     )
 }
 
+/// Adam's decay of its first and second moment.
+const BETAS: [f32; 2] = [0.9, 0.999];
+/// What Adam adds to a root before it divides by it.
+const EPSILON: f32 = 1e-8;
+
 /// Where Burn's defaults differ, PyTorch's: ε is 1e-8, AdamW decays by 0.01, momentum is undamped.
 fn optimizer(kind: OptimizerKind) -> ModuleOptimizer {
     match kind {
-        OptimizerKind::Adam => AdamConfig::new().with_epsilon(1e-8).init(),
-        OptimizerKind::AdamW => AdamWConfig::new()
-            .with_epsilon(1e-8)
-            .with_weight_decay(0.01)
-            .init(),
+        OptimizerKind::Adam => FusedAdam::adam(BETAS, EPSILON).into(),
+        OptimizerKind::AdamW => FusedAdam::adam_w(BETAS, EPSILON, 0.01).into(),
         OptimizerKind::Sgd => SgdConfig::new()
             .with_momentum(Some(MomentumConfig::new().with_dampening(0.0)))
             .init(),

@@ -228,12 +228,13 @@ fn median(mut numbers: Vec<f64>) -> f64 {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            preset, threads, ..
-        } = self;
-        writeln!(f, "{preset} on {} ({threads} threads)", self.device)?;
+        writeln!(f, "{} on {}", self.preset, self.device)?;
         writeln!(f, "matrix product  {:8.1} GFLOP/s", self.matmul_gflops)?;
-        write!(f, "{:10}  batch  images/s  of the matrix product's rate", "")?;
+        write!(
+            f,
+            "{:10}  batch  images/s  of the matrix product's rate",
+            ""
+        )?;
         for (name, speeds) in [("train", &self.train), ("inference", &self.inference)] {
             for speed in speeds {
                 write!(
