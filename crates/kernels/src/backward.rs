@@ -341,7 +341,7 @@ impl ByPixel {
     fn new(shape: &BlockShape, blocks: &Blocks) -> Self {
         let filter = blocks.filter() * size_of::<f32>();
         let chunk = (CACHED / filter).max(4);
-        let pixels = shape.padded_height() * shape.padded_width();
+        let pixels = shape.padded_plane();
         Self {
             chunk,
             pixels,

@@ -9,7 +9,8 @@ const LINE: usize = 16;
 #[repr(align(64))]
 struct Line(#[expect(dead_code, reason = "read as a slice of floats")] [f32; LINE]);
 
-/// Zeros to begin with, aligned to cache lines, so that no vector crosses one.
+/// Floats, zeros to begin with, aligned to cache lines, so that no vector crosses one.
+#[derive(Clone)]
 pub(crate) struct Buffer {
     lines: Vec<Line>,
     len: usize,

@@ -18,9 +18,12 @@ mod buffer;
 mod simd;
 mod transpose;
 
+mod filters;
+mod direct;
+mod epilogue;
 mod forward;
-mod winners;
 
+mod winners;
 mod backward;
 
 mod adam;

@@ -66,6 +66,11 @@ impl BlockShape {
         self.out_height() * self.out_width()
     }
 
+    /// Pixels of one channel of the input with its padding.
+    pub(crate) fn padded_plane(&self) -> usize {
+        self.padded_height() * self.padded_width()
+    }
+
     /// Numbers in one input image.
     pub(crate) fn image(&self) -> usize {
         self.in_channels * self.plane()

@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 
 use crate::backward::{Gradients, backward};
-use crate::forward::{NO_WINNER, forward};
+use crate::epilogue::NO_WINNER;
+use crate::forward::forward;
 use crate::shape::BlockShape;
 use crate::simd::InstructionSet;
 
@@ -473,4 +474,19 @@ fn the_threads_do_not_change_the_bits() {
     let one = run(1);
     assert_eq!(run(2), one);
     assert_eq!(run(5), one);
+}
+
+#[test]
+fn the_operations_are_registered_for_the_cpu_backends() {
+    use burn::tensor::Device;
+
+    use crate::backend::is_fused;
+
+    #[cfg(feature = "flex")]
+    assert!(is_fused(&Device::flex()) && is_fused(&Device::flex().autodiff()));
+    #[cfg(feature = "ndarray")]
+    #[expect(deprecated, reason = "deprecated upstream, supported here")]
+    let ndarray = Device::ndarray();
+    #[cfg(feature = "ndarray")]
+    assert!(is_fused(&ndarray) && is_fused(&ndarray.autodiff()));
 }

@@ -7,7 +7,7 @@ use pulp::Simd;
 #[cfg(target_arch = "x86_64")]
 use pulp::x86::V4;
 
-use crate::forward::NO_WINNER;
+use crate::epilogue::NO_WINNER;
 use crate::shape::BlockShape;
 
 /// Room for one vector of any instruction set behind the last entry.
