@@ -43,6 +43,36 @@ fn every_preset_is_listed_and_can_be_used_as_a_file() {
 }
 
 #[test]
+fn bench_measures_what_it_is_asked_for() {
+    let dir = WorkDir::new();
+    let text = dir
+        .trainer("bench --preset tiny --train 16 --inference 1,4 --runs 1 --json")
+        .success()
+        .stdout;
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(report["preset"], "tiny");
+    assert!(report["threads"].as_u64().unwrap() > 0);
+    assert!(report["matmul_gflops"].as_f64().unwrap() > 0.0);
+    for (kind, batches) in [("train", vec![16]), ("inference", vec![1, 4])] {
+        let speeds = report[kind].as_array().unwrap();
+        let found: Vec<u64> = speeds
+            .iter()
+            .map(|s| s["batch"].as_u64().unwrap())
+            .collect();
+        assert_eq!(found, batches);
+        for speed in speeds {
+            assert!(
+                speed["images_per_second"].as_f64().unwrap() > 0.0,
+                "{speed}"
+            );
+            assert!(speed["matmul_share"].as_f64().unwrap() > 0.0, "{speed}");
+        }
+    }
+    // Its trainings leave nothing behind.
+    assert_eq!(std::fs::read_dir(dir.path(".")).unwrap().count(), 0);
+}
+
+#[test]
 fn devices_says_what_is_there_and_how_to_get_the_rest() {
     let text = WorkDir::new().trainer("devices").success().stdout;
     for (backend, is_compiled_in) in [

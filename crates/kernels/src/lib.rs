@@ -24,13 +24,17 @@ mod epilogue;
 mod forward;
 
 mod winners;
+mod blocks;
+mod registers;
+mod weight_gradient;
+mod input_gradient;
 mod backward;
 
 mod adam;
 mod optimizer;
 
 #[cfg(test)]
-mod tests;
+mod against_definition;
 
 pub use conv_block::{ConvBlockOptions, conv_block};
 pub use optimizer::FusedAdam;

@@ -43,9 +43,10 @@ impl Winners {
             .map(|(y, x)| base(y, x));
         Self {
             bases: windows.collect(),
+            // Without a pool there is no other pixel.
             steps: Steps {
-                column: 1,
-                row: row as u32,
+                column: (window - 1) as u32,
+                row: ((window - 1) * row) as u32,
             },
             pixels: vec![0; shape.out_image() + SLACK],
             gradients: vec![0.0; shape.out_image() + SLACK],

@@ -120,7 +120,7 @@ proptest! {
 fn operands_may_lie_in_memory_in_any_order() {
     let images = eighths([6, 5, 3, 2], 1).permute([3, 2, 1, 0]);
     let weight = eighths([3, 3, 3, 4], 2).permute([3, 2, 0, 1]);
-    let bias = eighths([8], 3).slice([2..6]);
+    let bias = eighths([8], 3).narrow(0, 2, 4);
     assert_eq!((images.dims(), weight.dims()), ([2, 3, 5, 6], [4, 3, 3, 3]));
     check(&images, &weight, &bias, PLAIN);
     // A gradient that arrives transposed.
