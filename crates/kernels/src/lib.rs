@@ -1,4 +1,4 @@
-//! What training on a CPU spends its time on: [`conv_block`], and the optimizer [`FusedAdam`].
+//! What training on a CPU spends its time on: [`conv_block()`], and the optimizer [`FusedAdam`].
 //!
 //! Burn composes a block of a convolutional network of convolution, bias, ReLU and max-pooling,
 //! each with its own pass over memory and its own gradient. Here the block is one operation with
@@ -13,6 +13,13 @@
 mod conv_block;
 mod shape;
 
+#[cfg_attr(
+    feature = "ndarray",
+    expect(
+        deprecated,
+        reason = "ndarray is deprecated upstream and supported here"
+    )
+)]
 mod backend;
 mod buffer;
 mod simd;

@@ -3,7 +3,6 @@
 #[cfg(feature = "flex")]
 use burn::backend::Flex;
 #[cfg(feature = "ndarray")]
-#[expect(deprecated, reason = "deprecated upstream, supported here")]
 use burn::backend::NdArray;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
@@ -70,7 +69,4 @@ macro_rules! fused {
 #[cfg(feature = "flex")]
 fused!(Flex);
 #[cfg(feature = "ndarray")]
-#[expect(deprecated, reason = "deprecated upstream, supported here")]
-const _: () = {
-    fused!(NdArray);
-};
+fused!(NdArray);

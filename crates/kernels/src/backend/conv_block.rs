@@ -5,7 +5,6 @@ use std::sync::Arc;
 #[cfg(feature = "flex")]
 use burn::backend::Flex;
 #[cfg(feature = "ndarray")]
-#[expect(deprecated, reason = "deprecated upstream, supported here")]
 use burn::backend::NdArray;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
@@ -90,10 +89,7 @@ macro_rules! fused {
 #[cfg(feature = "flex")]
 fused!(Flex);
 #[cfg(feature = "ndarray")]
-#[expect(deprecated, reason = "deprecated upstream, supported here")]
-const _: () = {
-    fused!(NdArray);
-};
+fused!(NdArray);
 
 impl<B: ConvBlockBackend + InMemory, C: CheckpointStrategy> ConvBlockBackend for Autodiff<B, C> {
     fn conv_block(

@@ -8,7 +8,6 @@ use std::borrow::Cow;
 #[cfg(feature = "flex")]
 use burn::backend::Flex;
 #[cfg(feature = "ndarray")]
-#[expect(deprecated, reason = "deprecated upstream, supported here")]
 use burn::backend::NdArray;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, DispatchDevice};
@@ -84,7 +83,6 @@ impl InMemory for Flex {
 }
 
 #[cfg(feature = "ndarray")]
-#[expect(deprecated, reason = "deprecated upstream, supported here")]
 impl InMemory for NdArray {
     fn numbers(tensor: &FloatTensor<Self>) -> Cow<'_, [f32]> {
         let FloatTensor::<Self>::F32(storage) = tensor else {
