@@ -30,6 +30,7 @@ pub(crate) fn step(
     gradient: &[f32],
     [first, second]: [&mut [f32]; 2],
 ) {
+    assert!([gradient.len(), first.len(), second.len()] == [parameter.len(); 3]);
     let chunks = (
         parameter.par_chunks_mut(CHUNK),
         gradient.par_chunks(CHUNK),

@@ -6,8 +6,8 @@ use std::ops::{Deref, DerefMut};
 const LINE: usize = 16;
 
 #[derive(Clone, Copy)]
-#[repr(align(64))]
-struct Line(#[expect(dead_code, reason = "read as a slice of floats")] [f32; LINE]);
+#[repr(C, align(64))]
+struct Line([f32; LINE]);
 
 /// Floats, zeros to begin with, aligned to cache lines, so that no vector crosses one.
 #[derive(Clone)]

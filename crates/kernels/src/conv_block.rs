@@ -32,8 +32,8 @@ pub struct ConvBlockOptions {
 /// - `bias`: `[O]`
 /// - output: `[N, O, H', W']` with `H' = H + 2 padding - K + 1`, halved by the pool; W' alike
 ///
-/// The values are those of Burn's operations but for rounding: sums run in another order. Equal
-/// pixels of a window pass the gradient to the first, as PyTorch does. A gradient of zero is not
+/// The values are those of Burn's operations on `flex`, and of PyTorch's, but for rounding: sums run
+/// in another order. Of equal pixels of a window the first gets the gradient; NaN wins its window. A gradient of zero is not
 /// multiplied out, so that it stays zero where Burn's operations would meet an infinite weight or
 /// pixel and make it NaN.
 ///
@@ -47,8 +47,9 @@ pub fn conv_block(
 ) -> Tensor<4> {
     match fused_shape(&images, &weight, bias.as_ref(), options) {
         Some(shape) => {
-            let bias =
-                bias.unwrap_or_else(|| Tensor::zeros([shape.out_channels], &weight.device()));
+            let bias = bias.unwrap_or_else(|| {
+                Tensor::zeros([shape.out_channels], (&weight.device(), DType::F32))
+            });
             backend::conv_block(images, weight, bias, shape)
         }
         None => composed(images, weight, bias, options),
@@ -81,8 +82,11 @@ fn fused_shape(
         && options.padding <= MAX_PADDING
         && kernel <= shape.padded_height().min(shape.padded_width())
         && bias.is_none_or(|bias| bias.dims() == [out_channels])
-        && batch * in_channels * out_channels > 0
-        && shape.out_plane() > 0;
+        && [batch, in_channels, height, width, out_channels]
+            .iter()
+            .all(|&size| size > 0)
+        && shape.out_plane() > 0
+        && shape.is_numbered();
     let single = images.dtype() == DType::F32
         && weight.dtype() == DType::F32
         && bias.is_none_or(|bias| bias.dtype() == DType::F32);

@@ -144,7 +144,7 @@ impl Direct {
         width
     }
 
-    /// Moves `rows` rows into the strip as they are; how many pixels that makes.
+    /// Copies `rows` rows into the strip, without a pool; how many pixels that makes.
     #[inline(always)]
     fn copy_rows<S: Simd, const V: usize>(&mut self, simd: S, rows: usize, note: bool) -> usize {
         let width = self.shape.out_width();
@@ -179,7 +179,7 @@ struct Tile {
 }
 
 impl Tile {
-    /// Floats that a tile of `columns` reads beyond its first.
+    /// Floats from the first to the last that a tile of `columns` reads.
     fn reach(&self, columns: usize) -> usize {
         (self.channels - 1) * self.plane
             + (ROWS + self.kernel - 2) * self.pitch

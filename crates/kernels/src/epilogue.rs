@@ -81,7 +81,7 @@ impl Strip {
         self.put::<S, V>(simd, [ahead, v], best, winner, note);
     }
 
-    /// Takes a vector as it is.
+    /// Takes a vector without a pool.
     #[inline(always)]
     pub(crate) fn copy<S: Simd, const V: usize>(
         &mut self,

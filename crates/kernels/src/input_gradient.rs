@@ -76,6 +76,7 @@ pub(crate) fn input_gradient<S: Simd>(
 ) {
     assert!(padded.len() >= blocks.image_len(S::F32_LANES));
     assert_eq!(taps.len(), blocks.weights());
+    assert_eq!(blocks.pitch % S::F32_LANES, 0);
     let filters = blocks.out_channels * blocks.filter();
     let chunk = winners.chunk * blocks.filter();
     for (block, taps) in taps.chunks_exact(filters).enumerate() {

@@ -76,6 +76,25 @@ impl FusedAdam {
     }
 }
 
+/// Whether the fused step takes these: all `f32`, of one shape, on a CPU backend without autodiff,
+/// and without the third moment of AMSGrad.
+fn takes<const D: usize>(
+    tensor: &Tensor<D>,
+    grad: &Tensor<D>,
+    state: Option<&AdamState<D>>,
+) -> bool {
+    let fits = |other: &Tensor<D>| other.dims() == tensor.dims() && other.dtype() == DType::F32;
+    let device = tensor.device();
+    fits(tensor)
+        && fits(grad)
+        && state.is_none_or(|AdamState { momentum, .. }| {
+            let moments = [&momentum.moment_1, &momentum.moment_2];
+            moments.into_iter().all(fits) && momentum.max_moment_2.is_none()
+        })
+        && !device.is_autodiff()
+        && backend::is_fused(&device)
+}
+
 impl Optimizer for FusedAdam {
     type State<const D: usize> = AdamState<D>;
 
@@ -86,13 +105,9 @@ impl Optimizer for FusedAdam {
         grad: Tensor<D>,
         state: Option<Self::State<D>>,
     ) -> (Tensor<D>, Option<Self::State<D>>) {
-        let single = tensor.dtype() == DType::F32 && grad.dtype() == DType::F32;
-        if single && backend::is_fused(&tensor.device()) {
+        if takes(&tensor, &grad, state.as_ref()) {
             let mut momentum = state.map_or_else(
-                || {
-                    let zeros = || Tensor::zeros(tensor.dims(), &tensor.device());
-                    AdaptiveMomentumState::new(0, zeros(), zeros())
-                },
+                || AdaptiveMomentumState::new(0, tensor.zeros_like(), tensor.zeros_like()),
                 |state| state.momentum,
             );
             momentum.time += 1;

@@ -43,6 +43,15 @@ impl BlockShape {
         self.padded_width() + 1 - self.kernel
     }
 
+    /// Whether the backward pass, which numbers pixels with 32 bits, can take the block.
+    pub(crate) fn is_numbered(&self) -> bool {
+        let outputs = self.out_channels.checked_mul(self.out_plane());
+        let pixels = self.padded_height().checked_mul(self.padded_width());
+        [outputs, pixels]
+            .into_iter()
+            .all(|count| count.is_some_and(|count| u32::try_from(count).is_ok()))
+    }
+
     /// How many convolution pixels per side make one output pixel.
     pub(crate) fn window(&self) -> usize {
         if self.pool { POOL } else { 1 }

@@ -1,7 +1,7 @@
 //! Instruction sets, chosen at run time.
 //!
-//! Everything that handles vectors is `#[inline(always)]`, and no closure returns one: what the
-//! compiler leaves out of line it compiles for the baseline instruction set, many times slower.
+//! Functions that handle vectors are `#[inline(always)]`: what the compiler leaves out of line, as it
+//! may closures and array methods, it compiles for the baseline instruction set, many times slower.
 
 use std::any::TypeId;
 use std::sync::OnceLock;

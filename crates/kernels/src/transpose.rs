@@ -7,6 +7,7 @@ use pulp::Simd;
 use pulp::x86::{V3, V4};
 
 /// Side of the blocks that are transposed at once.
+#[cfg(target_arch = "x86_64")]
 const BLOCK: usize = 8;
 
 /// `to[column * to_pitch + row] = from[row * from_pitch + column]` for all rows and columns.
@@ -25,45 +26,38 @@ pub(crate) fn transpose<S: Simd>(
     }
     assert!((rows - 1) * from_pitch + columns <= from.len());
     assert!((columns - 1) * to_pitch + rows <= to.len());
-    if rows < BLOCK || columns < BLOCK || !has_avx::<S>() {
-        for row in 0..rows {
-            for column in 0..columns {
-                to[column * to_pitch + row] = from[row * from_pitch + column];
+    #[cfg(target_arch = "x86_64")]
+    if rows >= BLOCK && columns >= BLOCK && has_avx::<S>() {
+        // The last block of a row or column begins early, so that it ends with it.
+        for row in (0..rows).step_by(BLOCK) {
+            let row = row.min(rows - BLOCK);
+            for column in (0..columns).step_by(BLOCK) {
+                let column = column.min(columns - BLOCK);
+                // SAFETY: the block lies within both slices, as checked above; the instruction
+                // set is one with AVX.
+                unsafe {
+                    avx::transpose_block(
+                        from.as_ptr().add(row * from_pitch + column),
+                        from_pitch,
+                        to.as_mut_ptr().add(column * to_pitch + row),
+                        to_pitch,
+                    );
+                }
             }
         }
         return;
     }
-    // The last block of a row or column begins early, so that it ends with it.
-    for row in (0..rows).step_by(BLOCK) {
-        let row = row.min(rows - BLOCK);
-        for column in (0..columns).step_by(BLOCK) {
-            let column = column.min(columns - BLOCK);
-            // SAFETY: the block lies within both slices, as checked above; the instruction set is
-            // one with AVX.
-            #[cfg(target_arch = "x86_64")]
-            unsafe {
-                avx::transpose_block(
-                    from.as_ptr().add(row * from_pitch + column),
-                    from_pitch,
-                    to.as_mut_ptr().add(column * to_pitch + row),
-                    to_pitch,
-                );
-            }
+    for row in 0..rows {
+        for column in 0..columns {
+            to[column * to_pitch + row] = from[row * from_pitch + column];
         }
     }
 }
 
+#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn has_avx<S: Simd>() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    {
-        TypeId::of::<S>() == TypeId::of::<V4>() || TypeId::of::<S>() == TypeId::of::<V3>()
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        let _ = TypeId::of::<S>();
-        false
-    }
+    TypeId::of::<S>() == TypeId::of::<V4>() || TypeId::of::<S>() == TypeId::of::<V3>()
 }
 
 #[cfg(target_arch = "x86_64")]

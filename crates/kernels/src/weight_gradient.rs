@@ -21,6 +21,7 @@ pub(crate) fn weight_gradient<S: Simd>(
 ) {
     assert!(padded.len() >= blocks.image_len(S::F32_LANES));
     assert_eq!(sums.len(), blocks.weights());
+    assert_eq!(blocks.pitch % S::F32_LANES, 0);
     let filters = blocks.out_channels * blocks.filter();
     for (block, sums) in sums.chunks_exact_mut(filters).enumerate() {
         for (first, vectors) in blocks.parts::<S>() {

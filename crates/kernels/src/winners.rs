@@ -93,8 +93,11 @@ fn compact<S: Simd>(
     assert!(gradients.len() == windows && winners.len() == windows);
     let (pixels, values) = found;
     assert!(pixels.len() >= windows + SLACK && values.len() >= windows + SLACK);
-    let mut window = 0;
     let mut len = 0;
+    #[cfg(not(target_arch = "x86_64"))]
+    let window = 0;
+    #[cfg(target_arch = "x86_64")]
+    let mut window = 0;
     #[cfg(target_arch = "x86_64")]
     if TypeId::of::<S>() == TypeId::of::<V4>() {
         while window + avx512::LANES <= windows {

@@ -161,6 +161,21 @@ fn what_the_kernels_do_not_take_is_composed() {
 }
 
 #[test]
+fn images_of_nothing_but_padding_are_composed() {
+    let images = Tensor::<4>::zeros([1, 1, 0, 5], &device());
+    let weight = eighths([1, 1, 3, 3], 2);
+    let options = ConvBlockOptions {
+        padding: 3,
+        ..PLAIN
+    };
+    let run = |block: Block| {
+        let call = || block(images.clone(), weight.clone(), None, options).into_data();
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).ok()
+    };
+    assert_eq!(run(conv_block), run(composed));
+}
+
+#[test]
 fn gradients_go_where_they_are_asked_for() {
     let images = eighths([2, 3, 8, 8], 1);
     let weight = eighths([4, 3, 3, 3], 2).require_grad();

@@ -80,6 +80,33 @@ fn parameters_may_lie_in_memory_in_any_order() {
 }
 
 #[test]
+fn what_the_fused_step_does_not_take_is_burns() {
+    let device = Device::default();
+    let parameter = || Tensor::<2>::from_floats([[1.0, 2.0], [3.0, 4.0]], &device);
+    let gradient = || Tensor::<2>::from_floats([[1.0, -1.0], [0.5, 0.0]], &device);
+    let (fused, own) = (
+        FusedAdam::adam(BETAS, 1e-8),
+        AdamConfig::new().with_epsilon(1e-8).build(),
+    );
+    // A tensor that records gradients.
+    let tracked =
+        |tensor: Tensor<2>| Tensor::<2>::from_data(tensor.into_data(), &device.clone().autodiff());
+    let (found, _) = fused.step(0.1, tracked(parameter()), tracked(gradient()), None);
+    let (expected, _) = own.step(0.1, parameter(), gradient(), None);
+    found
+        .into_data()
+        .assert_approx_eq::<f32>(&expected.into_data(), Tolerance::absolute(1e-6));
+    // AMSGrad's third moment is kept.
+    let amsgrad = AdamConfig::new()
+        .with_epsilon(1e-8)
+        .with_amsgrad(true)
+        .build();
+    let (_, state) = amsgrad.step(0.1, parameter(), gradient(), None);
+    let (_, state) = fused.step(0.1, parameter(), gradient(), state);
+    assert!(state.unwrap().momentum.max_moment_2.is_some());
+}
+
+#[test]
 fn it_optimizes_modules() {
     let _: ModuleOptimizer = FusedAdam::adam(BETAS, 1e-8).into();
 }
