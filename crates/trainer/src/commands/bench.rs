@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use burn::tensor::{Device, Distribution, Tensor};
 use clap::builder::RangedU64ValueParser;
-use data::{Loader, MnistBatcher, Order, Splits};
+use data::Splits;
 use model::ConvNet;
 use serde::Serialize;
 
@@ -18,7 +18,7 @@ use crate::presets;
 use crate::progress::{Style, say};
 use crate::run_dir::RunDir;
 use crate::settings::Settings;
-use crate::training::{Parts, train};
+use crate::training::{Parts, evaluation_loader, train};
 
 /// Rows and columns of the matrices whose product is timed.
 const MATRIX: usize = 1024;
@@ -74,15 +74,19 @@ struct Speed {
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
-    let (mut config, splits) = Settings::preset(&args.preset)?.resolve()?;
-    config.data.validation = 0.0;
+    let (config, splits) = Settings::preset(&args.preset)?.resolve()?;
     let (found, reason) = device::open(args.device)?;
     say(format_args!("device: {found}, {reason}"));
-    let device = &found.device;
+    let work = Work::of(&config)?;
+    let bench = Bench {
+        config,
+        splits,
+        device: found.device.clone(),
+        runs: args.runs,
+    };
 
     say(format_args!("matrix product of {MATRIX}x{MATRIX}"));
-    let matmul_gflops = matrix_product(device, args.runs)?;
-    let work = Work::of(&config)?;
+    let matmul_gflops = bench.matrix_product()?;
     let speed = |batch, images_per_second, operations: f64| Speed {
         batch,
         images_per_second,
@@ -98,12 +102,12 @@ pub(crate) fn run(args: Args) -> Result<()> {
     };
     for batch in args.train {
         say(format_args!("training at batch {batch}"));
-        let rate = training(&config, &splits, device, batch, args.runs)?;
+        let rate = bench.training(batch)?;
         report.train.push(speed(batch, rate, work.train));
     }
     for batch in args.inference {
         say(format_args!("inference at batch {batch}"));
-        let rate = inference(&config, &splits, device, batch, args.runs)?;
+        let rate = bench.inference(batch)?;
         report.inference.push(speed(batch, rate, work.inference));
     }
     let mut out = std::io::stdout().lock();
@@ -141,66 +145,68 @@ impl Work {
     }
 }
 
-/// The rate of a product of square matrices, 10⁹ operations per second.
-fn matrix_product(device: &Device, runs: usize) -> Result<f64> {
-    let matrix = || Tensor::<2>::random([MATRIX, MATRIX], Distribution::Default, device);
-    let (a, b) = (matrix(), matrix());
-    let products = rate(runs, || {
-        black_box(a.clone().matmul(b.clone()));
-        Ok(device.sync()?)
-    })?;
-    Ok(products * 2.0 * (MATRIX as f64).powi(3) / 1e9)
+/// What is measured, where, and how often.
+struct Bench {
+    config: Config,
+    splits: Splits,
+    device: Device,
+    runs: usize,
 }
 
-/// Images per second of `trainer train`, loader, optimizer and figures included. Each measurement
-/// is an epoch; the first is for warming up.
-fn training(
-    config: &Config,
-    splits: &Splits,
-    device: &Device,
-    batch: usize,
-    runs: usize,
-) -> Result<f64> {
-    let mut config = config.clone();
-    config.training.batch_size = batch;
-    config.training.epochs = runs + 1;
-    config.training.report_test = false;
-    let images = splits.train.len().min(batch * (10_000 / batch).max(4));
-    let parts = Parts {
-        train: splits.train.select(0..images),
-        validation: splits.train.select(0..0),
-        test: splits.test.select(0..0),
-    };
-    let folder = tempfile::tempdir().context("a folder for the run")?;
-    let run = RunDir::create(folder.path(), &config.preset, None)?;
-    let trained = train(&config, &parts, device, &run, Style::Silent)?;
-    let rates = trained.epochs[1..]
-        .iter()
-        .map(|epoch| epoch.images_per_second);
-    Ok(median(rates.collect()))
-}
+impl Bench {
+    /// The rate of a product of square matrices, 10⁹ operations per second.
+    fn matrix_product(&self) -> Result<f64> {
+        let matrix = || Tensor::<2>::random([MATRIX, MATRIX], Distribution::Default, &self.device);
+        let (a, b) = (matrix(), matrix());
+        let products = rate(self.runs, || {
+            black_box(a.clone().matmul(b.clone()));
+            Ok(self.device.sync()?)
+        })?;
+        Ok(products * 2.0 * (MATRIX as f64).powi(3) / 1e9)
+    }
 
-/// Images per second of a fresh network on batches that lie on the device, its logits read back.
-fn inference(
-    config: &Config,
-    splits: &Splits,
-    device: &Device,
-    batch: usize,
-    runs: usize,
-) -> Result<f64> {
-    let model: ConvNet = config.model.init(device)?;
-    let batcher = MnistBatcher {
-        scaling: config.scaling(),
-    };
-    let images = splits.test.select(0..batch.min(splits.test.len()));
-    let batch = images.len();
-    let loader = Loader::new(images, batcher, batch, Order::Sequential, device.clone());
-    let images = loader.pass(1).next().context("no images to predict")??;
-    let batches = rate(runs, || {
-        black_box(model.forward(images.images.clone()).into_data());
-        Ok(())
-    })?;
-    Ok(batches * batch as f64)
+    /// Images per second of `trainer train`, loader, optimizer and figures included. Each
+    /// measurement is an epoch; the first is for warming up.
+    fn training(&self, batch: usize) -> Result<f64> {
+        let mut config = self.config.clone();
+        config.training.batch_size = batch;
+        config.training.epochs = self.runs + 1;
+        config.training.report_test = false;
+        let Splits {
+            train: all, test, ..
+        } = &self.splits;
+        let images = all.len().min(batch * (10_000 / batch).max(4));
+        let parts = Parts {
+            train: all.select(0..images),
+            validation: all.select(0..0),
+            test: test.select(0..0),
+        };
+        let folder = tempfile::tempdir().context("a folder for the run")?;
+        let run = RunDir::create(folder.path(), &config.preset, None)?;
+        let trained = train(&config, &parts, &self.device, &run, Style::Silent)?;
+        let measured = &trained.epochs[1..];
+        let rates = measured.iter().map(|epoch| epoch.images_per_second);
+        Ok(median(rates.collect()))
+    }
+
+    /// Images per second of a fresh network on batches that lie on the device, its logits read
+    /// back.
+    fn inference(&self, batch: usize) -> Result<f64> {
+        let mut config = self.config.clone();
+        config.training.eval_batch_size = batch;
+        let model: ConvNet = config.model.init(&self.device)?;
+        let loader = evaluation_loader(&config, &self.splits.test, &self.device);
+        let images = loader
+            .pass(1)
+            .next()
+            .context("no images to predict")??
+            .images;
+        let batches = rate(self.runs, || {
+            black_box(model.forward(images.clone()).into_data());
+            Ok(())
+        })?;
+        Ok(batches * images.dims()[0] as f64)
+    }
 }
 
 /// How often `work` is done per second: the median over `runs`, after one for warming up.
