@@ -47,13 +47,12 @@ pub(crate) fn backward(
 
     let groups = shape.batch.clamp(1, MAX_GROUPS);
     let bounds = |group: usize| group * shape.batch / groups;
+    // Each group writes to its own part; where no gradient is asked for, all parts are empty.
     let mut rest = image_gradients.as_deref_mut().unwrap_or_default();
     let jobs: Vec<(usize, &mut [f32])> = (0..groups)
         .map(|group| {
             let numbers = (bounds(group + 1) - bounds(group)) * shape.image();
-            let (own, others) =
-                std::mem::take(&mut rest).split_at_mut(if input { numbers } else { 0 });
-            rest = others;
+            let own = rest.split_off_mut(..numbers).unwrap_or_default();
             (group, own)
         })
         .collect();
@@ -141,9 +140,11 @@ impl WithSimd for BackwardGroup<'_> {
             bias: Buffer::zeroed(shape.out_channels),
         };
         let mut padded = blocks.image(S::F32_LANES);
-        let mut padded_gradient = blocks.image(S::F32_LANES);
         let mut won = Winners::new(shape);
-        let mut by_pixel = ByPixel::new(shape, blocks);
+        let mut input = self.taps.map(|taps| {
+            let padded = blocks.image(S::F32_LANES);
+            (taps, ByPixel::new(shape, blocks), padded)
+        });
         let images = self.images.chunks_exact(shape.image());
         let gradients = self.gradient.chunks_exact(shape.out_image());
         let winners = self.winners.chunks_exact(shape.out_image());
@@ -155,11 +156,13 @@ impl WithSimd for BackwardGroup<'_> {
                 *sum += total(simd, gradients);
             }
             weight_gradient(simd, blocks, &padded, &won, &mut sums.weight);
-            if let (Some(taps), Some(image_gradient)) = (self.taps, image_gradients.next()) {
-                padded_gradient.fill(0.0);
+            if let (Some((taps, by_pixel, padded)), Some(image_gradient)) =
+                (&mut input, image_gradients.next())
+            {
+                padded.fill(0.0);
                 by_pixel.sort(&won);
-                input_gradient(simd, blocks, taps, &by_pixel, &mut padded_gradient);
-                blocks.unpad(simd, shape, &padded_gradient, image_gradient);
+                input_gradient(simd, blocks, taps, by_pixel, padded);
+                blocks.unpad(simd, shape, padded, image_gradient);
             }
         }
         sums

@@ -33,9 +33,9 @@ pub struct ConvBlockOptions {
 /// - output: `[N, O, H', W']` with `H' = H + 2 padding - K + 1`, halved by the pool; W' alike
 ///
 /// The values are those of Burn's operations on `flex`, and of PyTorch's, but for rounding: sums run
-/// in another order. Of equal pixels of a window the first gets the gradient; NaN wins its window. A gradient of zero is not
-/// multiplied out, so that it stays zero where Burn's operations would meet an infinite weight or
-/// pixel and make it NaN.
+/// in another order. Of equal pixels of a window the first gets the gradient; NaN wins its window.
+/// A gradient of zero is not multiplied out, so that it stays zero where Burn's operations would
+/// meet an infinite weight or pixel and make it NaN.
 ///
 /// # Panics
 /// Where Burn's operations do: when the shapes do not fit together.

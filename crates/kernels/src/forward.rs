@@ -115,7 +115,7 @@ impl WithSimd for ForwardImage<'_> {
 /// Copies an image into the middle of its zeros.
 fn pad(shape: &BlockShape, image: &[f32], padded: &mut [f32]) {
     let pitch = shape.padded_width();
-    let planes = padded.chunks_exact_mut(shape.padded_height() * pitch);
+    let planes = padded.chunks_exact_mut(shape.padded_plane());
     for (plane, padded) in image.chunks_exact(shape.plane()).zip(planes) {
         let rows = padded[shape.padding * pitch..].chunks_mut(pitch);
         for (row, padded) in plane.chunks_exact(shape.width).zip(rows) {

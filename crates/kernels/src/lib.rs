@@ -20,6 +20,10 @@ mod shape;
         reason = "ndarray is deprecated upstream and supported here"
     )
 )]
+#[cfg_attr(
+    not(any(feature = "flex", feature = "ndarray")),
+    expect(unused_variables, reason = "there is no backend to call")
+)]
 mod backend;
 mod buffer;
 mod simd;

@@ -1,5 +1,6 @@
 //! Transposition in registers.
 
+#[cfg(target_arch = "x86_64")]
 use std::any::TypeId;
 
 use pulp::Simd;

@@ -94,9 +94,7 @@ fn compact<S: Simd>(
     let (pixels, values) = found;
     assert!(pixels.len() >= windows + SLACK && values.len() >= windows + SLACK);
     let mut len = 0;
-    #[cfg(not(target_arch = "x86_64"))]
-    let window = 0;
-    #[cfg(target_arch = "x86_64")]
+    #[cfg_attr(not(target_arch = "x86_64"), expect(unused_mut))]
     let mut window = 0;
     #[cfg(target_arch = "x86_64")]
     if TypeId::of::<S>() == TypeId::of::<V4>() {

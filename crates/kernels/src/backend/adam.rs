@@ -1,9 +1,5 @@
 //! A step of Adam, registered with Burn.
 
-#[cfg(feature = "flex")]
-use burn::backend::Flex;
-#[cfg(feature = "ndarray")]
-use burn::backend::NdArray;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
@@ -44,29 +40,20 @@ pub(crate) trait AdamBackend: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
-macro_rules! fused {
-    ($backend:ty) => {
-        impl AdamBackend for $backend {
-            fn adam_step(
-                parameter: FloatTensor<Self>,
-                gradient: FloatTensor<Self>,
-                first: FloatTensor<Self>,
-                second: FloatTensor<Self>,
-                by: AdamStep,
-            ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-                let gradient = Self::numbers(&gradient);
-                let [parameter, first, second] =
-                    Self::update([parameter, first, second], |[parameter, first, second]| {
-                        let set = InstructionSet::best();
-                        step(set, by, parameter, &gradient, [first, second]);
-                    });
-                (parameter, first, second)
-            }
-        }
-    };
+impl<B: InMemory> AdamBackend for B {
+    fn adam_step(
+        parameter: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+        by: AdamStep,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let gradient = Self::numbers(&gradient);
+        let [parameter, first, second] =
+            Self::update([parameter, first, second], |[parameter, first, second]| {
+                let set = InstructionSet::best();
+                step(set, by, parameter, &gradient, [first, second]);
+            });
+        (parameter, first, second)
+    }
 }
-
-#[cfg(feature = "flex")]
-fused!(Flex);
-#[cfg(feature = "ndarray")]
-fused!(NdArray);

@@ -2,10 +2,6 @@
 
 use std::sync::Arc;
 
-#[cfg(feature = "flex")]
-use burn::backend::Flex;
-#[cfg(feature = "ndarray")]
-use burn::backend::NdArray;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
@@ -71,27 +67,18 @@ fn run_forward<B: InMemory>(
     B::tensor(output, [shape.batch, shape.out_channels, height, width])
 }
 
-macro_rules! fused {
-    ($backend:ty) => {
-        impl ConvBlockBackend for $backend {
-            fn conv_block(
-                images: FloatTensor<Self>,
-                weight: FloatTensor<Self>,
-                bias: FloatTensor<Self>,
-                shape: BlockShape,
-            ) -> FloatTensor<Self> {
-                run_forward::<Self>(&images, &weight, &bias, shape, None)
-            }
-        }
-    };
+impl<B: InMemory> ConvBlockBackend for B {
+    fn conv_block(
+        images: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        shape: BlockShape,
+    ) -> FloatTensor<Self> {
+        run_forward::<Self>(&images, &weight, &bias, shape, None)
+    }
 }
 
-#[cfg(feature = "flex")]
-fused!(Flex);
-#[cfg(feature = "ndarray")]
-fused!(NdArray);
-
-impl<B: ConvBlockBackend + InMemory, C: CheckpointStrategy> ConvBlockBackend for Autodiff<B, C> {
+impl<B: InMemory, C: CheckpointStrategy> ConvBlockBackend for Autodiff<B, C> {
     fn conv_block(
         images: FloatTensor<Self>,
         weight: FloatTensor<Self>,

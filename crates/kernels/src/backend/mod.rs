@@ -40,7 +40,10 @@ pub(crate) trait InMemory: Backend {
     /// The numbers in row-major order, copied only where they lie otherwise.
     fn numbers(tensor: &FloatTensor<Self>) -> Cow<'_, [f32]>;
 
-    fn tensor<const D: usize>(numbers: Vec<f32>, shape: [usize; D]) -> FloatTensor<Self>;
+    /// A tensor of these numbers.
+    fn tensor<const D: usize>(numbers: Vec<f32>, shape: [usize; D]) -> FloatTensor<Self> {
+        Self::float_from_data(TensorData::new(numbers, shape), &Default::default())
+    }
 
     /// Changes the numbers, in row-major order, in place where no other tensor shares them.
     fn update<const N: usize>(
@@ -56,10 +59,6 @@ impl InMemory for Flex {
             Some(numbers) => Cow::Borrowed(numbers),
             None => Cow::Owned(tensor.to_contiguous().storage().to_vec()),
         }
-    }
-
-    fn tensor<const D: usize>(numbers: Vec<f32>, shape: [usize; D]) -> FloatTensor<Self> {
-        FloatTensor::<Self>::from_data(TensorData::new(numbers, shape))
     }
 
     fn update<const N: usize>(
@@ -93,10 +92,6 @@ impl InMemory for NdArray {
             Some(numbers) => Cow::Borrowed(numbers),
             None => Cow::Owned(view.iter().copied().collect()),
         }
-    }
-
-    fn tensor<const D: usize>(numbers: Vec<f32>, shape: [usize; D]) -> FloatTensor<Self> {
-        FloatTensor::<Self>::from_data(TensorData::new(numbers, shape))
     }
 
     fn update<const N: usize>(
