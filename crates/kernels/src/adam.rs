@@ -70,25 +70,24 @@ impl WithSimd for StepChunk<'_> {
             rate,
             keep,
         } = self.by;
-        let splat = |number| simd.splat_f32s(number);
-        let (fresh_1, fresh_2) = (splat(1.0 - beta_1), splat(1.0 - beta_2));
-        let (beta_1, beta_2, epsilon) = (splat(beta_1), splat(beta_2), splat(epsilon));
-        let (rate, keep) = (splat(rate), splat(keep));
-        let update = |x: S::f32s, g: S::f32s, m: S::f32s, v: S::f32s| {
-            let m = mul_add(simd, beta_1, m, simd.mul_f32s(fresh_1, g));
-            let v = mul_add(simd, beta_2, v, simd.mul_f32s(fresh_2, simd.mul_f32s(g, g)));
-            let root = simd.add_f32s(simd.sqrt_f32s(v), epsilon);
-            let delta = simd.div_f32s(simd.mul_f32s(rate, m), root);
-            (simd.sub_f32s(simd.mul_f32s(keep, x), delta), m, v)
+        let update = Update {
+            beta_1: simd.splat_f32s(beta_1),
+            beta_2: simd.splat_f32s(beta_2),
+            fresh_1: simd.splat_f32s(1.0 - beta_1),
+            fresh_2: simd.splat_f32s(1.0 - beta_2),
+            epsilon: simd.splat_f32s(epsilon),
+            rate: simd.splat_f32s(rate),
+            keep: simd.splat_f32s(keep),
         };
         let (x, x_rest) = S::as_mut_simd_f32s(self.parameter);
         let (g, g_rest) = S::as_simd_f32s(self.gradient);
         let (m, m_rest) = S::as_mut_simd_f32s(self.first);
         let (v, v_rest) = S::as_mut_simd_f32s(self.second);
         for (((x, &g), m), v) in x.iter_mut().zip(g).zip(m).zip(v) {
-            (*x, *m, *v) = update(*x, g, *m, *v);
+            (*x, *m, *v) = update.apply(simd, *x, g, *m, *v);
         }
-        let (x, m, v) = update(
+        let (x, m, v) = update.apply(
+            simd,
             simd.partial_load_f32s(x_rest),
             simd.partial_load_f32s(g_rest),
             simd.partial_load_f32s(m_rest),
@@ -97,5 +96,36 @@ impl WithSimd for StepChunk<'_> {
         simd.partial_store_f32s(x_rest, x);
         simd.partial_store_f32s(m_rest, m);
         simd.partial_store_f32s(v_rest, v);
+    }
+}
+
+/// A step's numbers, each in all lanes.
+struct Update<S: Simd> {
+    beta_1: S::f32s,
+    beta_2: S::f32s,
+    fresh_1: S::f32s,
+    fresh_2: S::f32s,
+    epsilon: S::f32s,
+    rate: S::f32s,
+    keep: S::f32s,
+}
+
+impl<S: Simd> Update<S> {
+    /// Parameters and both moments after the step, of those before and the gradients.
+    #[inline(always)]
+    fn apply(
+        &self,
+        simd: S,
+        x: S::f32s,
+        g: S::f32s,
+        m: S::f32s,
+        v: S::f32s,
+    ) -> (S::f32s, S::f32s, S::f32s) {
+        let m = mul_add(simd, self.beta_1, m, simd.mul_f32s(self.fresh_1, g));
+        let squared = simd.mul_f32s(g, g);
+        let v = mul_add(simd, self.beta_2, v, simd.mul_f32s(self.fresh_2, squared));
+        let root = simd.add_f32s(simd.sqrt_f32s(v), self.epsilon);
+        let delta = simd.div_f32s(simd.mul_f32s(self.rate, m), root);
+        (simd.sub_f32s(simd.mul_f32s(self.keep, x), delta), m, v)
     }
 }

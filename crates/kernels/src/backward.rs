@@ -1,11 +1,13 @@
 //! The backward pass. Behind a pooling window at most one pixel has a gradient, and none where the
 //! ReLU cut it off: only the pixels that won are visited.
 
+use std::mem::MaybeUninit;
+
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::blocks::Blocks;
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, written};
 use crate::input_gradient::{ByPixel, input_gradient};
 use crate::shape::BlockShape;
 use crate::simd::InstructionSet;
@@ -43,34 +45,42 @@ pub(crate) fn backward(
     assert_eq!(winners.len(), gradient.len());
     let blocks = Blocks::new(&shape, set.lanes());
     let taps = input.then(|| blocks.pack(weight));
-    let mut image_gradients = input.then(|| vec![0.0; images.len()]);
 
     let groups = shape.batch.clamp(1, MAX_GROUPS);
     let bounds = |group: usize| group * shape.batch / groups;
-    // Each group writes to its own part; where no gradient is asked for, all parts are empty.
-    let mut rest = image_gradients.as_deref_mut().unwrap_or_default();
-    let jobs: Vec<(usize, &mut [f32])> = (0..groups)
-        .map(|group| {
-            let numbers = (bounds(group + 1) - bounds(group)) * shape.image();
-            let own = rest.split_off_mut(..numbers).unwrap_or_default();
-            (group, own)
-        })
-        .collect();
-    let sums: Vec<Sums> = jobs
-        .into_par_iter()
-        .map(|(group, image_gradients)| {
-            let (first, end) = (bounds(group), bounds(group + 1));
-            set.run(BackwardGroup {
-                shape: &shape,
-                blocks: &blocks,
-                images: &images[first * shape.image()..end * shape.image()],
-                taps: taps.as_deref(),
-                gradient: &gradient[first * shape.out_image()..end * shape.out_image()],
-                winners: &winners[first * shape.out_image()..end * shape.out_image()],
-                image_gradients,
+    let mut sums: Vec<Sums> = Vec::new();
+    let mut visit = |image_gradients: &mut [MaybeUninit<f32>]| {
+        // Each group writes to its own part; where no gradient is asked for, all parts are empty.
+        let mut rest = image_gradients;
+        let jobs: Vec<(usize, &mut [MaybeUninit<f32>])> = (0..groups)
+            .map(|group| {
+                let numbers = (bounds(group + 1) - bounds(group)) * shape.image();
+                let own = rest.split_off_mut(..numbers).unwrap_or_default();
+                (group, own)
             })
-        })
-        .collect();
+            .collect();
+        jobs.into_par_iter()
+            .map(|(group, image_gradients)| {
+                let (first, end) = (bounds(group), bounds(group + 1));
+                set.run(BackwardGroup {
+                    shape: &shape,
+                    blocks: &blocks,
+                    images: &images[first * shape.image()..end * shape.image()],
+                    taps: taps.as_deref(),
+                    gradient: &gradient[first * shape.out_image()..end * shape.out_image()],
+                    winners: &winners[first * shape.out_image()..end * shape.out_image()],
+                    image_gradients,
+                })
+            })
+            .collect_into_vec(&mut sums);
+    };
+    let image_gradients = if input {
+        // SAFETY: each group writes the gradients of all of its images.
+        Some(unsafe { written(images.len(), visit) })
+    } else {
+        visit(&mut []);
+        None
+    };
 
     let parts = |part: fn(&Sums) -> &[f32]| sums.iter().map(part).collect::<Vec<_>>();
     let weight = add_up(&parts(|sums| &sums.weight));
@@ -125,7 +135,7 @@ struct BackwardGroup<'a> {
     taps: Option<&'a [f32]>,
     gradient: &'a [f32],
     winners: &'a [u8],
-    image_gradients: &'a mut [f32],
+    image_gradients: &'a mut [MaybeUninit<f32>],
 }
 
 impl WithSimd for BackwardGroup<'_> {

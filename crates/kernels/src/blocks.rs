@@ -1,8 +1,10 @@
 //! The layout of images and weights in the backward pass.
 
+use std::mem::MaybeUninit;
+
 use pulp::Simd;
 
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, places};
 use crate::registers::accumulators;
 use crate::shape::BlockShape;
 use crate::transpose::transpose;
@@ -130,7 +132,7 @@ impl Blocks {
             shape,
             #[inline(always)]
             |at, to, channels| {
-                let (from, to) = (&image[at..], &mut padded[to..]);
+                let (from, to) = (&image[at..], places(&mut padded[to..]));
                 transpose(
                     simd,
                     from,
@@ -151,7 +153,7 @@ impl Blocks {
         simd: S,
         shape: &BlockShape,
         padded: &[f32],
-        image: &mut [f32],
+        image: &mut [MaybeUninit<f32>],
     ) {
         self.rows(
             shape,

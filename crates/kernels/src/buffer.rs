@@ -1,5 +1,6 @@
 //! Working memory of the kernels.
 
+use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
 
 /// Floats of one cache line.
@@ -8,6 +9,24 @@ const LINE: usize = 16;
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 struct Line([f32; LINE]);
+
+/// `len` floats that `write` writes, so that nobody has to fill them with zeros before.
+///
+/// # Safety
+/// `write` writes all of them.
+pub(crate) unsafe fn written(len: usize, write: impl FnOnce(&mut [MaybeUninit<f32>])) -> Vec<f32> {
+    let mut floats = Vec::with_capacity(len);
+    write(&mut floats.spare_capacity_mut()[..len]);
+    // SAFETY: there is room for them, and they are written, as the caller promises.
+    unsafe { floats.set_len(len) };
+    floats
+}
+
+/// Floats as a place to write floats to.
+pub(crate) fn places(floats: &mut [f32]) -> &mut [MaybeUninit<f32>] {
+    // SAFETY: the layout is the same; what this crate writes to places is initialised.
+    unsafe { &mut *(std::ptr::from_mut(floats) as *mut [MaybeUninit<f32>]) }
+}
 
 /// Floats, zeros to begin with, aligned to cache lines, so that no vector crosses one.
 #[derive(Clone)]

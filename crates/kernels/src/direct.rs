@@ -67,7 +67,7 @@ impl Direct {
             } else {
                 self.copy_rows::<S, V>(simd, ROWS.min(used - top), note)
             };
-            self.strip.flush::<S, V>(simd, first, taken, output);
+            self.strip.flush::<S, V>(simd, taken, output);
         }
     }
 

@@ -1,8 +1,10 @@
 //! From the pixels of a convolution to the output: max-pooling, ReLU, and channels first again.
 
+use std::mem::MaybeUninit;
+
 use pulp::Simd;
 
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, places};
 use crate::shape::BlockShape;
 use crate::simd::store;
 use crate::transpose::transpose;
@@ -14,12 +16,26 @@ pub(crate) const NO_WINNER: u8 = 4;
 /// for images of 7, 14 and 28 columns.
 const STRIP: usize = 56;
 
-/// Where one image's output goes.
+/// Where the output of some channels goes.
 pub(crate) struct Output<'a> {
-    /// `[out_channels, out_height, out_width]`
-    pub(crate) values: &'a mut [f32],
+    /// `[channels, out_height, out_width]`
+    pub(crate) values: &'a mut [MaybeUninit<f32>],
     /// The same; see [`forward`](crate::forward::forward).
     pub(crate) winners: Option<&'a mut [u8]>,
+}
+
+impl<'a> Output<'a> {
+    /// Takes the first `count` numbers off.
+    pub(crate) fn split_off(&mut self, count: usize) -> Output<'a> {
+        let all = "no more is taken than there is";
+        Output {
+            values: self.values.split_off_mut(..count).expect(all),
+            winners: self
+                .winners
+                .as_mut()
+                .map(|winners| winners.split_off_mut(..count).expect(all)),
+        }
+    }
 }
 
 /// Output pixels of some channels on their way out.
@@ -27,7 +43,6 @@ pub(crate) struct Strip {
     relu: bool,
     /// Pixels of one channel of the output.
     plane: usize,
-    out_channels: usize,
     /// `[pixels, lanes of the group]`
     values: Buffer,
     /// The same: integers in the bits of floats, so that they can be transposed alike.
@@ -48,7 +63,6 @@ impl Strip {
         Self {
             relu: shape.relu,
             plane: shape.out_plane(),
-            out_channels: shape.out_channels,
             values: Buffer::zeroed(len),
             winners: Buffer::zeroed(len),
             winner_planes: Buffer::zeroed(len),
@@ -127,7 +141,6 @@ impl Strip {
     pub(crate) fn flush<S: Simd, const V: usize>(
         &mut self,
         simd: S,
-        first: usize,
         taken: usize,
         output: &mut Output<'_>,
     ) {
@@ -138,8 +151,8 @@ impl Strip {
         }
         let pixels = self.waiting;
         let group = V * S::F32_LANES;
-        let channels = group.min(self.out_channels - first);
-        let start = first * self.plane + self.done;
+        let channels = output.values.len() / self.plane;
+        let start = self.done;
         let values = &mut output.values[start..];
         transpose(
             simd,
@@ -152,7 +165,15 @@ impl Strip {
         );
         if let Some(winners) = &mut output.winners {
             let planes = &mut self.winner_planes;
-            transpose(simd, &self.winners, group, planes, pixels, pixels, channels);
+            transpose(
+                simd,
+                &self.winners,
+                group,
+                places(planes),
+                pixels,
+                pixels,
+                channels,
+            );
             for (channel, from) in planes.chunks_exact(pixels).take(channels).enumerate() {
                 let to = &mut winners[start + channel * self.plane..][..pixels];
                 for (to, from) in to.iter_mut().zip(from) {

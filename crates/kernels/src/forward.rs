@@ -1,14 +1,19 @@
 //! The forward pass, image by image.
 
+use std::mem::MaybeUninit;
+
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, written};
 use crate::direct::{self, Direct};
 use crate::epilogue::Output;
 use crate::filters::{Filters, VECTORS};
 use crate::shape::BlockShape;
-use crate::simd::InstructionSet;
+use crate::simd::{InstructionSet, load_first, store_first};
+
+/// Multiplications that are worth waking up the other threads.
+const WORTH: usize = 1 << 22;
 
 /// Computes the block's output, `[batch, out_channels, out_height, out_width]`.
 ///
@@ -21,47 +26,55 @@ pub(crate) fn forward(
     images: &[f32],
     weight: &[f32],
     bias: &[f32],
-    output: &mut [f32],
     winners: Option<&mut [u8]>,
-) {
+) -> Vec<f32> {
     assert_eq!(images.len(), shape.batch * shape.image());
     assert_eq!(weight.len(), shape.out_channels * shape.filter());
     assert_eq!(bias.len(), shape.out_channels);
-    assert_eq!(output.len(), shape.batch * shape.out_image());
-    if output.is_empty() {
-        return;
+    if let Some(winners) = &winners {
+        assert_eq!(winners.len(), shape.batch * shape.out_image());
     }
     let filters = Filters::new(set, &shape, weight, bias);
-    let run = |scratch: &mut Scratch, image, values, winners| {
-        set.run(ForwardImage {
-            shape: &shape,
-            filters: &filters,
-            image,
-            output: Output { values, winners },
-            scratch,
-        });
-    };
     let scratch = || Scratch::new(shape, set.lanes());
-    let images = images.par_chunks_exact(shape.image());
-    let outputs = output.par_chunks_exact_mut(shape.out_image());
-    match winners {
-        Some(winners) => {
-            assert_eq!(winners.len(), shape.batch * shape.out_image());
-            let winners = winners.par_chunks_exact_mut(shape.out_image());
-            (images, outputs, winners)
-                .into_par_iter()
-                .for_each_init(scratch, |scratch, (image, output, winners)| {
-                    run(scratch, image, output, Some(winners))
-                });
+    let pixels = shape.batch * shape.conv_height() * shape.conv_width();
+    let is_small = pixels * shape.out_channels * shape.filter() < WORTH;
+    // Few images are split into groups of channels.
+    let group = VECTORS * set.lanes();
+    let channels = if !is_small && shape.batch < rayon::current_num_threads() {
+        group.min(shape.out_channels)
+    } else {
+        shape.out_channels
+    };
+    let parts = shape.out_channels.div_ceil(channels);
+    let convolve = |values: &mut [MaybeUninit<f32>]| {
+        let mut outputs = Output { values, winners };
+        let jobs: Vec<_> = (0..shape.batch * parts)
+            .map(|job| {
+                let first = job % parts * channels;
+                let channels = channels.min(shape.out_channels - first);
+                let output = outputs.split_off(channels * shape.out_plane());
+                (job / parts, first, output)
+            })
+            .collect();
+        let run = |scratch: &mut Scratch, (image, first, output)| {
+            set.run(ForwardImage {
+                shape: &shape,
+                filters: &filters,
+                image: &images[image * shape.image()..][..shape.image()],
+                first,
+                output,
+                scratch,
+            });
+        };
+        if is_small {
+            let mut scratch = scratch();
+            jobs.into_iter().for_each(|job| run(&mut scratch, job));
+        } else {
+            jobs.into_par_iter().for_each_init(scratch, run);
         }
-        None => {
-            (images, outputs)
-                .into_par_iter()
-                .for_each_init(scratch, |scratch, (image, output)| {
-                    run(scratch, image, output, None);
-                })
-        }
-    }
+    };
+    // SAFETY: the jobs write all channels of all images.
+    unsafe { written(shape.batch * shape.out_image(), convolve) }
 }
 
 /// Working memory of one thread.
@@ -85,6 +98,8 @@ struct ForwardImage<'a> {
     shape: &'a BlockShape,
     filters: &'a Filters,
     image: &'a [f32],
+    /// The first channel of the output, one where a group begins.
+    first: usize,
     output: Output<'a>,
     scratch: &'a mut Scratch,
 }
@@ -98,12 +113,17 @@ impl WithSimd for ForwardImage<'_> {
             shape,
             filters,
             image,
+            first,
             mut output,
             scratch: Scratch { padded, direct },
         } = self;
-        pad(shape, image, padded);
-        for first in filters.firsts(S::F32_LANES) {
-            if filters.width(first, S::F32_LANES) == VECTORS * S::F32_LANES {
+        pad(simd, shape, image, padded);
+        let group = VECTORS * S::F32_LANES;
+        let channels = output.values.len() / shape.out_plane();
+        for first in (first..first + channels).step_by(group) {
+            let numbers = group.min(shape.out_channels - first) * shape.out_plane();
+            let mut output = output.split_off(numbers);
+            if filters.width(first, S::F32_LANES) == group {
                 direct.run::<S, VECTORS>(simd, filters, first, padded, &mut output);
             } else {
                 direct.run::<S, 1>(simd, filters, first, padded, &mut output);
@@ -113,13 +133,28 @@ impl WithSimd for ForwardImage<'_> {
 }
 
 /// Copies an image into the middle of its zeros.
-fn pad(shape: &BlockShape, image: &[f32], padded: &mut [f32]) {
+#[inline(always)]
+fn pad<S: Simd>(simd: S, shape: &BlockShape, image: &[f32], padded: &mut [f32]) {
     let pitch = shape.padded_width();
     let planes = padded.chunks_exact_mut(shape.padded_plane());
     for (plane, padded) in image.chunks_exact(shape.plane()).zip(planes) {
         let rows = padded[shape.padding * pitch..].chunks_mut(pitch);
         for (row, padded) in plane.chunks_exact(shape.width).zip(rows) {
-            padded[shape.padding..][..shape.width].copy_from_slice(row);
+            copy(simd, row, &mut padded[shape.padding..][..shape.width]);
+        }
+    }
+}
+
+/// Copies a row of pixels, which is too short for a call.
+#[inline(always)]
+fn copy<S: Simd>(simd: S, from: &[f32], to: &mut [f32]) {
+    assert_eq!(from.len(), to.len());
+    for at in (0..from.len()).step_by(S::F32_LANES) {
+        let count = from.len() - at;
+        // SAFETY: both have so many floats from there on.
+        unsafe {
+            let pixels = load_first(simd, from.as_ptr().add(at), count);
+            store_first(simd, to.as_mut_ptr().add(at), pixels, count);
         }
     }
 }

@@ -52,7 +52,7 @@ impl ByPixel {
             end += *place;
             *place = end;
         }
-        // From the last to the first, so that each place moves from its end to its start.
+        // Each place moves down from its end to its start.
         for (channel, (pixels, gradients)) in winners.channels().enumerate() {
             let places = &mut self.starts[channel / self.chunk * self.pixels..][..self.pixels];
             let number = (channel % self.chunk) as u32;

@@ -2,6 +2,7 @@
 
 #[cfg(target_arch = "x86_64")]
 use std::any::TypeId;
+use std::mem::MaybeUninit;
 
 use pulp::Simd;
 #[cfg(target_arch = "x86_64")]
@@ -17,7 +18,7 @@ pub(crate) fn transpose<S: Simd>(
     _: S,
     from: &[f32],
     from_pitch: usize,
-    to: &mut [f32],
+    to: &mut [MaybeUninit<f32>],
     to_pitch: usize,
     rows: usize,
     columns: usize,
@@ -40,7 +41,7 @@ pub(crate) fn transpose<S: Simd>(
                     avx::transpose_block(
                         from.as_ptr().add(row * from_pitch + column),
                         from_pitch,
-                        to.as_mut_ptr().add(column * to_pitch + row),
+                        to.as_mut_ptr().add(column * to_pitch + row).cast(),
                         to_pitch,
                     );
                 }
@@ -50,7 +51,7 @@ pub(crate) fn transpose<S: Simd>(
     }
     for row in 0..rows {
         for column in 0..columns {
-            to[column * to_pitch + row] = from[row * from_pitch + column];
+            to[column * to_pitch + row].write(from[row * from_pitch + column]);
         }
     }
 }

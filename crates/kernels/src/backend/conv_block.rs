@@ -53,14 +53,12 @@ fn run_forward<B: InMemory>(
     shape: BlockShape,
     winners: Option<&mut [u8]>,
 ) -> FloatTensor<B> {
-    let mut output = vec![0.0; shape.batch * shape.out_image()];
-    forward(
+    let output = forward(
         InstructionSet::best(),
         shape,
         &B::numbers(images),
         &B::numbers(weight),
         &B::numbers(bias),
-        &mut output,
         winners,
     );
     let [height, width] = [shape.out_height(), shape.out_width()];
