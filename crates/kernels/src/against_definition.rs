@@ -467,6 +467,18 @@ fn the_threads_do_not_change_the_bits() {
 }
 
 #[test]
+fn few_images_on_many_threads() {
+    // The last group of channels is a part of one, whatever the instruction set.
+    for channels in [70, 75] {
+        let case = Case::new(shape(2, 3, 14, channels), 11);
+        for threads in [1, 5] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+            pool.expect("threads start").install(|| case.check());
+        }
+    }
+}
+
+#[test]
 fn the_operations_are_registered_for_the_cpu_backends() {
     use burn::tensor::Device;
 

@@ -55,8 +55,9 @@ pub(crate) fn backward(
         let jobs: Vec<(usize, &mut [MaybeUninit<f32>])> = (0..groups)
             .map(|group| {
                 let numbers = (bounds(group + 1) - bounds(group)) * shape.image();
-                let own = rest.split_off_mut(..numbers).unwrap_or_default();
-                (group, own)
+                let numbers = if input { numbers } else { 0 };
+                let own = rest.split_off_mut(..numbers);
+                (group, own.expect("there is room for all images"))
             })
             .collect();
         jobs.into_par_iter()

@@ -4,10 +4,10 @@ use std::mem::MaybeUninit;
 
 use pulp::Simd;
 
-use crate::buffer::{Buffer, places};
+use crate::buffer::Buffer;
 use crate::registers::accumulators;
 use crate::shape::BlockShape;
-use crate::transpose::transpose;
+use crate::transpose::{transpose, transpose_into};
 
 /// Images and weights with their channels last, in blocks of as many as a vector has lanes, so
 /// that what is read again and again stays in the first-level cache.
@@ -132,7 +132,7 @@ impl Blocks {
             shape,
             #[inline(always)]
             |at, to, channels| {
-                let (from, to) = (&image[at..], places(&mut padded[to..]));
+                let (from, to) = (&image[at..], &mut padded[to..]);
                 transpose(
                     simd,
                     from,
@@ -160,7 +160,7 @@ impl Blocks {
             #[inline(always)]
             |at, from, channels| {
                 let (from, to) = (&padded[from..], &mut image[at..]);
-                transpose(
+                transpose_into(
                     simd,
                     from,
                     self.width,

@@ -16,15 +16,23 @@ struct Line([f32; LINE]);
 /// `write` writes all of them.
 pub(crate) unsafe fn written(len: usize, write: impl FnOnce(&mut [MaybeUninit<f32>])) -> Vec<f32> {
     let mut floats = Vec::with_capacity(len);
+    if cfg!(test) {
+        // So that one that is left out is seen.
+        floats.resize(len, f32::NAN);
+        floats.clear();
+    }
     write(&mut floats.spare_capacity_mut()[..len]);
     // SAFETY: there is room for them, and they are written, as the caller promises.
     unsafe { floats.set_len(len) };
     floats
 }
 
-/// Floats as a place to write floats to.
-pub(crate) fn places(floats: &mut [f32]) -> &mut [MaybeUninit<f32>] {
-    // SAFETY: the layout is the same; what this crate writes to places is initialised.
+/// Floats as places to write to.
+///
+/// # Safety
+/// Nothing but floats is written to them: a place stays initialised.
+pub(crate) unsafe fn places(floats: &mut [f32]) -> &mut [MaybeUninit<f32>] {
+    // SAFETY: the layout is the same, and the floats stay floats, as the caller promises.
     unsafe { &mut *(std::ptr::from_mut(floats) as *mut [MaybeUninit<f32>]) }
 }
 

@@ -43,6 +43,7 @@ impl Direct {
     }
 
     /// All pixels of the `V` vectors of output channels that begin at `first`, from a padded image.
+    /// `output` is that of these channels and no others.
     #[inline(always)]
     pub(crate) fn run<S: Simd, const V: usize>(
         &mut self,

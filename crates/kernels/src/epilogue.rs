@@ -4,10 +4,10 @@ use std::mem::MaybeUninit;
 
 use pulp::Simd;
 
-use crate::buffer::{Buffer, places};
+use crate::buffer::Buffer;
 use crate::shape::BlockShape;
 use crate::simd::store;
-use crate::transpose::transpose;
+use crate::transpose::{transpose, transpose_into};
 
 /// What the forward pass notes of an output that the ReLU cut off: no pixel of its window won.
 pub(crate) const NO_WINNER: u8 = 4;
@@ -16,9 +16,9 @@ pub(crate) const NO_WINNER: u8 = 4;
 /// for images of 7, 14 and 28 columns.
 const STRIP: usize = 56;
 
-/// Where the output of some channels goes.
+/// Where output goes: that of a batch, an image or some channels.
 pub(crate) struct Output<'a> {
-    /// `[channels, out_height, out_width]`
+    /// `[.., channels, out_height, out_width]`
     pub(crate) values: &'a mut [MaybeUninit<f32>],
     /// The same; see [`forward`](crate::forward::forward).
     pub(crate) winners: Option<&'a mut [u8]>,
@@ -136,7 +136,8 @@ impl Strip {
     }
 
     /// Adds the pixels that were taken to those that wait, and lets all go once they are many or
-    /// the last: from pixels of channels to channels of pixels.
+    /// the last: from pixels of channels to channels of pixels. `output` is that of these channels
+    /// and no others.
     #[inline(always)]
     pub(crate) fn flush<S: Simd, const V: usize>(
         &mut self,
@@ -154,7 +155,7 @@ impl Strip {
         let channels = output.values.len() / self.plane;
         let start = self.done;
         let values = &mut output.values[start..];
-        transpose(
+        transpose_into(
             simd,
             &self.values,
             group,
@@ -165,15 +166,7 @@ impl Strip {
         );
         if let Some(winners) = &mut output.winners {
             let planes = &mut self.winner_planes;
-            transpose(
-                simd,
-                &self.winners,
-                group,
-                places(planes),
-                pixels,
-                pixels,
-                channels,
-            );
+            transpose(simd, &self.winners, group, planes, pixels, pixels, channels);
             for (channel, from) in planes.chunks_exact(pixels).take(channels).enumerate() {
                 let to = &mut winners[start + channel * self.plane..][..pixels];
                 for (to, from) in to.iter_mut().zip(from) {

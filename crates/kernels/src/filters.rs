@@ -2,7 +2,7 @@
 
 use pulp::{Simd, WithSimd};
 
-use crate::buffer::{Buffer, places};
+use crate::buffer::Buffer;
 use crate::shape::BlockShape;
 use crate::simd::InstructionSet;
 use crate::transpose::transpose;
@@ -37,7 +37,7 @@ impl Filters {
 
     /// The first channel of each group.
     #[inline(always)]
-    pub(crate) fn firsts(&self, lanes: usize) -> impl Iterator<Item = usize> + use<> {
+    fn firsts(&self, lanes: usize) -> impl Iterator<Item = usize> + use<> {
         (0..self.bias.len()).step_by(VECTORS * lanes)
     }
 
@@ -79,7 +79,7 @@ impl WithSimd for Pack<'_> {
             let width = filters.width(first, S::F32_LANES);
             let real = width.min(channels - first);
             let from = &self.weight[first * taps..];
-            let to = places(&mut filters.weight[first * taps..]);
+            let to = &mut filters.weight[first * taps..];
             transpose(simd, from, taps, to, width, real, taps);
         }
         filters

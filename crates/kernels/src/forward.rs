@@ -1,4 +1,4 @@
-//! The forward pass, image by image.
+//! The forward pass, image by image, or for few images by channels of an image.
 
 use std::mem::MaybeUninit;
 
@@ -13,13 +13,13 @@ use crate::shape::BlockShape;
 use crate::simd::{InstructionSet, load_first, store_first};
 
 /// Multiplications that are worth waking up the other threads.
-const WORTH: usize = 1 << 22;
+const WORTH: usize = if cfg!(test) { 1 << 12 } else { 1 << 22 };
 
 /// Computes the block's output, `[batch, out_channels, out_height, out_width]`.
 ///
 /// `winners`, of the same shape, gets what the backward pass has to know: which pixel of the
 /// pooling window each output came from (0 to 3 in reading order, 0 without a pool), or
-/// [`NO_WINNER`](crate::epilogue::NO_WINNER).
+/// [`NO_WINNER`](crate::epilogue::NO_WINNER). No size is 0.
 pub(crate) fn forward(
     set: InstructionSet,
     shape: BlockShape,
@@ -56,8 +56,9 @@ pub(crate) fn forward(
                 (job / parts, first, output)
             })
             .collect();
+        assert!(outputs.values.is_empty());
         let run = |scratch: &mut Scratch, (image, first, output)| {
-            set.run(ForwardImage {
+            set.run(ForwardJob {
                 shape: &shape,
                 filters: &filters,
                 image: &images[image * shape.image()..][..shape.image()],
@@ -94,7 +95,8 @@ impl Scratch {
     }
 }
 
-struct ForwardImage<'a> {
+/// An image, and the channels of its output that are wanted.
+struct ForwardJob<'a> {
     shape: &'a BlockShape,
     filters: &'a Filters,
     image: &'a [f32],
@@ -104,7 +106,7 @@ struct ForwardImage<'a> {
     scratch: &'a mut Scratch,
 }
 
-impl WithSimd for ForwardImage<'_> {
+impl WithSimd for ForwardJob<'_> {
     type Output = ();
 
     #[inline(always)]

@@ -109,6 +109,7 @@ pub(crate) unsafe fn load_first<S: Simd>(simd: S, from: *const f32, count: usize
         if count >= S::F32_LANES {
             return load(simd, from);
         }
+        // Of the bare mask pulp makes one instruction, of its table a call.
         let mask = simd.mask_between_m32s(0, count as u32).mask();
         simd.mask_load_ptr_f32s(mask.into(), from)
     }

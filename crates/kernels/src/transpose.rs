@@ -8,13 +8,31 @@ use pulp::Simd;
 #[cfg(target_arch = "x86_64")]
 use pulp::x86::{V3, V4};
 
+use crate::buffer::places;
+
 /// Side of the blocks that are transposed at once.
 #[cfg(target_arch = "x86_64")]
 const BLOCK: usize = 8;
 
-/// `to[column * to_pitch + row] = from[row * from_pitch + column]` for all rows and columns.
+/// [`transpose_into`] floats that are there already.
 #[inline(always)]
 pub(crate) fn transpose<S: Simd>(
+    simd: S,
+    from: &[f32],
+    from_pitch: usize,
+    to: &mut [f32],
+    to_pitch: usize,
+    rows: usize,
+    columns: usize,
+) {
+    // SAFETY: what is written are the floats of `from`.
+    let to = unsafe { places(to) };
+    transpose_into(simd, from, from_pitch, to, to_pitch, rows, columns);
+}
+
+/// `to[column * to_pitch + row] = from[row * from_pitch + column]` for all rows and columns.
+#[inline(always)]
+pub(crate) fn transpose_into<S: Simd>(
     _: S,
     from: &[f32],
     from_pitch: usize,
