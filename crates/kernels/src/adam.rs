@@ -63,21 +63,15 @@ impl WithSimd for StepChunk<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let AdamStep {
-            beta_1,
-            beta_2,
-            epsilon,
-            rate,
-            keep,
-        } = self.by;
+        let by = self.by;
         let update = Update {
-            beta_1: simd.splat_f32s(beta_1),
-            beta_2: simd.splat_f32s(beta_2),
-            fresh_1: simd.splat_f32s(1.0 - beta_1),
-            fresh_2: simd.splat_f32s(1.0 - beta_2),
-            epsilon: simd.splat_f32s(epsilon),
-            rate: simd.splat_f32s(rate),
-            keep: simd.splat_f32s(keep),
+            beta_1: simd.splat_f32s(by.beta_1),
+            beta_2: simd.splat_f32s(by.beta_2),
+            fresh_1: simd.splat_f32s(1.0 - by.beta_1),
+            fresh_2: simd.splat_f32s(1.0 - by.beta_2),
+            epsilon: simd.splat_f32s(by.epsilon),
+            rate: simd.splat_f32s(by.rate),
+            keep: simd.splat_f32s(by.keep),
         };
         let (x, x_rest) = S::as_mut_simd_f32s(self.parameter);
         let (g, g_rest) = S::as_simd_f32s(self.gradient);

@@ -48,14 +48,15 @@ pub(crate) fn backward(
 
     let groups = shape.batch.clamp(1, MAX_GROUPS);
     let bounds = |group: usize| group * shape.batch / groups;
+    // Numbers of an image's gradient.
+    let wanted = if input { shape.image() } else { 0 };
     let mut sums: Vec<Sums> = Vec::new();
-    let mut visit = |image_gradients: &mut [MaybeUninit<f32>]| {
+    let visit = |image_gradients: &mut [MaybeUninit<f32>]| {
         // Each group writes to its own part; where no gradient is asked for, all parts are empty.
         let mut rest = image_gradients;
         let jobs: Vec<(usize, &mut [MaybeUninit<f32>])> = (0..groups)
             .map(|group| {
-                let numbers = (bounds(group + 1) - bounds(group)) * shape.image();
-                let numbers = if input { numbers } else { 0 };
+                let numbers = (bounds(group + 1) - bounds(group)) * wanted;
                 let own = rest.split_off_mut(..numbers);
                 (group, own.expect("there is room for all images"))
             })
@@ -75,19 +76,14 @@ pub(crate) fn backward(
             })
             .collect_into_vec(&mut sums);
     };
-    let image_gradients = if input {
-        // SAFETY: each group writes the gradients of all of its images.
-        Some(unsafe { written(images.len(), visit) })
-    } else {
-        visit(&mut []);
-        None
-    };
+    // SAFETY: each group writes the gradients of all of its images, where they are wanted.
+    let image_gradients = unsafe { written(shape.batch * wanted, visit) };
 
     let parts = |part: fn(&Sums) -> &[f32]| sums.iter().map(part).collect::<Vec<_>>();
     let weight = add_up(&parts(|sums| &sums.weight));
     let bias = add_up(&parts(|sums| &sums.bias));
     Gradients {
-        images: image_gradients,
+        images: input.then_some(image_gradients),
         weight: blocks.unpack(&weight),
         bias,
     }

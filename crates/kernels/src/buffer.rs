@@ -27,15 +27,6 @@ pub(crate) unsafe fn written(len: usize, write: impl FnOnce(&mut [MaybeUninit<f3
     floats
 }
 
-/// Floats as places to write to.
-///
-/// # Safety
-/// Nothing but floats is written to them: a place stays initialised.
-pub(crate) unsafe fn places(floats: &mut [f32]) -> &mut [MaybeUninit<f32>] {
-    // SAFETY: the layout is the same, and the floats stay floats, as the caller promises.
-    unsafe { &mut *(std::ptr::from_mut(floats) as *mut [MaybeUninit<f32>]) }
-}
-
 /// Floats, zeros to begin with, aligned to cache lines, so that no vector crosses one.
 #[derive(Clone)]
 pub(crate) struct Buffer {

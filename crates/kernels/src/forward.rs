@@ -10,7 +10,7 @@ use crate::direct::{self, Direct};
 use crate::epilogue::Output;
 use crate::filters::{Filters, VECTORS};
 use crate::shape::BlockShape;
-use crate::simd::{InstructionSet, load_first, store_first};
+use crate::simd::InstructionSet;
 
 /// Multiplications that are worth waking up the other threads.
 const WORTH: usize = if cfg!(test) { 1 << 12 } else { 1 << 22 };
@@ -119,7 +119,7 @@ impl WithSimd for ForwardJob<'_> {
             mut output,
             scratch: Scratch { padded, direct },
         } = self;
-        pad(simd, shape, image, padded);
+        pad(shape, image, padded);
         let group = VECTORS * S::F32_LANES;
         let channels = output.values.len() / shape.out_plane();
         for first in (first..first + channels).step_by(group) {
@@ -135,28 +135,13 @@ impl WithSimd for ForwardJob<'_> {
 }
 
 /// Copies an image into the middle of its zeros.
-#[inline(always)]
-fn pad<S: Simd>(simd: S, shape: &BlockShape, image: &[f32], padded: &mut [f32]) {
+fn pad(shape: &BlockShape, image: &[f32], padded: &mut [f32]) {
     let pitch = shape.padded_width();
     let planes = padded.chunks_exact_mut(shape.padded_plane());
     for (plane, padded) in image.chunks_exact(shape.plane()).zip(planes) {
         let rows = padded[shape.padding * pitch..].chunks_mut(pitch);
         for (row, padded) in plane.chunks_exact(shape.width).zip(rows) {
-            copy(simd, row, &mut padded[shape.padding..][..shape.width]);
-        }
-    }
-}
-
-/// Copies a row of pixels, which is too short for a call.
-#[inline(always)]
-fn copy<S: Simd>(simd: S, from: &[f32], to: &mut [f32]) {
-    assert_eq!(from.len(), to.len());
-    for at in (0..from.len()).step_by(S::F32_LANES) {
-        let count = from.len() - at;
-        // SAFETY: both have so many floats from there on.
-        unsafe {
-            let pixels = load_first(simd, from.as_ptr().add(at), count);
-            store_first(simd, to.as_mut_ptr().add(at), pixels, count);
+            padded[shape.padding..][..shape.width].copy_from_slice(row);
         }
     }
 }

@@ -98,39 +98,6 @@ pub(crate) unsafe fn store<S: Simd>(_: S, to: *mut f32, vector: S::f32s) {
     unsafe { to.cast::<S::f32s>().write_unaligned(vector) }
 }
 
-/// Loads the first `count` lanes of a vector, or all if it has fewer; the others are zero.
-///
-/// # Safety
-/// `from` is valid for reads of as many floats.
-#[inline(always)]
-pub(crate) unsafe fn load_first<S: Simd>(simd: S, from: *const f32, count: usize) -> S::f32s {
-    // SAFETY: as the caller promises.
-    unsafe {
-        if count >= S::F32_LANES {
-            return load(simd, from);
-        }
-        // Of the bare mask pulp makes one instruction, of its table a call.
-        let mask = simd.mask_between_m32s(0, count as u32).mask();
-        simd.mask_load_ptr_f32s(mask.into(), from)
-    }
-}
-
-/// Stores the first `count` lanes of a vector, or all if it has fewer.
-///
-/// # Safety
-/// `to` is valid for writes of as many floats.
-#[inline(always)]
-pub(crate) unsafe fn store_first<S: Simd>(simd: S, to: *mut f32, vector: S::f32s, count: usize) {
-    // SAFETY: as the caller promises.
-    unsafe {
-        if count >= S::F32_LANES {
-            return store(simd, to, vector);
-        }
-        let mask = simd.mask_between_m32s(0, count as u32).mask();
-        simd.mask_store_ptr_f32s(mask.into(), to, vector);
-    }
-}
-
 /// `a * b + c`, fused where the processor does that; elsewhere it would be a call per lane.
 #[inline(always)]
 pub(crate) fn mul_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {

@@ -8,8 +8,6 @@ use pulp::Simd;
 #[cfg(target_arch = "x86_64")]
 use pulp::x86::{V3, V4};
 
-use crate::buffer::places;
-
 /// Side of the blocks that are transposed at once.
 #[cfg(target_arch = "x86_64")]
 const BLOCK: usize = 8;
@@ -25,8 +23,8 @@ pub(crate) fn transpose<S: Simd>(
     rows: usize,
     columns: usize,
 ) {
-    // SAFETY: what is written are the floats of `from`.
-    let to = unsafe { places(to) };
+    // SAFETY: the layout is the same, and floats stay floats: those of `from` are written.
+    let to = unsafe { &mut *(std::ptr::from_mut(to) as *mut [MaybeUninit<f32>]) };
     transpose_into(simd, from, from_pitch, to, to_pitch, rows, columns);
 }
 
