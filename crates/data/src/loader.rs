@@ -67,6 +67,11 @@ impl Loader {
 
     /// The batches of epoch `epoch`, counted from 1.
     pub fn pass(&self, epoch: u64) -> Batches<'_> {
+        self.pass_from(epoch, 0)
+    }
+
+    /// The same but for the first `batches`.
+    pub fn pass_from(&self, epoch: u64, batches: usize) -> Batches<'_> {
         let count = self.dataset.len();
         let order = match self.order {
             Order::Sequential => (0..count as u32).collect(),
@@ -75,7 +80,7 @@ impl Loader {
         Batches {
             loader: self,
             order,
-            position: 0,
+            position: batches.saturating_mul(self.batch_size).min(count),
         }
     }
 

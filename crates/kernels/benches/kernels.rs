@@ -92,7 +92,7 @@ fn conv2_backward(bencher: Bencher, batch: usize) {
 #[divan::bench(args = [401_408])]
 fn adam(bencher: Bencher, parameters: usize) {
     let device = Device::default();
-    let adam = FusedAdam::adam([0.9, 0.999], 1e-8);
+    let adam = FusedAdam::adam([0.9, 0.999], 1e-8, 0.0);
     let mut state = None;
     let mut parameter = Tensor::<1>::zeros([parameters], &device);
     let gradient = Tensor::<1>::random([parameters], Distribution::Default, &device);

@@ -2,7 +2,7 @@
 
 use burn::optim::{
     Adam, AdamConfig, AdamState, AdamW, AdamWConfig, AdamWState, AdaptiveMomentumState,
-    LearningRate, Optimizer,
+    LearningRate, Optimizer, decay::WeightDecayConfig,
 };
 use burn::tensor::{DType, Device, Tensor};
 
@@ -19,26 +19,26 @@ pub struct FusedAdam {
     composed: Composed,
 }
 
-/// Burn's own.
+/// Burn's own, with its weight decay.
 #[derive(Clone)]
 enum Composed {
-    Adam(Adam),
-    /// With its weight decay.
+    Adam(Adam, f32),
     AdamW(AdamW, f32),
 }
 
 impl FusedAdam {
-    /// Adam without weight decay.
-    pub fn adam([beta_1, beta_2]: [f32; 2], epsilon: f32) -> Self {
+    /// Adam: `weight_decay` times the weights is added to their gradients.
+    pub fn adam([beta_1, beta_2]: [f32; 2], epsilon: f32, weight_decay: f32) -> Self {
         let config = AdamConfig::new()
             .with_beta_1(beta_1)
             .with_beta_2(beta_2)
-            .with_epsilon(epsilon);
+            .with_epsilon(epsilon)
+            .with_weight_decay((weight_decay > 0.0).then(|| WeightDecayConfig::new(weight_decay)));
         Self {
             beta_1,
             beta_2,
             epsilon,
-            composed: Composed::Adam(config.build()),
+            composed: Composed::Adam(config.build(), weight_decay),
         }
     }
 
@@ -63,7 +63,7 @@ impl FusedAdam {
         let correction_2 = (1.0 - self.beta_2.powi(time)).sqrt();
         let correction_1 = 1.0 - self.beta_1.powi(time);
         let decay = match self.composed {
-            Composed::Adam(_) => 0.0,
+            Composed::Adam(..) => 0.0,
             Composed::AdamW(_, decay) => f64::from(decay),
         };
         AdamStep {
@@ -111,6 +111,10 @@ impl Optimizer for FusedAdam {
                 |state| state.momentum,
             );
             momentum.time += 1;
+            let grad = match self.composed {
+                Composed::Adam(_, decay) if decay > 0.0 => grad + tensor.clone().mul_scalar(decay),
+                _ => grad,
+            };
             let moments = [momentum.moment_1, momentum.moment_2];
             let by = self.at(momentum.time, lr);
             let (tensor, [moment_1, moment_2]) = backend::adam_step(tensor, grad, moments, by);
@@ -118,7 +122,7 @@ impl Optimizer for FusedAdam {
             return (tensor, Some(AdamState::new(momentum)));
         }
         match &self.composed {
-            Composed::Adam(adam) => adam.step(lr, tensor, grad, state),
+            Composed::Adam(adam, _) => adam.step(lr, tensor, grad, state),
             Composed::AdamW(adam_w, _) => {
                 let state = state.map(|state| AdamWState::new(state.momentum));
                 let (tensor, state) = adam_w.step(lr, tensor, grad, state);

@@ -1,5 +1,6 @@
 //! The optimizer, on the default device, against Burn's own.
 
+use burn::optim::decay::WeightDecayConfig;
 use burn::optim::{AdamConfig, AdamWConfig, ModuleOptimizer, Optimizer};
 use burn::tensor::{DType, Device, Tensor, TensorData, Tolerance};
 use kernels::FusedAdam;
@@ -37,8 +38,10 @@ fn assert_same(fused: &FusedAdam, own: &impl Optimizer) {
 
 #[test]
 fn adam_is_burns() {
-    let own = AdamConfig::new().with_epsilon(1e-8).build();
-    assert_same(&FusedAdam::adam(BETAS, 1e-8), &own);
+    let own = AdamConfig::new().with_epsilon(1e-8);
+    assert_same(&FusedAdam::adam(BETAS, 1e-8, 0.0), &own.build());
+    let decaying = own.with_weight_decay(Some(WeightDecayConfig::new(0.05)));
+    assert_same(&FusedAdam::adam(BETAS, 1e-8, 0.05), &decaying.build());
 }
 
 #[test]
@@ -56,7 +59,7 @@ fn what_shares_the_parameters_memory_keeps_its_numbers() {
     let parameter = Tensor::<1>::from_floats([1.0, 2.0, 3.0], &device);
     let copy = parameter.clone();
     let gradient = Tensor::from_floats([1.0, -1.0, 0.0], &device);
-    let (stepped, _) = FusedAdam::adam(BETAS, 1e-8).step(0.1, parameter, gradient, None);
+    let (stepped, _) = FusedAdam::adam(BETAS, 1e-8, 0.0).step(0.1, parameter, gradient, None);
     copy.into_data().assert_eq(&[1.0f32, 2.0, 3.0].into(), true);
     // The first step moves each parameter by the learning rate, against its gradient's sign.
     let expected = [0.9f32, 2.1, 3.0].into();
@@ -70,7 +73,7 @@ fn parameters_may_lie_in_memory_in_any_order() {
     let device = Device::default();
     let parameter = || Tensor::<2>::from_floats([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], &device);
     let gradient = || Tensor::<2>::from_floats([[1.0, 0.0, -1.0], [0.0, 2.0, 0.0]], &device);
-    let adam = FusedAdam::adam(BETAS, 1e-8);
+    let adam = FusedAdam::adam(BETAS, 1e-8, 0.0);
     let (plain, _) = adam.step(0.1, parameter(), gradient(), None);
     let (turned, _) = adam.step(0.1, parameter().transpose(), gradient().transpose(), None);
     turned
@@ -85,7 +88,7 @@ fn what_the_fused_step_does_not_take_is_burns() {
     let parameter = || Tensor::<2>::from_floats([[1.0, 2.0], [3.0, 4.0]], &device);
     let gradient = || Tensor::<2>::from_floats([[1.0, -1.0], [0.5, 0.0]], &device);
     let (fused, own) = (
-        FusedAdam::adam(BETAS, 1e-8),
+        FusedAdam::adam(BETAS, 1e-8, 0.0),
         AdamConfig::new().with_epsilon(1e-8).build(),
     );
     // A tensor that records gradients.
@@ -108,5 +111,5 @@ fn what_the_fused_step_does_not_take_is_burns() {
 
 #[test]
 fn it_optimizes_modules() {
-    let _: ModuleOptimizer = FusedAdam::adam(BETAS, 1e-8).into();
+    let _: ModuleOptimizer = FusedAdam::adam(BETAS, 1e-8, 0.0).into();
 }

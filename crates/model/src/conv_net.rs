@@ -1,6 +1,6 @@
 //! The network.
 
-use burn::module::{Module, Param};
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::nn::conv::Conv2d;
 use burn::nn::{Dropout, Linear};
 use burn::tensor::Tensor;
@@ -62,6 +62,13 @@ impl ConvNet {
             .collect()
     }
 
+    /// Whether all parameters are finite numbers. Waits for the device.
+    pub fn is_finite(&self) -> bool {
+        let mut finite = Finite(true);
+        self.visit(&mut finite);
+        finite.0
+    }
+
     /// Logits `[N, classes]` of the last block's feature maps.
     fn classify(&self, features: Tensor<4>) -> Tensor<2> {
         let mut x: Tensor<2> = features.flatten(1, 3);
@@ -69,5 +76,14 @@ impl ConvNet {
             x = relu(layer.forward(x));
         }
         self.output.forward(self.dropout.forward(x))
+    }
+}
+
+/// Whether the parameters that were visited are finite numbers.
+struct Finite(bool);
+
+impl ModuleVisitor for Finite {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.0 = self.0 && param.val().is_finite().all().into_scalar::<bool>();
     }
 }

@@ -137,6 +137,43 @@ fn one_batch_can_be_learned_by_heart() {
     assert!(loss < 0.01, "loss {loss}");
 }
 
+#[test]
+fn label_smoothing_spreads_probability_over_all_classes() {
+    let device = device(1);
+    let model = small().init(&device).unwrap();
+    let batch = batch(&device);
+    let logits = values(model.forward(batch.images.clone()));
+    let targets = batch.targets.clone().into_data();
+    let mut expected = 0.0;
+    for (logits, target) in logits.chunks(3).zip(targets.iter::<i64>()) {
+        let log_sum = logits.iter().map(|&x| f64::from(x).exp()).sum::<f64>().ln();
+        for (class, &logit) in logits.iter().enumerate() {
+            let probability = 0.2 / 3.0 + if class as i64 == target { 0.8 } else { 0.0 };
+            expected += probability * (log_sum - f64::from(logit)) / 6.0;
+        }
+    }
+    let loss = |smoothing| {
+        let output = model.forward_classification(batch.clone(), smoothing);
+        f64::from(output.loss.into_scalar::<f32>())
+    };
+    assert!(
+        (loss(0.2) - expected).abs() < 1e-5,
+        "{} {expected}",
+        loss(0.2)
+    );
+    assert!((loss(1e-6) - loss(0.0)).abs() < 1e-4);
+}
+
+#[test]
+fn weights_that_are_no_numbers_are_found() {
+    let device = device(1);
+    let model = small().init(&device).unwrap();
+    assert!(model.is_finite());
+    let step = TrainStep::step(&model, batch(&device));
+    let model = AdamConfig::new().init().step(f64::NAN, model, step.grads);
+    assert!(!model.is_finite());
+}
+
 /// The expected logits come from an independent computation in NumPy, with 64-bit floats.
 #[test]
 fn logits_of_fixed_weights() {

@@ -4,6 +4,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{bench, devices, evaluate, presets, summary, train};
+use crate::logging::Verbosity;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -12,7 +13,8 @@ Examples:
   trainer --data /usr/share/datasets/fashion-mnist
   trainer presets show convnet > my.toml       every setting, to edit ...
   trainer --config my.toml                     ... and to train with
-  trainer evaluate latest                      judge the last run again
+  trainer --resume latest                      go on with the last run, where it stopped
+  trainer evaluate latest                      judge it again
   trainer bench                                how fast this machine is
 
 Settings that no flag names come from --config, then from the preset.";
@@ -32,6 +34,18 @@ pub(crate) struct Cli {
     command: Option<Command>,
     #[command(flatten)]
     train: train::Args,
+    /// Say nothing but errors and the result
+    #[arg(
+        short,
+        long,
+        global = true,
+        conflicts_with = "verbose",
+        help_heading = "How to run"
+    )]
+    quiet: bool,
+    /// Say more: details, and what the libraries have to say
+    #[arg(short, long, global = true, help_heading = "How to run")]
+    verbose: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -51,14 +65,30 @@ enum Command {
 }
 
 impl Cli {
+    /// How much shall be said.
+    pub(crate) fn verbosity(&self) -> Verbosity {
+        let train = match &self.command {
+            None => Some(&self.train),
+            Some(Command::Train(args)) => Some(&**args),
+            Some(_) => None,
+        };
+        if self.quiet || train.is_some_and(train::Args::is_silent) {
+            Verbosity::Quiet
+        } else if self.verbose {
+            Verbosity::Verbose
+        } else {
+            Verbosity::Normal
+        }
+    }
+
     /// Does what was asked for.
     ///
     /// # Errors
     /// With a message for the user.
     pub(crate) fn run(self) -> Result<()> {
         match self.command {
-            None => train::run(self.train),
-            Some(Command::Train(args)) => train::run(*args),
+            None => train::run(self.train, self.quiet),
+            Some(Command::Train(args)) => train::run(*args, self.quiet),
             Some(Command::Evaluate(args)) => evaluate::run(args),
             Some(Command::Summary(args)) => summary::run(*args),
             Some(Command::Presets(args)) => presets::run(args),

@@ -2,14 +2,15 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use data::{DatasetInfo, ImageDataset, Normalization, Scaling, SplitMethod, Splits};
 use model::ConvNetConfig;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use crate::keys;
+use crate::{keys, presets};
 
 /// A run: where its images come from, what learns from them, and how.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,12 +53,40 @@ pub(crate) struct TrainingConfig {
     /// Ends training after so many optimizer steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) max_steps: Option<u64>,
+    /// Ends training after so much of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) max_time: Option<Time>,
+    /// Writes a checkpoint after every so many optimizer steps, besides those after each epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) checkpoint_every: Option<u64>,
     /// Images per optimizer step.
     pub(crate) batch_size: usize,
     /// Images per step of an evaluation; changes memory and speed, not results.
     pub(crate) eval_batch_size: usize,
+    /// Batches whose gradients are averaged into one optimizer step.
+    pub(crate) accumulate: usize,
     pub(crate) optimizer: OptimizerKind,
+    /// Of the optimizer, or the highest where a schedule changes it.
     pub(crate) learning_rate: f64,
+    pub(crate) schedule: Schedule,
+    /// Steps over which the learning rate rises, from 0, or from 1/25 for `one-cycle`; 0 for none, or
+    /// for 30% of all steps of `one-cycle`.
+    pub(crate) warmup_steps: u64,
+    /// What the schedules `step` and `plateau` multiply the learning rate by ...
+    pub(crate) decay: f64,
+    /// ... after so many epochs, without improvement in the case of `plateau`.
+    pub(crate) decay_epochs: usize,
+    /// Of the weights; without it, the optimizer's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) weight_decay: Option<f64>,
+    /// The norm that the gradients of a step are scaled down to if theirs is larger.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) gradient_clip: Option<f64>,
+    /// Probability that is taken from the target and spread over all classes while learning.
+    pub(crate) label_smoothing: f64,
+    /// Ends training after so many epochs without a better one on validation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) early_stopping: Option<usize>,
     /// Decides initial weights, order of images, dropout and a random validation split.
     pub(crate) seed: u64,
     /// Whether to report the test split after each epoch. No choice is ever made on it.
@@ -68,12 +97,47 @@ pub(crate) struct TrainingConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum OptimizerKind {
-    /// Adam with β₁ 0.9, β₂ 0.999, ε 1e-8.
+    /// Adam with β₁ 0.9, β₂ 0.999, ε 1e-8; weight decay is added to the gradient.
     Adam,
-    /// The same with decoupled weight decay 0.01, PyTorch's default.
+    /// The same with weight decay apart from the gradient, 0.01 unless stated: PyTorch's default.
     AdamW,
-    /// Stochastic gradient descent with momentum 0.9.
+    /// Stochastic gradient descent with momentum 0.9; weight decay is added to the gradient.
     Sgd,
+}
+
+/// How the learning rate changes over a training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Schedule {
+    /// Not at all.
+    Constant,
+    /// Down to 0 along half a cosine.
+    Cosine,
+    /// Up along half a cosine, and down to almost 0 along another.
+    OneCycle,
+    /// Times `decay` after every `decay_epochs` epochs.
+    Step,
+    /// Times `decay` after `decay_epochs` epochs without a lower validation loss.
+    Plateau,
+}
+
+/// A time, written `90s`, `10m` or `1h 30m`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct Time(pub(crate) Duration);
+
+impl TryFrom<String> for Time {
+    type Error = humantime::DurationError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        humantime::parse_duration(&text).map(Self)
+    }
+}
+
+impl From<Time> for String {
+    fn from(Time(duration): Time) -> Self {
+        humantime::format_duration(duration).to_string()
+    }
 }
 
 /// The source that names the embedded MNIST.
@@ -102,7 +166,23 @@ impl Config {
         }
         let config: Self = settings.try_into()?;
         config.model.layers()?;
+        config.check_watched()?;
         Ok(config)
+    }
+
+    /// Checks that what watches the validation split has one to watch.
+    fn check_watched(&self) -> Result<()> {
+        let Self { data, training, .. } = self;
+        let watches = match (training.schedule, training.early_stopping) {
+            (Schedule::Plateau, _) => "training.schedule = \"plateau\"",
+            (_, Some(_)) => "training.early_stopping",
+            _ => return Ok(()),
+        };
+        ensure!(
+            data.validation > 0.0,
+            "{watches} watches the validation split, but data.validation = 0"
+        );
+        Ok(())
     }
 
     /// A configuration as a run folder holds it.
@@ -110,13 +190,53 @@ impl Config {
     /// # Errors
     /// When the file cannot be read or is not a configuration.
     pub(crate) fn read(path: &Path) -> Result<Self> {
-        let mut settings = read_table(path)?;
-        keys::check(&settings)
-            .and_then(|()| {
-                let images = settings.remove("images").context("no table images")?;
-                Self::settle(settings, &images.try_into()?)
-            })
-            .with_context(|| path.display().to_string())
+        Self::from_table(read_table(path)?).with_context(|| path.display().to_string())
+    }
+
+    /// The same from its text. What an older program could not write yet has its default.
+    ///
+    /// # Errors
+    /// When a key is unknown, or a value is missing, not accepted, or contradicts another.
+    pub(crate) fn from_table(table: Table) -> Result<Self> {
+        keys::check(&table)?;
+        let mut settings = presets::defaults()?;
+        merge(&mut settings, table);
+        let images = settings.remove("images").context("no table images")?;
+        Self::settle(settings, &images.try_into()?)
+    }
+
+    /// This configuration with other settings.
+    ///
+    /// # Errors
+    /// As [`from_table`](Self::from_table).
+    pub(crate) fn with(&self, settings: Table) -> Result<Self> {
+        keys::check(&settings)?;
+        let mut table = Table::try_from(self)?;
+        merge(&mut table, settings);
+        Self::from_table(table)
+    }
+
+    /// Checks that a training which began as `begun` can go on as this: only when it ends and how
+    /// often it is saved may differ.
+    ///
+    /// # Errors
+    /// For the first setting that differs.
+    pub(crate) fn check_continues(&self, begun: &Self) -> Result<()> {
+        let mut now = self.clone();
+        now.training = TrainingConfig {
+            epochs: begun.training.epochs,
+            max_steps: begun.training.max_steps,
+            max_time: begun.training.max_time,
+            early_stopping: begun.training.early_stopping,
+            checkpoint_every: begun.training.checkpoint_every,
+            ..now.training
+        };
+        let now = Value::Table(Table::try_from(now)?);
+        let then = Value::Table(Table::try_from(begun)?);
+        match difference("", &now, &then) {
+            None => Ok(()),
+            Some((key, now, then)) => bail!("{key} = {now}, but the run began with {then}"),
+        }
     }
 
     /// The file [`read`](Self::read) reads.
@@ -133,6 +253,18 @@ impl Config {
     }
 }
 
+/// Lays `over` over `base`. Lists are replaced, not joined.
+pub(crate) fn merge(base: &mut Table, over: Table) {
+    for (key, value) in over {
+        match (base.get_mut(&key), value) {
+            (Some(Value::Table(base)), Value::Table(over)) => merge(base, over),
+            (_, value) => {
+                base.insert(key, value);
+            }
+        }
+    }
+}
+
 /// Leaves settings alone, and takes out what only the images can tell.
 pub(crate) fn drop_facts(settings: &mut Table) {
     settings.remove("images");
@@ -140,6 +272,19 @@ pub(crate) fn drop_facts(settings: &mut Table) {
         model.remove("input");
         model.remove("classes");
     }
+}
+
+/// The first key whose value differs, and both values.
+fn difference(path: &str, now: &Value, then: &Value) -> Option<(String, String, String)> {
+    if let (Value::Table(now), Value::Table(then)) = (now, then) {
+        return now.keys().chain(then.keys()).find_map(|key| {
+            let path = [path, key].join(if path.is_empty() { "" } else { "." });
+            let nothing = Value::String("nothing".into());
+            let [now, then] = [now, then].map(|table| table.get(key).unwrap_or(&nothing));
+            difference(&path, now, then)
+        });
+    }
+    (now != then).then(|| (path.into(), now.to_string(), then.to_string()))
 }
 
 /// A TOML file.

@@ -3,13 +3,12 @@
 //! This is the only file that names backends. Everything else works on a [`Device`] value.
 
 use std::fmt;
-use std::panic::{self, AssertUnwindSafe};
 use std::str::FromStr;
-use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, anyhow, bail};
 use burn::tensor::{Device, Tensor};
 
+use crate::panics::quietly;
 use crate::suggest::did_you_mean;
 
 #[cfg(not(any(
@@ -328,26 +327,6 @@ fn identity(device: &Device) -> (String, bool) {
     (format!("CPU, {threads} threads"), false)
 }
 
-/// Runs `work`; where it panics, gives the message back instead of printing it.
-fn quietly<T>(work: impl FnOnce() -> T) -> Result<T, String> {
-    // The hook is one for the whole process.
-    static HOOK: Mutex<()> = Mutex::new(());
-    let _lock = HOOK.lock().unwrap_or_else(PoisonError::into_inner);
-    let hook = panic::take_hook();
-    panic::set_hook(Box::new(|_| {}));
-    let result = panic::catch_unwind(AssertUnwindSafe(work));
-    panic::set_hook(hook);
-    result.map_err(|panic| {
-        let text = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied());
-        text.and_then(|text| text.lines().next())
-            .unwrap_or("the driver failed")
-            .into()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -366,13 +345,6 @@ mod tests {
             error.starts_with("unknown device (did you mean cuda?)"),
             "{error}"
         );
-    }
-
-    #[test]
-    fn a_panic_becomes_a_message() {
-        assert_eq!(quietly(|| 1), Ok(1));
-        let failed = quietly(|| -> u8 { panic!("no {}\ndetails", "driver") });
-        assert_eq!(failed, Err("no driver".into()));
     }
 
     #[test]

@@ -1,59 +1,57 @@
 //! The loop over epochs and batches, within burn-train's `SupervisedTraining`.
 //!
-//! burn-train's own loop cannot stop at a step, skip an absent validation split or keep the best
-//! weights; its learner, metrics and dashboard do their work around this one all the same.
+//! burn-train's own loop cannot stop and go on at a step, skip an absent validation split or keep
+//! the best weights; its metrics and dashboard do their work around this one all the same.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
-use burn::data::dataloader::{DataLoader, DataLoaderIterator};
+use burn::data::dataloader::DataLoader;
 use burn::module::Module;
+use burn::tensor::Device;
 use burn::train::{
-    EventProcessorTraining, Learner, LearnerEvent, SupervisedLearningStrategy,
+    EventProcessorTraining, Interrupter, Learner, LearnerEvent, SupervisedLearningStrategy,
     SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents, TrainingItem, ValidLoader,
 };
 use data::Loader;
 use model::ConvNet;
+use tracing::debug;
 
-use crate::config::Config;
+use crate::config::{Config, Time, TrainingConfig};
 use crate::evaluation::evaluate;
 use crate::history::{Epoch, to_csv};
+use crate::interruption;
+use crate::journal::{Entry, Journal};
 use crate::progress::{Lines, Style};
 use crate::run_dir::RunDir;
-use crate::tally::{Figures, Tally};
-
-/// A running loss is reported every so many batches, as in the PyTorch notebooks.
-const REPORT_EVERY: usize = 100;
+use crate::schedule::learning_rate;
+use crate::tally::Figures;
+use crate::training::Training;
 
 /// Why a training ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     /// All epochs are done.
     Epochs,
+    /// `early_stopping` epochs brought nothing better.
+    Patience,
     /// `max_steps` was reached.
     Steps,
-    /// The user stopped it in the dashboard.
-    Stopped,
+    /// `max_time` was reached.
+    Time,
+    /// The user stopped it; the last checkpoint holds what was done.
+    Interrupted,
 }
 
-/// What a training leaves behind, read when it is over.
-#[derive(Debug, Default)]
-pub(crate) struct Outcome {
-    pub(crate) epochs: Vec<Epoch>,
-    pub(crate) best: Option<Best>,
-    /// How it ended; `None` while it goes on.
-    pub(crate) end: Option<Result<End>>,
-}
-
-/// The best epoch so far.
-#[derive(Debug)]
-pub(crate) struct Best {
-    pub(crate) epoch: usize,
-    /// Its figures on validation, if there is any.
-    pub(crate) validation: Option<Figures>,
-    /// Its weights, off the autodiff device.
-    pub(crate) model: ConvNet,
+/// What `fit`, which cannot be given or give back more, takes and leaves.
+pub(crate) enum Exchange {
+    /// Not begun.
+    Start(Training),
+    /// At work.
+    Taken,
+    /// Over.
+    Ended(Training, Result<End>),
 }
 
 /// The training loop of a run.
@@ -62,229 +60,310 @@ pub(crate) struct EpochLoop {
     pub(crate) train: Arc<Loader>,
     pub(crate) validation: Arc<Loader>,
     pub(crate) test: Loader,
+    pub(crate) device: Device,
     pub(crate) run: RunDir,
     pub(crate) style: Style,
-    pub(crate) outcome: Arc<Mutex<Outcome>>,
+    pub(crate) exchange: Arc<Mutex<Exchange>>,
 }
 
 type Processor = SupervisedTrainingEventProcessor<ConvNet>;
 
 impl SupervisedLearningStrategy<ConvNet> for EpochLoop {
-    /// The loaders that burn-train hands over are those of `self`, with their type erased.
+    /// The loaders that burn-train hands over are those of `self`, with their type erased; the
+    /// learner keeps its optimizer to itself, so that it is used for its model alone.
     fn fit(
         &self,
         mut components: TrainingComponents<ConvNet>,
-        mut learner: Learner<ConvNet>,
+        learner: Learner<ConvNet>,
         _: TrainLoader<ConvNet>,
         _: ValidLoader<ConvNet>,
         _: usize,
     ) -> (ConvNet, Processor) {
-        let end = self.epochs(&mut components, &mut learner);
-        self.outcome().end = Some(end);
-        (learner.model(), components.event_processor)
+        let lock = || self.exchange.lock().unwrap_or_else(PoisonError::into_inner);
+        let start = std::mem::replace(&mut *lock(), Exchange::Taken);
+        let Exchange::Start(mut training) = start else {
+            return (learner.model(), components.event_processor);
+        };
+        let end = Session::new(self, &mut training, &mut components).and_then(Session::run);
+        let model = training.model.clone();
+        *lock() = Exchange::Ended(training, end);
+        (model, components.event_processor)
     }
-}
-
-/// What the batches of one epoch came to.
-struct Pass {
-    train: Figures,
-    images_per_second: f64,
-    loading: f64,
-    end: Option<End>,
 }
 
 impl EpochLoop {
-    fn outcome(&self) -> std::sync::MutexGuard<'_, Outcome> {
-        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn settings(&self) -> &TrainingConfig {
+        &self.config.training
     }
 
     fn max_steps(&self) -> u64 {
-        self.config.training.max_steps.unwrap_or(u64::MAX)
+        self.settings().max_steps.unwrap_or(u64::MAX)
     }
 
-    fn epochs(
-        &self,
-        components: &mut TrainingComponents<ConvNet>,
-        learner: &mut Learner<ConvNet>,
-    ) -> Result<End> {
-        let start = Instant::now();
-        let of = components.num_epochs;
-        let images = self.train.num_items() * of;
-        let limit = self
-            .max_steps()
-            .saturating_mul(self.config.training.batch_size as u64);
-        let images = images.min(usize::try_from(limit).unwrap_or(usize::MAX));
-        let mut lines = Lines::new(self.style, of, self.train.num_batches(), images);
-        let mut steps = 0;
-        for number in 1..=of {
-            if components.interrupter.should_stop() {
-                return Ok(End::Stopped);
-            }
-            let pass = self.pass(number, &mut steps, components, learner, &mut lines)?;
-            let model = learner.model().valid();
-            let validation = self.validate(number, &model, &mut components.event_processor)?;
-            let test = self
-                .config
-                .training
-                .report_test
-                .then(|| self.figures(&model, &self.test))
-                .transpose()?;
-            components
-                .event_processor
-                .process_train(LearnerEvent::EndEpoch(number))?;
+    /// Optimizer steps of the whole training.
+    fn steps_total(&self) -> u64 {
+        let epochs = self.settings().epochs as u64;
+        let steps = self
+            .train
+            .num_batches()
+            .div_ceil(self.settings().accumulate);
+        epochs.saturating_mul(steps as u64).min(self.max_steps())
+    }
 
-            let epoch = Epoch {
-                number,
-                of,
-                steps,
-                train: pass.train,
-                validation,
-                test,
-                learning_rate: self.config.training.learning_rate,
-                images_per_second: pass.images_per_second,
-                loading: pass.loading,
-                seconds: start.elapsed().as_secs_f64(),
-            };
-            lines.epoch(&epoch);
-            self.keep(epoch, model)?;
-            if let Some(end) = pass.end {
+    /// The learning rate of the step after `steps` others, after `epochs`.
+    pub(crate) fn learning_rate(&self, steps: u64, epochs: &[Epoch]) -> f64 {
+        learning_rate(self.settings(), steps, self.steps_total(), epochs)
+    }
+}
+
+/// One process at work on a training, from where it stands to an end.
+pub(crate) struct Session<'a> {
+    pub(crate) work: &'a EpochLoop,
+    pub(crate) training: &'a mut Training,
+    pub(crate) processor: &'a mut Processor,
+    interrupter: Interrupter,
+    pub(crate) lines: Lines,
+    journal: Journal,
+    /// When it began, and the seconds of training before it.
+    start: Instant,
+    seconds_before: f64,
+}
+
+/// What stops an evaluation when the training shall stop.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted")]
+struct Stopped;
+
+impl<'a> Session<'a> {
+    fn new(
+        work: &'a EpochLoop,
+        training: &'a mut Training,
+        components: &'a mut TrainingComponents<ConvNet>,
+    ) -> Result<Self> {
+        let position = &training.position;
+        let settings = work.settings();
+        let per_step = settings.batch_size.saturating_mul(settings.accumulate) as u64;
+        let steps_left = work.steps_total().saturating_sub(position.steps);
+        let epochs_left = settings.epochs.saturating_sub(position.epochs.len());
+        let images_left = steps_left
+            .saturating_mul(per_step)
+            .min(work.train.num_items() as u64 * epochs_left as u64);
+        let batches = work.train.num_batches();
+        let mut journal = Journal::open(&work.run, position)?;
+        journal.write(&Entry::Start {
+            steps: position.steps,
+            steps_total: work.steps_total(),
+            epochs: settings.epochs,
+            batches_per_epoch: batches,
+            process: std::process::id(),
+        })?;
+        Ok(Self {
+            work,
+            lines: Lines::new(work.style, settings.epochs, batches, images_left as usize),
+            journal,
+            start: Instant::now(),
+            seconds_before: position.seconds,
+            training,
+            processor: &mut components.event_processor,
+            interrupter: components.interrupter.clone(),
+        })
+    }
+
+    fn run(mut self) -> Result<End> {
+        loop {
+            if let Some(end) = self.end() {
+                return Ok(end);
+            }
+            if let Some(end) = self.epoch()? {
                 return Ok(end);
             }
         }
-        Ok(End::Epochs)
     }
 
-    /// One pass over the training images, or what the limits leave of it.
-    fn pass(
-        &self,
-        epoch: usize,
-        steps: &mut u64,
-        components: &mut TrainingComponents<ConvNet>,
-        learner: &mut Learner<ConvNet>,
-        lines: &mut Lines,
-    ) -> Result<Pass> {
-        let processor = &mut components.event_processor;
-        processor.process_train(LearnerEvent::StartSplit {
-            epoch_number: epoch,
-            total_items: self.train.num_items(),
-        })?;
-        let mut tally = Tally::default();
-        let mut loading = Duration::ZERO;
-        let mut end = None;
-        let start = Instant::now();
-        let mut batches = self.train.pass(epoch as u64);
-        for iteration in 1.. {
-            let before = Instant::now();
-            let Some(batch) = batches.next().transpose()? else {
-                break;
-            };
-            loading += before.elapsed();
-
-            let image_shape = batch.images.dims();
-            let step = learner.train_step(batch);
-            learner.lr_step();
-            learner.optimizer_step(step.grads);
-            tally.add(&step.item);
-            *steps += 1;
-            lines.step(image_shape[0]);
-            if *steps == 1 {
-                lines.first_step(image_shape, step.item.output.dims());
-            }
-            if iteration % REPORT_EVERY == 0
-                && let Some(Figures { loss, .. }) = self.read(&mut tally, epoch, *steps)?
-            {
-                lines.running(epoch, iteration, loss);
-            }
-            processor.process_train(LearnerEvent::ProcessedItem(TrainingItem::new(
-                step.item,
-                batches.progress(),
-                Some(iteration),
-                Some(learner.lr_current()),
-            )))?;
-
-            if components.interrupter.should_stop() {
-                end = Some(End::Stopped);
-            } else if *steps >= self.max_steps() {
-                end = Some(End::Steps);
-            }
-            if end.is_some() {
-                break;
-            }
+    /// Why there shall be no further epoch, if so.
+    fn end(&self) -> Option<End> {
+        let settings = self.work.settings();
+        let position = &self.training.position;
+        let epochs = position.epochs.len();
+        let since_best = position.best.map_or(0, |(best, _)| epochs - best);
+        if epochs >= settings.epochs {
+            return Some(End::Epochs);
         }
-        self.read(&mut tally, epoch, *steps)?;
-        let seconds = start.elapsed().as_secs_f64();
-        processor.process_train(LearnerEvent::EndSplit(epoch))?;
-        Ok(Pass {
-            train: tally.total()?,
-            images_per_second: batches.progress().items_processed as f64 / seconds,
-            loading: loading.as_secs_f64() / seconds,
-            end,
-        })
+        if settings
+            .early_stopping
+            .is_some_and(|patience| since_best >= patience)
+        {
+            return Some(End::Patience);
+        }
+        // An epoch that was begun is judged as far as it came.
+        if position.batches > 0 {
+            return None;
+        }
+        self.limit()
     }
 
-    /// The figures since the last call. A loss that is no number ends the training here.
-    fn read(&self, tally: &mut Tally, epoch: usize, steps: u64) -> Result<Option<Figures>> {
-        tally.read().with_context(|| {
-            let place = format!("step {steps} or up to {REPORT_EVERY} before");
-            self.diverged(epoch, &place)
-        })
+    /// Why there shall be no further step, if so.
+    pub(crate) fn limit(&self) -> Option<End> {
+        if self.training.position.steps >= self.work.max_steps() {
+            return Some(End::Steps);
+        }
+        let Time(most) = self.work.settings().max_time?;
+        (self.seconds() >= most.as_secs_f64()).then_some(End::Time)
     }
 
-    fn diverged(&self, epoch: usize, place: &str) -> String {
-        format!(
-            "training diverged in epoch {epoch}, at {place}, with learning rate {}; \
-             try a smaller --learning-rate",
-            self.config.training.learning_rate
-        )
+    /// Seconds of training so far.
+    fn seconds(&self) -> f64 {
+        self.seconds_before + self.start.elapsed().as_secs_f64()
     }
 
-    fn validate(
-        &self,
+    /// What is left of an epoch, to its end or that of the training.
+    fn epoch(&mut self) -> Result<Option<End>> {
+        let number = self.training.position.epochs.len() + 1;
+        let pass = self.pass(number)?;
+        match pass.end {
+            Some(End::Interrupted) => {
+                self.save()?;
+                return Ok(pass.end);
+            }
+            // The results hold what this epoch came to; the checkpoint lets it go on.
+            Some(_) => self.save()?,
+            None => {}
+        }
+        let model = self.training.model.valid();
+        let (validation, test) = match self.judge(number, &model) {
+            Err(error) if error.is::<Stopped>() => {
+                self.save()?;
+                return Ok(Some(End::Interrupted));
+            }
+            figures => figures?,
+        };
+        self.processor
+            .process_train(LearnerEvent::EndEpoch(number))?;
+
+        let position = &self.training.position;
+        let epoch = Epoch {
+            number,
+            of: self.work.settings().epochs,
+            steps: position.steps,
+            train: pass.train,
+            validation,
+            test,
+            learning_rate: self
+                .work
+                .learning_rate(position.steps.saturating_sub(1), &position.epochs),
+            images_per_second: pass.images_per_second,
+            loading: pass.loading,
+            seconds: self.seconds(),
+        };
+        self.lines.epoch(&epoch);
+        self.note(&Entry::Epoch(&epoch))?;
+        self.record(epoch, &model)?;
+        if pass.end.is_none() {
+            self.save()?;
+        }
+        Ok(pass.end)
+    }
+
+    /// Whether the user stopped the training, in the dashboard or by a signal.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.interrupter.should_stop() || interruption::is_requested()
+    }
+
+    /// Figures on validation, and on the test split where they are asked for.
+    fn judge(
+        &mut self,
         epoch: usize,
         model: &ConvNet,
-        processor: &mut Processor,
-    ) -> Result<Option<Figures>> {
-        let total_items = self.validation.num_items();
+    ) -> Result<(Option<Figures>, Option<Figures>)> {
+        let validation = self.validate(epoch, model)?;
+        let report_test = self.work.settings().report_test;
+        let test = report_test.then(|| self.test(model)).transpose()?;
+        Ok((validation, test))
+    }
+
+    fn validate(&mut self, epoch: usize, model: &ConvNet) -> Result<Option<Figures>> {
+        let loader = &self.work.validation;
+        let total_items = loader.num_items();
         if total_items == 0 {
             return Ok(None);
         }
-        processor.process_valid(LearnerEvent::StartSplit {
+        self.processor.process_valid(LearnerEvent::StartSplit {
             epoch_number: epoch,
             total_items,
         })?;
         let mut iteration = 0;
-        let classes = &self.config.images.classes;
-        let evaluation = evaluate(model, &self.validation, classes, |output, progress| {
+        let classes = &self.work.config.images.classes;
+        let evaluation = evaluate(model, loader, classes, |output, progress| {
+            self.go_on()?;
             iteration += 1;
             let item = TrainingItem::new(output, progress, Some(iteration), None);
-            Ok(processor.process_valid(LearnerEvent::ProcessedItem(item))?)
-        })
-        .with_context(|| self.diverged(epoch, "its validation"))?;
-        processor.process_valid(LearnerEvent::EndSplit(epoch))?;
+            Ok(self
+                .processor
+                .process_valid(LearnerEvent::ProcessedItem(item))?)
+        });
+        let evaluation = evaluation.with_context(|| format!("validation of epoch {epoch}"))?;
+        self.processor
+            .process_valid(LearnerEvent::EndSplit(epoch))?;
         Ok(Some(evaluation.figures()))
     }
 
-    fn figures(&self, model: &ConvNet, loader: &Loader) -> Result<Figures> {
-        let classes = &self.config.images.classes;
-        Ok(evaluate(model, loader, classes, |_, _| Ok(()))?.figures())
+    fn test(&self, model: &ConvNet) -> Result<Figures> {
+        let classes = &self.work.config.images.classes;
+        let evaluation = evaluate(model, &self.work.test, classes, |_, _| self.go_on())?;
+        Ok(evaluation.figures())
+    }
+
+    /// An error when the training shall stop.
+    fn go_on(&self) -> Result<()> {
+        if self.is_stopped() {
+            return Err(Stopped.into());
+        }
+        Ok(())
     }
 
     /// Records the epoch, and its weights if they are the best so far.
-    fn keep(&self, epoch: Epoch, model: ConvNet) -> Result<()> {
-        let mut outcome = self.outcome();
-        let best = outcome.best.as_ref();
-        if best.is_none_or(|best| is_better(epoch.validation, best.validation)) {
-            self.run
-                .write(&self.run.model(), &model.to_safetensors()?)?;
-            outcome.best = Some(Best {
-                epoch: epoch.number,
-                validation: epoch.validation,
-                model,
-            });
+    fn record(&mut self, epoch: Epoch, model: &ConvNet) -> Result<()> {
+        let run = &self.work.run;
+        let position = &mut self.training.position;
+        if position
+            .best
+            .is_none_or(|(_, best)| is_better(epoch.validation, best))
+        {
+            position.best = Some((epoch.number, epoch.validation));
+            self.training.best = model.to_safetensors()?;
+            run.write(&run.model(), &self.training.best)?;
         }
-        outcome.epochs.push(epoch);
-        let csv = to_csv(&outcome.epochs);
-        self.run.write(&self.run.metrics(), csv.as_bytes())
+        position.epochs.push(epoch);
+        position.batches = 0;
+        position.counted = Default::default();
+        run.write(&run.metrics(), to_csv(&position.epochs).as_bytes())
+    }
+
+    /// Writes a line of `metrics.jsonl`. Where that fails, what was done is saved first.
+    pub(crate) fn note(&mut self, entry: &Entry<'_>) -> Result<()> {
+        self.journal.write(entry).or_else(|error| {
+            self.save()?;
+            Err(error)
+        })
+    }
+
+    /// Writes a checkpoint, if it is worth to go on from.
+    pub(crate) fn save(&mut self) -> Result<()> {
+        let before = Instant::now();
+        self.training.position.seconds = self.seconds();
+        let steps = self.training.position.steps;
+        if !self.training.model.is_finite() {
+            return Err(self.diverged(steps, "the weights are no finite numbers"));
+        }
+        let bytes = self.training.checkpoint(&self.work.config)?.to_bytes()?;
+        let best = self.training.position.best_steps();
+        self.work.run.write_checkpoint(steps, &bytes, best)?;
+        debug!(
+            "checkpoint after step {steps}: {} bytes in {:.1} ms",
+            bytes.len(),
+            1e3 * before.elapsed().as_secs_f64()
+        );
+        Ok(())
     }
 }
 

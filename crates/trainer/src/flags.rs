@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use data::Splits;
 use toml::{Table, Value};
@@ -49,9 +49,21 @@ pub(crate) struct SettingsFlags {
     /// End after N optimizer steps
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     max_steps: Option<String>,
+    /// End after training for so long in all: 90s, 10m, 1h30m
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
+    max_time: Option<String>,
+    /// End after N epochs without a better one on validation
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    early_stopping: Option<String>,
+    /// Write a checkpoint after every N optimizer steps too, not only after each epoch
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    checkpoint_every: Option<String>,
     /// Images per optimizer step, 1 to 65536
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     batch_size: Option<String>,
+    /// Average the gradients of N batches in each optimizer step
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    accumulate: Option<String>,
     /// Images per step of an evaluation: memory and speed, not results
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     eval_batch_size: Option<String>,
@@ -66,6 +78,27 @@ pub(crate) struct SettingsFlags {
         allow_negative_numbers = true
     )]
     learning_rate: Option<String>,
+    /// How it changes: constant, cosine, one-cycle, step or plateau
+    #[arg(long, value_name = "HOW")]
+    schedule: Option<String>,
+    /// Steps in which it rises; one-cycle takes 0 for 30% of them all
+    #[arg(long, value_name = "STEPS", allow_negative_numbers = true)]
+    warmup_steps: Option<String>,
+    /// What `step` and `plateau` multiply it by
+    #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
+    decay: Option<String>,
+    /// After how many epochs they do
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    decay_epochs: Option<String>,
+    /// Pull weights towards 0 [default: 0.01 for adamw, else 0]
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
+    weight_decay: Option<String>,
+    /// Scale gradients down to this norm where theirs is larger
+    #[arg(long, value_name = "NORM", allow_negative_numbers = true)]
+    gradient_clip: Option<String>,
+    /// Take so much probability from the target and spread it over all classes
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    label_smoothing: Option<String>,
     /// Decides initial weights, order of images, dropout and validation split
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     seed: Option<String>,
@@ -88,6 +121,21 @@ impl SettingsFlags {
         settings.resolve()
     }
 
+    /// The configuration of a run with what the flags say about its end and its checkpoints.
+    ///
+    /// # Errors
+    /// When they say something else, or a value is not accepted.
+    pub(crate) fn extend(&self, config: &Config) -> Result<Config> {
+        let place = "command line, while a run is resumed";
+        ensure!(
+            self.preset.is_none() && self.config.is_none(),
+            "{place}: the run has its settings already; leave --preset and --config out"
+        );
+        let extended = config.with(self.table()).context(place)?;
+        extended.check_continues(config).context(place)?;
+        Ok(extended)
+    }
+
     /// The flags that were given, as the settings they stand for.
     fn table(&self) -> Table {
         let numbers_and_words = [
@@ -99,10 +147,21 @@ impl SettingsFlags {
             ("model", "initialization", &self.initialization),
             ("training", "epochs", &self.epochs),
             ("training", "max_steps", &self.max_steps),
+            ("training", "max_time", &self.max_time),
+            ("training", "early_stopping", &self.early_stopping),
+            ("training", "checkpoint_every", &self.checkpoint_every),
             ("training", "batch_size", &self.batch_size),
+            ("training", "accumulate", &self.accumulate),
             ("training", "eval_batch_size", &self.eval_batch_size),
             ("training", "optimizer", &self.optimizer),
             ("training", "learning_rate", &self.learning_rate),
+            ("training", "schedule", &self.schedule),
+            ("training", "warmup_steps", &self.warmup_steps),
+            ("training", "decay", &self.decay),
+            ("training", "decay_epochs", &self.decay_epochs),
+            ("training", "weight_decay", &self.weight_decay),
+            ("training", "gradient_clip", &self.gradient_clip),
+            ("training", "label_smoothing", &self.label_smoothing),
             ("training", "seed", &self.seed),
         ];
         let given = numbers_and_words

@@ -3,11 +3,13 @@
 use std::fmt;
 use std::fmt::Write as _;
 
+use serde::{Deserialize, Serialize};
+
 use crate::tally::Figures;
 
 /// One epoch. Training figures are those of the batches as they were learned from, dropout and
-/// all; the others are of the weights at its end.
-#[derive(Clone, Debug)]
+/// label smoothing included; the others are of the weights at its end.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Epoch {
     /// Its number, from 1.
     pub(crate) number: usize,
@@ -19,7 +21,7 @@ pub(crate) struct Epoch {
     pub(crate) validation: Option<Figures>,
     /// Reported where asked for, never chosen on.
     pub(crate) test: Option<Figures>,
-    /// Of its steps.
+    /// Of its last step.
     pub(crate) learning_rate: f64,
     /// Training images per second, evaluation left out.
     pub(crate) images_per_second: f64,
@@ -55,11 +57,12 @@ impl fmt::Display for Epoch {
     }
 }
 
-/// The rows of `metrics.csv`, under their header. A figure that was not taken is left empty.
+/// The rows of `metrics.csv`, under their header. A figure that was not taken is left empty. There
+/// are no times among them: the same training makes the same file.
 pub(crate) fn to_csv(epochs: &[Epoch]) -> String {
     let mut csv = String::from(
         "epoch,steps,train_loss,train_accuracy,validation_loss,validation_accuracy,\
-         test_loss,test_accuracy,learning_rate,images_per_second,seconds\n",
+         test_loss,test_accuracy,learning_rate\n",
     );
     for epoch in epochs {
         let _ = write!(csv, "{},{}", epoch.number, epoch.steps);
@@ -69,11 +72,7 @@ pub(crate) fn to_csv(epochs: &[Epoch]) -> String {
                 None => write!(csv, ",,"),
             };
         }
-        let _ = writeln!(
-            csv,
-            ",{},{:.1},{:.1}",
-            epoch.learning_rate, epoch.images_per_second, epoch.seconds
-        );
+        let _ = writeln!(csv, ",{}", epoch.learning_rate);
     }
     csv
 }

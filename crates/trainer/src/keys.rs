@@ -9,6 +9,7 @@ use anyhow::{Result, bail};
 use data::Normalization;
 use toml::{Table, Value};
 
+use crate::config::Time;
 use crate::suggest::did_you_mean;
 
 /// What a setting may be.
@@ -24,13 +25,15 @@ pub(crate) enum Accepts {
     Text,
     /// A [`Normalization`] as text.
     Normalized,
+    /// A [`Time`] as text.
+    Span,
     /// `true` or `false`.
     Switch,
     /// A list, each element of which is accepted by the key followed by `[]`.
     List,
 }
 
-use Accepts::{List, Normalized, Number, OneOf, Switch, Text, Whole};
+use Accepts::{List, Normalized, Number, OneOf, Span, Switch, Text, Whole};
 
 const SIZE: Accepts = Whole(1, model::MAX_SIZE as i64);
 
@@ -60,10 +63,24 @@ pub(crate) const KEYS: &[(&str, Accepts)] = &[
     ("model.blocks[].pool", Switch),
     ("training.epochs", Whole(1, 100_000)),
     ("training.max_steps", Whole(1, i64::MAX)),
+    ("training.max_time", Span),
+    ("training.checkpoint_every", Whole(1, i64::MAX)),
     ("training.batch_size", Whole(1, 65_536)),
     ("training.eval_batch_size", Whole(1, 65_536)),
+    ("training.accumulate", Whole(1, 65_536)),
     ("training.optimizer", OneOf(&["adam", "adamw", "sgd"])),
     ("training.learning_rate", Number(1e-10, 100.0)),
+    (
+        "training.schedule",
+        OneOf(&["constant", "cosine", "one-cycle", "step", "plateau"]),
+    ),
+    ("training.warmup_steps", Whole(0, i64::MAX)),
+    ("training.decay", Number(1e-6, 1.0)),
+    ("training.decay_epochs", Whole(1, 100_000)),
+    ("training.weight_decay", Number(0.0, 10.0)),
+    ("training.gradient_clip", Number(1e-6, 1e6)),
+    ("training.label_smoothing", Number(0.0, 0.9)),
+    ("training.early_stopping", Whole(1, 100_000)),
     ("training.seed", Whole(0, i64::MAX)),
     ("training.report_test", Switch),
     ("images.name", Text),
@@ -85,6 +102,9 @@ impl Accepts {
             }
             (OneOf(words), Value::String(text)) => words.contains(&text.as_str()),
             (Normalized, Value::String(text)) => text.parse::<Normalization>().is_ok(),
+            (Span, Value::String(text)) => {
+                Time::try_from(text.clone()).is_ok_and(|Time(time)| !time.is_zero())
+            }
             (Text, Value::String(_)) | (Switch, Value::Boolean(_)) | (List, Value::Array(_)) => {
                 true
             }
@@ -103,6 +123,7 @@ impl fmt::Display for Accepts {
             Normalized => f.write_str(
                 "unit, half, mean-std, or MEAN,STD such as 0.1307,0.3081, the latter above 0",
             ),
+            Span => f.write_str("a time such as 90s, 10m or 1h30m"),
             Switch => f.write_str("true or false"),
             List => f.write_str("a list"),
         }

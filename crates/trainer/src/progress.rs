@@ -1,29 +1,20 @@
 //! What a user sees while a run goes on: burn-train's dashboard on a terminal, lines elsewhere.
 
 use std::fmt::Display;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use burn::train::Interrupter;
-use burn::train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
-use burn::train::metric::MetricDefinition;
-use burn::train::renderer::tui::TuiMetricsRendererWrapper;
-use burn::train::renderer::{
-    EvaluationName, MetricState, MetricsRenderer, MetricsRendererEvaluation,
-    MetricsRendererTraining,
-};
+use tracing::{debug, info};
 
 use crate::history::Epoch;
+use crate::interruption;
+use crate::renderer::Renderer;
 
 /// When this process started, to a few milliseconds: set by the first line of `main`.
 pub(crate) static PROCESS_START: LazyLock<Instant> = LazyLock::new(Instant::now);
-
-/// Writes a line to standard error. A reader that has left is no reason to stop.
-pub(crate) fn say(line: impl Display) {
-    let _ = writeln!(std::io::stderr(), "{line}");
-}
 
 /// What `--progress` asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -34,16 +25,19 @@ pub(crate) enum Progress {
     Tui,
     /// A line every 100 batches and one per epoch
     Plain,
-    /// Nothing but the result
+    /// Nothing but the result, as --quiet
     None,
 }
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Style {
+    /// burn-train's.
     Dashboard,
+    /// Of text.
     Lines,
-    Silent,
+    /// For those who ask: trainings that are measured.
+    Details,
 }
 
 impl Progress {
@@ -52,16 +46,12 @@ impl Progress {
     /// # Errors
     /// When a dashboard is asked for and there is no terminal.
     pub(crate) fn style(self) -> Result<Style> {
-        let is_terminal = std::io::stdout().is_terminal();
+        let is_terminal = std::io::stdout().is_terminal() && interruption::has_terminal();
         match self {
             Self::Auto if is_terminal => Ok(Style::Dashboard),
-            Self::Auto | Self::Plain => Ok(Style::Lines),
-            Self::None => Ok(Style::Silent),
+            Self::Auto | Self::Plain | Self::None => Ok(Style::Lines),
             Self::Tui => {
-                ensure!(
-                    is_terminal,
-                    "--progress tui: standard output is no terminal"
-                );
+                ensure!(is_terminal, "--progress tui: there is no terminal");
                 Ok(Style::Dashboard)
             }
         }
@@ -69,29 +59,22 @@ impl Progress {
 }
 
 impl Style {
-    /// What burn-train draws on.
-    pub(crate) fn renderer(self, interrupter: Interrupter) -> Box<dyn MetricsRenderer> {
+    /// What burn-train draws on, in a training that goes on after so many epochs.
+    pub(crate) fn renderer(self, interrupter: Interrupter, epochs: usize) -> Renderer {
         match self {
-            Self::Dashboard => Box::new(TuiMetricsRendererWrapper::new(interrupter, None)),
-            Self::Lines | Self::Silent => Box::new(Undrawn),
-        }
-    }
-
-    /// Says something about the run as a whole, unless nothing is to be said.
-    pub(crate) fn note(self, line: impl Display) {
-        if self != Self::Silent {
-            say(line);
+            Self::Dashboard => Renderer::dashboard(interrupter, epochs),
+            Self::Lines | Self::Details => Renderer::none(),
         }
     }
 }
 
-/// Writes the lines of a training to standard error.
+/// The lines of a training.
 #[derive(Debug)]
 pub(crate) struct Lines {
     style: Style,
     epochs: usize,
     batches: usize,
-    /// Start of the training, and images it will see in all.
+    /// Start of the training, and images it will see.
     start: Instant,
     images_total: usize,
     images_seen: usize,
@@ -100,7 +83,7 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// For a training of `epochs` passes in `batches`, with `images_total` images in all.
+    /// For a training of `epochs` passes in `batches`, with `images_total` images to come.
     pub(crate) fn new(style: Style, epochs: usize, batches: usize, images_total: usize) -> Self {
         let now = Instant::now();
         Self {
@@ -114,21 +97,19 @@ impl Lines {
         }
     }
 
-    /// Counts images of a step.
-    pub(crate) fn step(&mut self, images: usize) {
-        self.images_seen += images;
+    /// Counts a batch; the first one shows that the network works, and how soon.
+    pub(crate) fn batch(&mut self, images: [usize; 4], logits: [usize; 2]) {
+        if self.images_seen == 0 {
+            let since = PROCESS_START.elapsed().as_secs_f64();
+            self.line(format_args!(
+                "first batch: images {images:?}, logits {logits:?}; {since:.2}s after the start"
+            ));
+        }
+        self.images_seen += images[0];
     }
 
-    /// The line that shows that the network works, and how soon.
-    pub(crate) fn first_step(&self, images: [usize; 4], logits: [usize; 2]) {
-        let since = PROCESS_START.elapsed().as_secs_f64();
-        self.line(format_args!(
-            "first batch: images {images:?}, logits {logits:?}; stepped {since:.2}s after the start"
-        ));
-    }
-
-    /// The line of the batches since the last one.
-    pub(crate) fn running(&mut self, epoch: usize, batch: usize, running_loss: f64) {
+    /// The line of the batches since the last one, and how many images a second they took.
+    pub(crate) fn running(&mut self, epoch: usize, batch: usize, running_loss: f64) -> f64 {
         let now = Instant::now();
         let (then, seen) = std::mem::replace(&mut self.last, (now, self.images_seen));
         let speed = (self.images_seen - seen) as f64 / (now - then).as_secs_f64();
@@ -137,25 +118,33 @@ impl Lines {
              {speed:.0} images/s",
             self.epochs, self.batches
         ));
+        speed
     }
 
     /// The line of an epoch.
     pub(crate) fn epoch(&mut self, epoch: &Epoch) {
-        let left = self.left();
-        self.line(format_args!("{epoch}  {left}"));
+        match self.left() {
+            Some(left) => self.line(format_args!("{epoch}  {left} left")),
+            None => self.line(epoch),
+        }
         self.last = (Instant::now(), self.images_seen);
     }
 
-    fn left(&self) -> String {
+    /// How long the images to come will take; unknown before the first.
+    fn left(&self) -> Option<String> {
+        if self.images_seen == 0 {
+            return None;
+        }
         let left = self.images_total.saturating_sub(self.images_seen);
-        let per_image = self.start.elapsed().as_secs_f64() / self.images_seen.max(1) as f64;
+        let per_image = self.start.elapsed().as_secs_f64() / self.images_seen as f64;
         let left = Duration::from_secs_f64(per_image * left as f64);
-        format!("{} left", duration(left))
+        Some(duration(left))
     }
 
-    fn line(&self, text: std::fmt::Arguments<'_>) {
-        if self.style == Style::Lines {
-            say(text);
+    fn line(&self, text: impl Display) {
+        match self.style {
+            Style::Dashboard | Style::Lines => info!("{text}"),
+            Style::Details => debug!("{text}"),
         }
     }
 }
@@ -168,42 +157,6 @@ pub(crate) fn duration(duration: Duration) -> String {
         (0, minutes, seconds) => format!("{minutes}m{seconds:02}s"),
         (hours, minutes, _) => format!("{hours}h{minutes:02}m"),
     }
-}
-
-/// Draws nothing: burn-train's own renderer for pipes prints a line per batch without figures.
-struct Undrawn;
-
-impl MetricsRenderer for Undrawn {
-    fn manual_close(&mut self) {}
-    fn register_metric(&mut self, _: MetricDefinition) {}
-}
-
-impl MetricsRendererTraining for Undrawn {
-    fn update_train(&mut self, _: MetricState) {}
-    fn update_valid(&mut self, _: MetricState) {}
-}
-
-impl MetricsRendererEvaluation for Undrawn {
-    fn update_test(&mut self, _: EvaluationName, _: MetricState) {}
-}
-
-impl TrainingProgressLogger for Undrawn {
-    fn start(&mut self, _: usize, _: usize, _: Option<usize>, _: Option<&str>) {}
-    fn update_epoch(&mut self, _: usize) {}
-    fn start_split(&mut self, _: &str, _: usize) {}
-    fn update_split(&mut self, _: usize) {}
-    fn end_split(&mut self) {}
-    fn end(&mut self) {}
-    fn log_event_training(&mut self, _: String) {}
-}
-
-impl EvaluationProgressLogger for Undrawn {
-    fn start_global_progress(&mut self, _: usize) {}
-    fn start_test(&mut self, _: &str, _: usize) {}
-    fn update_test_progress(&mut self, _: usize) {}
-    fn end_test(&mut self) {}
-    fn end_global_progress(&mut self) {}
-    fn log_event_evaluation(&mut self, _: String) {}
 }
 
 #[cfg(test)]

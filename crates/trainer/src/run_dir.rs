@@ -1,11 +1,12 @@
 //! Run folders: the one place that knows their paths.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
+use crate::lock::Lock;
 use crate::suggest::did_you_mean;
 
 /// Where runs are kept unless `--out` says otherwise.
@@ -14,6 +15,12 @@ pub(crate) const DEFAULT_ROOT: &str = "artifacts/runs";
 /// Names that stand for a run without being its folder's.
 const RESERVED: [&str; 2] = ["latest", "pretrained"];
 
+/// How the name of a file or folder begins that is being written.
+const UNFINISHED: &str = ".unfinished-";
+
+/// Newest checkpoints that are kept: one to go on from, and one in case that it is damaged.
+const KEPT: usize = 2;
+
 /// The folder of one run. Never shared by two runs, never reused.
 #[derive(Clone, Debug)]
 pub(crate) struct RunDir {
@@ -21,32 +28,63 @@ pub(crate) struct RunDir {
 }
 
 impl RunDir {
-    /// Makes the folder `root/name`, or `root/preset-N` with the next free number.
+    /// Makes the folder `root/name`, or `root/preset-N` with the next free number, with `config` as
+    /// its `config.toml`: a folder that is there is a run.
     ///
     /// # Errors
     /// When it cannot be made, or `name` is taken.
-    pub(crate) fn create(root: &Path, preset: &str, name: Option<&str>) -> Result<Self> {
+    pub(crate) fn create(
+        root: &Path,
+        preset: &str,
+        name: Option<&str>,
+        config: &str,
+    ) -> Result<Self> {
         if let Some(name) = name {
             check_name(name)?;
         }
-        fs::create_dir_all(root)
-            .with_context(|| format!("{}: cannot make the folder for runs", root.display()))?;
-        let make = |path: PathBuf| match fs::create_dir(&path) {
-            Ok(()) => Ok(Some(Self { path })),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(None),
-            Err(error) => Err(error)
-                .with_context(|| format!("{}: cannot make the run folder", path.display())),
+        let place = || format!("{}: cannot make the folder for runs", root.display());
+        fs::create_dir_all(root).with_context(place)?;
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(UNFINISHED);
+        // As readable as any other folder; the umask still applies.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
+        let unfinished = Self {
+            path: builder.tempdir_in(root).with_context(place)?.keep(),
+        };
+        let made = unfinished
+            .write(&unfinished.config(), config.as_bytes())
+            .and_then(|()| unfinished.rename(root, preset, name));
+        if made.is_err() {
+            // The error says more than a folder that stays.
+            let _ = fs::remove_dir_all(&unfinished.path);
+        }
+        made
+    }
+
+    /// Gives the folder its name.
+    fn rename(&self, root: &Path, preset: &str, name: Option<&str>) -> Result<Self> {
+        let rename = |path: PathBuf| {
+            if path.exists() {
+                return Ok(None);
+            }
+            match fs::rename(&self.path, &path) {
+                Ok(()) => Ok(Some(Self { path })),
+                // Another process was faster.
+                Err(_) if path.exists() => Ok(None),
+                Err(error) => Err(error)
+                    .with_context(|| format!("{}: cannot make the run folder", path.display())),
+            }
         };
         if let Some(name) = name {
             let path = root.join(name);
-            return make(path.clone())?.with_context(|| {
+            return rename(path.clone())?.with_context(|| {
                 let path = path.display();
                 format!("{path}: there is a run of this name; choose another --run-name")
             });
         }
-        // Where another process is faster, the next number is free.
         for number in last_number(root, preset)? + 1.. {
-            if let Some(run) = make(root.join(format!("{preset}-{number}")))? {
+            if let Some(run) = rename(root.join(format!("{preset}-{number}")))? {
                 return Ok(run);
             }
         }
@@ -78,6 +116,32 @@ impl RunDir {
             })
     }
 
+    /// Keeps other processes from writing to the folder; and gives the process that had it last, if
+    /// that ended without giving it back.
+    ///
+    /// # Errors
+    /// When another process writes to it.
+    pub(crate) fn lock(&self) -> Result<(Lock, Option<u32>)> {
+        let taken = Lock::take(&self.path.join("lock"))?;
+        self.remove_unfinished();
+        Ok(taken)
+    }
+
+    /// Removes what a process that was killed had begun to write.
+    fn remove_unfinished(&self) {
+        let entries = [self.path.clone(), self.checkpoints()]
+            .into_iter()
+            .filter_map(|folder| fs::read_dir(folder).ok())
+            .flatten()
+            .filter_map(Result::ok);
+        for entry in entries {
+            if is_unfinished(&entry.path()) {
+                // One that stays wastes space, no more.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
     /// The folder.
     pub(crate) fn path(&self) -> &Path {
         &self.path
@@ -93,14 +157,86 @@ impl RunDir {
         self.path.join("model.safetensors")
     }
 
+    /// `checkpoint/`, from which the training goes on.
+    fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoint")
+    }
+
+    /// Writes the checkpoint after so many steps, and removes all but the two newest and that of
+    /// the `best` epoch.
+    ///
+    /// # Errors
+    /// When the folder cannot be written to; those that are there stay.
+    pub(crate) fn write_checkpoint(
+        &self,
+        steps: u64,
+        bytes: &[u8],
+        best: Option<u64>,
+    ) -> Result<()> {
+        let folder = self.checkpoints();
+        fs::create_dir_all(&folder)
+            .with_context(|| format!("{}: cannot make the folder", folder.display()))?;
+        self.write(&folder.join(checkpoint_name(steps)), bytes)?;
+        let older = self.list_checkpoints()?.into_iter().rev().skip(KEPT);
+        for (_, path) in older.filter(|(steps, _)| Some(*steps) != best) {
+            self.remove(&path)?;
+        }
+        Ok(())
+    }
+
+    /// The checkpoints by their steps, the newest last.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed.
+    pub(crate) fn list_checkpoints(&self) -> Result<Vec<(u64, PathBuf)>> {
+        let folder = self.checkpoints();
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error).with_context(|| folder.display().to_string()),
+        };
+        let mut checkpoints: Vec<_> = entries
+            .filter_map(|entry| {
+                let path = entry.ok()?.path();
+                let steps = checkpoint_steps(path.file_name()?.to_str()?)?;
+                Some((steps, path))
+            })
+            .collect();
+        checkpoints.sort();
+        Ok(checkpoints)
+    }
+
     /// `metrics.csv`, a row per epoch.
     pub(crate) fn metrics(&self) -> PathBuf {
         self.path.join("metrics.csv")
     }
 
+    /// `metrics.jsonl`, what the training reports as it goes on.
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.path.join("metrics.jsonl")
+    }
+
+    /// `train.log`, what was said.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.path.join("train.log")
+    }
+
     /// `evaluation.json`, what the model reached on the test split.
     pub(crate) fn evaluation(&self) -> PathBuf {
         self.path.join("evaluation.json")
+    }
+
+    /// Removes one of the run's files, if it is there.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub(crate) fn remove(&self, path: &Path) -> Result<()> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("{}: cannot remove", path.display()))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Writes one of the run's files, whole or not at all.
@@ -110,6 +246,21 @@ impl RunDir {
     pub(crate) fn write(&self, path: &Path, bytes: &[u8]) -> Result<()> {
         write_atomically(path, bytes).with_context(|| format!("{}: cannot write", path.display()))
     }
+}
+
+/// Whether a file or folder was still being written when its process was killed, or is now.
+fn is_unfinished(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default();
+    name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes())
+}
+
+fn checkpoint_name(steps: u64) -> String {
+    format!("step-{steps:08}.checkpoint")
+}
+
+fn checkpoint_steps(name: &str) -> Option<u64> {
+    let steps = name.strip_prefix("step-")?.strip_suffix(".checkpoint")?;
+    steps.parse().ok()
 }
 
 /// Whether a run may be called that.
@@ -129,13 +280,18 @@ fn check_name(name: &str) -> Result<()> {
 fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
+    builder.prefix(UNFINISHED);
     // As readable as any other file; the umask still applies.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let mut file = builder.tempfile_in(folder)?;
-    file.write_all(bytes)?;
+    // The file itself: errors of the wrapper name the temporary path.
+    file.as_file_mut().write_all(bytes)?;
     file.as_file().sync_all()?;
     file.persist(path)?;
+    // The new name outlives a power cut once the folder is on the disk too.
+    #[cfg(unix)]
+    File::open(folder)?.sync_all()?;
     Ok(())
 }
 
@@ -145,7 +301,7 @@ fn runs(root: &Path) -> Result<Vec<PathBuf>> {
         .with_context(|| format!("{}: cannot list the folder of runs", root.display()))?;
     Ok(entries
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.join("config.toml").is_file())
+        .filter(|path| path.join("config.toml").is_file() && !is_unfinished(path))
         .collect())
 }
 
@@ -180,7 +336,7 @@ mod tests {
     #[test]
     fn folders_are_numbered_and_never_reused() {
         let root = tempfile::tempdir().unwrap();
-        let create = |name| RunDir::create(root.path(), "dense", name);
+        let create = |name| RunDir::create(root.path(), "dense", name, "");
         let name = |run: RunDir| run.path.file_name().unwrap().to_owned();
         assert_eq!(name(create(None).unwrap()), "dense-1");
         fs::create_dir(root.path().join("dense-7")).unwrap();
@@ -196,9 +352,8 @@ mod tests {
     #[test]
     fn runs_are_found_by_name_and_as_latest() {
         let root = tempfile::tempdir().unwrap();
-        let run = RunDir::create(root.path(), "dense", None).unwrap();
         assert!(RunDir::open(root.path(), "latest").is_err());
-        run.write(&run.config(), b"").unwrap();
+        let run = RunDir::create(root.path(), "dense", None, "").unwrap();
         for name in ["latest", "dense-1", run.path().to_str().unwrap()] {
             let found = RunDir::open(root.path(), name).unwrap();
             assert_eq!(found.path(), run.path());

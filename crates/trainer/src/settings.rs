@@ -7,7 +7,7 @@ use data::Splits;
 use model::ConvNetConfig;
 use toml::{Table, Value};
 
-use crate::config::{Config, DataConfig, absolute_source, drop_facts, read_table};
+use crate::config::{Config, DataConfig, absolute_source, drop_facts, merge, read_table};
 use crate::{keys, presets};
 
 /// Settings; each layer overrules those before it.
@@ -52,7 +52,7 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Lays `table` over what is there. Lists are replaced, not joined.
+    /// Lays `table` over what is there.
     ///
     /// # Errors
     /// When a key is unknown or its value not accepted.
@@ -109,28 +109,27 @@ impl Settings {
     }
 }
 
-fn merge(base: &mut Table, over: Table) {
-    for (key, value) in over {
-        match (base.get_mut(&key), value) {
-            (Some(Value::Table(base)), Value::Table(over)) => merge(base, over),
-            (_, value) => {
-                base.insert(key, value);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::time::Duration;
 
     use super::*;
+    use crate::config::{Time, TrainingConfig};
 
     #[test]
     fn every_setting_has_its_key_and_every_key_its_setting() {
         let (mut config, _) = Settings::preset("convnet").unwrap().resolve().unwrap();
         config.data.limit_train = Some(1);
-        config.training.max_steps = Some(1);
+        config.training = TrainingConfig {
+            max_steps: Some(1),
+            max_time: Some(Time(Duration::from_secs(600))),
+            checkpoint_every: Some(1),
+            weight_decay: Some(0.1),
+            gradient_clip: Some(1.0),
+            early_stopping: Some(1),
+            ..config.training
+        };
         let table = Table::try_from(&config).unwrap();
         keys::check(&table).unwrap();
 

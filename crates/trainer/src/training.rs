@@ -2,23 +2,28 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result, bail, ensure};
+use burn::module::Module;
+use burn::optim::decay::WeightDecayConfig;
 use burn::optim::momentum::MomentumConfig;
-use burn::optim::{ModuleOptimizer, SgdConfig};
-use burn::tensor::Device;
-use burn::train::logger::InMemoryMetricLogger;
+use burn::optim::{GradientsParams, ModuleOptimizer, OptimizerRecord, SgdConfig};
+use burn::store::ModuleRecord;
+use burn::tensor::{Bytes, Device};
 use burn::train::metric::{AccuracyMetric, LearningRateMetric, LossMetric};
 use burn::train::{Learner, SupervisedTraining, TrainingStrategy};
 use data::{ImageDataset, Loader, MnistBatcher, Order};
 use kernels::FusedAdam;
 use model::ConvNet;
 
-use crate::config::{Config, OptimizerKind};
-use crate::epochs::{End, EpochLoop, Outcome};
-use crate::history::Epoch;
+use crate::checkpoint::{Checkpoint, Position};
+use crate::config::{Config, OptimizerKind, TrainingConfig};
+use crate::epochs::{End, EpochLoop, Exchange};
+use crate::history::to_csv;
+use crate::panics::quietly;
 use crate::progress::Style;
+use crate::renderer::Unlogged;
 use crate::run_dir::RunDir;
-use crate::tally::Figures;
+use crate::speed::SpeedMetric;
 
 /// The images of a run, each part used for one thing only.
 #[derive(Clone, Debug)]
@@ -31,96 +36,203 @@ pub(crate) struct Parts {
     pub(crate) test: ImageDataset,
 }
 
-/// A finished training.
+/// A training between two steps.
+pub(crate) struct Training {
+    pub(crate) model: ConvNet,
+    pub(crate) optimizer: ModuleOptimizer,
+    pub(crate) position: Position,
+    /// The weights of the best epoch so far, as safetensors.
+    pub(crate) best: Vec<u8>,
+}
+
+/// A training that ended.
 #[derive(Debug)]
 pub(crate) struct Trained {
-    /// The network of the best epoch, or the last where there is no validation.
-    pub(crate) model: ConvNet,
-    /// Number of that epoch.
-    pub(crate) best_epoch: usize,
-    /// What it reached on validation, if there is any.
-    pub(crate) validation: Option<Figures>,
-    /// What each epoch reached.
-    pub(crate) epochs: Vec<Epoch>,
+    /// The network of the best epoch, or the last where there is no validation; `None` where none
+    /// ended.
+    pub(crate) model: Option<ConvNet>,
+    /// What each epoch reached, and which was the best.
+    pub(crate) position: Position,
     /// How it ended.
     pub(crate) end: End,
 }
 
-/// Trains the network that `config` describes and keeps the best weights in the run folder.
+/// Trains the network that `config` describes, from its first step or from where a checkpoint left
+/// off, and keeps the best weights and checkpoints in the run folder.
 ///
 /// # Errors
-/// When the loss stops being a number, or the run folder cannot be written to.
+/// When the loss stops being a number, the checkpoint does not fit the network, or the run folder
+/// cannot be written to.
 pub(crate) fn train(
     config: &Config,
     parts: &Parts,
     device: &Device,
     run: &RunDir,
     style: Style,
+    checkpoint: Option<Checkpoint>,
 ) -> Result<Trained> {
-    let training = &config.training;
-    // On a CPU the generator of dropout and of initial weights is one for the whole process.
-    device.seed(training.seed);
+    let settings = &config.training;
     let autodiff = device.clone().autodiff();
-    let model = config.model.init(&autodiff)?;
+    let training = match checkpoint {
+        None => Training::begin(config, &autodiff)?,
+        Some(checkpoint) => Training::resume(config, &autodiff, checkpoint)?,
+    };
+    training.restore(run)?;
     let batcher = MnistBatcher {
         scaling: config.scaling(),
     };
     let shuffled = Order::Shuffled {
-        seed: training.seed,
+        seed: settings.seed,
     };
     let train_loader = Loader::new(
         parts.train.clone(),
         batcher,
-        training.batch_size,
+        settings.batch_size,
         shuffled,
         autodiff,
     );
     let train_loader = Arc::new(train_loader);
     let validation = Arc::new(evaluation_loader(config, &parts.validation, device));
 
-    let outcome = Arc::new(Mutex::new(Outcome::default()));
+    let learner = Learner::new(
+        training.model.clone(),
+        training.optimizer.clone(),
+        settings.learning_rate,
+    );
+    let epochs_before = training.position.epochs.len();
+    let exchange = Arc::new(Mutex::new(Exchange::Start(training)));
     let epochs = EpochLoop {
         config: config.clone(),
         train: Arc::clone(&train_loader),
         validation: Arc::clone(&validation),
         test: evaluation_loader(config, &parts.test, device),
+        device: device.clone(),
         run: run.clone(),
         style,
-        outcome: Arc::clone(&outcome),
+        exchange: Arc::clone(&exchange),
     };
     let mut supervised = SupervisedTraining::<ConvNet>::new(run.path(), train_loader, validation)
-        .num_epochs(training.epochs)
+        .num_epochs(settings.epochs)
+        // For the dashboard; without a checkpointer of burn-train's nothing is loaded.
+        .checkpoint(epochs_before)
         .with_application_logger(None)
-        // The run's figures are kept by the loop; without a logger burn-train writes files.
-        .with_metric_logger(InMemoryMetricLogger::default())
+        .with_metric_logger(Unlogged)
         .with_training_strategy(TrainingStrategy::Custom(Arc::new(epochs)));
     supervised = {
-        let renderer = style.renderer(supervised.interrupter());
-        supervised.renderer(renderer)
+        let renderer = style.renderer(supervised.interrupter(), epochs_before);
+        supervised.renderer(Box::new(renderer))
     };
     if style == Style::Dashboard {
         supervised = supervised
             .metrics((AccuracyMetric::new(), LossMetric::new()))
-            .metric_train_numeric(LearningRateMetric::new());
+            .metric_train_numeric(LearningRateMetric::new())
+            .metric_train_numeric(SpeedMetric::new());
     }
     // The dashboard closes when its result is dropped, before anything more is printed.
-    drop(supervised.launch(Learner::new(
-        model,
-        optimizer(training.optimizer),
-        training.learning_rate,
-    )));
+    drop(supervised.launch(learner));
 
-    let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
-    let end = outcome.end.take().context("the training did not end")??;
-    let best = outcome.best.take();
-    let best = best.context("the training ended before its first epoch did")?;
+    let mut exchange = exchange.lock().unwrap_or_else(PoisonError::into_inner);
+    let Exchange::Ended(training, end) = std::mem::replace(&mut *exchange, Exchange::Taken) else {
+        bail!("the training did not end");
+    };
+    let model = match training.position.best {
+        None => None,
+        Some(_) => Some(config.model.init(device)?.with_safetensors(training.best)?),
+    };
     Ok(Trained {
-        model: best.model,
-        best_epoch: best.epoch,
-        validation: best.validation,
-        epochs: std::mem::take(&mut outcome.epochs),
-        end,
+        model,
+        position: training.position,
+        end: end?,
     })
+}
+
+impl Training {
+    /// Before its first step.
+    fn begin(config: &Config, device: &Device) -> Result<Self> {
+        // On a CPU the generator of initial weights is one for the whole process.
+        device.seed(config.training.seed);
+        let model = config.model.init(device)?;
+        Ok(Self {
+            // Weights are drawn when they are asked for first, as by a copy: now, before dropout
+            // draws.
+            model: model.clone(),
+            optimizer: optimizer(&config.training),
+            position: Position::default(),
+            best: Vec::new(),
+        })
+    }
+
+    /// Where a checkpoint left off.
+    ///
+    /// # Errors
+    /// When its records are not those of this network and its optimizer.
+    fn resume(config: &Config, device: &Device, checkpoint: Checkpoint) -> Result<Self> {
+        let Checkpoint {
+            position,
+            model,
+            optimizer: state,
+            best,
+            ..
+        } = checkpoint;
+        let network = config.model.init(device)?;
+        if position.best.is_some() {
+            network.clone().with_safetensors(best.clone())?;
+        }
+        // Burn panics on some records that it did not write, and leaves out what it cannot use.
+        let records = quietly(|| {
+            let record = ModuleRecord::from_bytes(Bytes::from_bytes_vec(model))?;
+            let model = network.try_load_record(record)?;
+            let record = OptimizerRecord::from_bytes(Bytes::from_bytes_vec(state))?;
+            let tensors = record.len();
+            let optimizer = optimizer(&config.training).load_record(record);
+            ensure!(
+                optimizer.to_record().len() == tensors,
+                "the optimizer's state is that of another one"
+            );
+            Ok((model, optimizer))
+        });
+        let (model, optimizer) = records
+            .map_err(Error::msg)
+            .flatten()
+            .context("the records of the checkpoint do not fit the network")?;
+        Ok(Self {
+            model,
+            optimizer,
+            position,
+            best,
+        })
+    }
+
+    /// Puts the files of the run back to this point: a process that was killed, or reached a limit,
+    /// may have written beyond it.
+    fn restore(&self, run: &RunDir) -> Result<()> {
+        if self.position.best.is_some() {
+            run.write(&run.model(), &self.best)?;
+            run.write(&run.metrics(), to_csv(&self.position.epochs).as_bytes())?;
+        }
+        run.remove(&run.evaluation())
+    }
+
+    /// All of it, to go on from later.
+    ///
+    /// # Errors
+    /// When a weight cannot be read back from its device.
+    pub(crate) fn checkpoint(&self, config: &Config) -> Result<Checkpoint> {
+        Ok(Checkpoint {
+            config: config.clone(),
+            position: self.position.clone(),
+            model: self.model.clone().into_record().into_bytes()?.to_vec(),
+            optimizer: self.optimizer.into_bytes()?.to_vec(),
+            best: self.best.clone(),
+        })
+    }
+
+    /// One step of the optimizer.
+    pub(crate) fn step(&mut self, learning_rate: f64, gradients: GradientsParams) {
+        let model = self.model.clone();
+        self.model = self.optimizer.step(learning_rate, model, gradients);
+        self.position.steps += 1;
+    }
 }
 
 /// Batches in order, for judging, on the device without gradients.
@@ -141,14 +253,87 @@ pub(crate) fn evaluation_loader(config: &Config, images: &ImageDataset, device: 
 const BETAS: [f32; 2] = [0.9, 0.999];
 /// What Adam adds to a root before it divides by it.
 const EPSILON: f32 = 1e-8;
+/// AdamW's weight decay.
+const ADAM_W_DECAY: f64 = 0.01;
 
 /// Where Burn's defaults differ, PyTorch's: ε is 1e-8, AdamW decays by 0.01, momentum is undamped.
-fn optimizer(kind: OptimizerKind) -> ModuleOptimizer {
-    match kind {
-        OptimizerKind::Adam => FusedAdam::adam(BETAS, EPSILON).into(),
-        OptimizerKind::AdamW => FusedAdam::adam_w(BETAS, EPSILON, 0.01).into(),
+fn optimizer(settings: &TrainingConfig) -> ModuleOptimizer {
+    let decay = |default: f64| settings.weight_decay.unwrap_or(default) as f32;
+    match settings.optimizer {
+        OptimizerKind::Adam => FusedAdam::adam(BETAS, EPSILON, decay(0.0)).into(),
+        OptimizerKind::AdamW => FusedAdam::adam_w(BETAS, EPSILON, decay(ADAM_W_DECAY)).into(),
         OptimizerKind::Sgd => SgdConfig::new()
             .with_momentum(Some(MomentumConfig::new().with_dampening(0.0)))
+            .with_weight_decay(Some(WeightDecayConfig::new(decay(0.0))))
             .init(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::settings::Settings;
+
+    /// The weights after some epochs over 300 digits with these settings.
+    fn weights(settings: &str) -> Vec<f32> {
+        let mut tiny = Settings::preset("tiny").unwrap();
+        let settings = format!("data.limit_train = 300\ndata.validation = 0.0\n{settings}");
+        tiny.overlay(settings.parse().unwrap()).unwrap();
+        let (config, splits) = tiny.resolve().unwrap();
+        let (train_images, validation) = config.data.divide(&splits.train, 1).unwrap();
+        let parts = Parts {
+            train: train_images,
+            validation,
+            test: splits.test,
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::create(folder.path(), "tiny", None, "").unwrap();
+        let device = Device::default();
+        let trained = train(&config, &parts, &device, &run, Style::Details, None).unwrap();
+        assert_eq!(trained.end, End::Epochs);
+        let bytes = fs::read(run.model()).unwrap();
+        let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        let numbers = bytes[8 + header..].chunks_exact(4);
+        numbers
+            .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()))
+            .collect()
+    }
+
+    fn distance(a: &[f32], b: &[f32]) -> f32 {
+        let differences = a.iter().zip(b).map(|(a, b)| (a - b).abs());
+        differences.fold(0.0, f32::max)
+    }
+
+    #[test]
+    fn accumulated_batches_are_one_batch() {
+        // 300 images are two steps of 128 and one of 44: the last of its batches is smaller.
+        let sgd = "training.epochs = 1\ntraining.optimizer = \"sgd\"\ntraining.learning_rate = 0.1";
+        let whole = weights(&format!("{sgd}\ntraining.batch_size = 128"));
+        let parts = weights(&format!(
+            "{sgd}\ntraining.batch_size = 32\ntraining.accumulate = 4"
+        ));
+        let found = distance(&whole, &parts);
+        assert!(found < 1e-5, "{found}");
+        let other = weights(&format!("{sgd}\ntraining.batch_size = 32"));
+        assert!(distance(&whole, &other) > 1e-3);
+    }
+
+    #[test]
+    fn every_setting_of_the_optimizer_reaches_it() {
+        let plain = weights("");
+        for setting in [
+            "training.optimizer = \"adamw\"",
+            "training.weight_decay = 0.1",
+            "training.gradient_clip = 0.5",
+            "training.label_smoothing = 0.2",
+            "training.schedule = \"cosine\"",
+            "training.schedule = \"one-cycle\"",
+            "training.schedule = \"step\"\ntraining.decay_epochs = 1",
+            "training.warmup_steps = 3",
+        ] {
+            assert!(distance(&plain, &weights(setting)) > 1e-5, "{setting}");
+        }
     }
 }

@@ -11,11 +11,12 @@ use clap::builder::RangedU64ValueParser;
 use data::Splits;
 use model::ConvNet;
 use serde::Serialize;
+use tracing::info;
 
 use crate::config::Config;
 use crate::device::{self, Request};
 use crate::presets;
-use crate::progress::{Style, say};
+use crate::progress::Style;
 use crate::run_dir::RunDir;
 use crate::settings::Settings;
 use crate::training::{Parts, evaluation_loader, train};
@@ -76,7 +77,7 @@ struct Speed {
 pub(crate) fn run(args: Args) -> Result<()> {
     let (config, splits) = Settings::preset(&args.preset)?.resolve()?;
     let (found, reason) = device::open(args.device)?;
-    say(format_args!("device: {found}, {reason}"));
+    info!("device: {found}, {reason}");
     let work = Work::of(&config)?;
     let bench = Bench {
         config,
@@ -85,7 +86,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         runs: args.runs,
     };
 
-    say(format_args!("matrix product of {MATRIX}x{MATRIX}"));
+    info!("matrix product of {MATRIX}x{MATRIX}");
     let matmul_gflops = bench.matrix_product()?;
     let speed = |batch, images_per_second, operations: f64| Speed {
         batch,
@@ -101,12 +102,12 @@ pub(crate) fn run(args: Args) -> Result<()> {
         inference: Vec::new(),
     };
     for batch in args.train {
-        say(format_args!("training at batch {batch}"));
+        info!("training at batch {batch}");
         let rate = bench.training(batch)?;
         report.train.push(speed(batch, rate, work.train));
     }
     for batch in args.inference {
-        say(format_args!("inference at batch {batch}"));
+        info!("inference at batch {batch}");
         let rate = bench.inference(batch)?;
         report.inference.push(speed(batch, rate, work.inference));
     }
@@ -182,9 +183,9 @@ impl Bench {
             test: test.select(0..0),
         };
         let folder = tempfile::tempdir().context("a folder for the run")?;
-        let run = RunDir::create(folder.path(), &config.preset, None)?;
-        let trained = train(&config, &parts, &self.device, &run, Style::Silent)?;
-        let measured = &trained.epochs[1..];
+        let run = RunDir::create(folder.path(), &config.preset, None, &config.to_toml()?)?;
+        let trained = train(&config, &parts, &self.device, &run, Style::Details, None)?;
+        let measured = &trained.position.epochs[1..];
         let rates = measured.iter().map(|epoch| epoch.images_per_second);
         Ok(median(rates.collect()))
     }

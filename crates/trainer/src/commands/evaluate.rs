@@ -5,11 +5,11 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
+use tracing::info;
 
 use crate::config::{Config, absolute_source};
 use crate::device::{self, Request};
 use crate::evaluation::evaluate;
-use crate::progress::say;
 use crate::run_dir::{DEFAULT_ROOT, RunDir};
 use crate::training::evaluation_loader;
 
@@ -63,7 +63,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         .with_safetensors(weights)
         .with_context(|| path.display().to_string())?;
 
-    say(format_args!("device: {found}, {reason}"));
+    info!("device: {found}, {reason}");
     let loader = evaluation_loader(&config, &splits.test, &found.device);
     let evaluation = evaluate(&model, &loader, &config.images.classes, |_, _| Ok(()))?;
     let mut out = std::io::stdout().lock();

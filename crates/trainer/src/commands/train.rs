@@ -1,17 +1,26 @@
 //! `trainer train`: a run from its settings to its test accuracy.
 
+use std::fmt::Write as _;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
-use data::ImageDataset;
+use anyhow::{Context, Error, Result, ensure};
+use burn::tensor::Device;
+use data::{ImageDataset, Splits};
+use tracing::info;
 
-use crate::config::Config;
+use crate::checkpoint::Checkpoint;
+use crate::config::{Config, Schedule};
 use crate::device::{self, Request};
+use crate::environment;
 use crate::epochs::End;
 use crate::evaluation::evaluate;
 use crate::flags::SettingsFlags;
-use crate::progress::Progress;
+use crate::interruption::{self, Interrupted};
+use crate::journal::{Entry, Journal, State};
+use crate::lock::Lock;
+use crate::logging::{self, FILE_ONLY};
+use crate::progress::{Progress, Style};
 use crate::run_dir::{DEFAULT_ROOT, RunDir};
 use crate::tally::Figures;
 use crate::training::{Parts, Trained, evaluation_loader, train};
@@ -20,6 +29,15 @@ use crate::training::{Parts, Trained, evaluation_loader, train};
 pub(crate) struct Args {
     #[command(flatten)]
     settings: SettingsFlags,
+    /// Go on with a run where it stopped: its folder, its name in --out, or `latest`. Only flags
+    /// that say when it ends and how often it is saved go with this, such as --epochs
+    #[arg(
+        long,
+        value_name = "RUN",
+        conflicts_with = "run_name",
+        help_heading = "How to run"
+    )]
+    resume: Option<String>,
     /// auto, cpu, or one that `trainer devices` lists: flex, wgpu:1, ...
     #[arg(long, default_value = "auto", help_heading = "How to run")]
     device: Request,
@@ -39,44 +57,219 @@ pub(crate) struct Args {
     progress: Progress,
 }
 
-pub(crate) fn run(args: Args) -> Result<()> {
-    let style = args.progress.style()?;
-    let (config, splits) = args.settings.resolve()?;
-    let (train_images, validation) = config.data.divide(&splits.train, config.training.seed)?;
-    let parts = Parts {
-        train: train_images,
-        validation,
-        test: splits.test,
-    };
-    let (found, reason) = device::open(args.device)?;
-    let run = RunDir::create(&args.out, &config.preset, args.run_name.as_deref())?;
-    run.write(&run.config(), config.to_toml()?.as_bytes())?;
+impl Args {
+    /// Whether nothing but the result is asked for.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.progress == Progress::None
+    }
+}
 
-    style.note(heading(&config, &parts)?);
-    style.note(format_args!("device: {found}, {reason}"));
-    style.note(format_args!("run: {}", run.path().display()));
-    let trained = train(&config, &parts, &found.device, &run, style)
-        .with_context(|| format!("run {}", run.path().display()))?;
+/// What is to be trained, and where it is kept.
+struct Work {
+    config: Config,
+    splits: Splits,
+    run: RunDir,
+    /// No other process writes to the folder.
+    _lock: Lock,
+    /// The process that did so last, if it was killed.
+    killed: Option<u32>,
+    checkpoint: Option<Checkpoint>,
+}
 
-    let judge = |split, images: &ImageDataset| {
-        style.note(format_args!(
-            "evaluating on {split}: {} images",
-            images.len()
-        ));
-        let loader = evaluation_loader(&config, images, &found.device);
-        let classes = &config.images.classes;
-        evaluate(&trained.model, &loader, classes, |_, _| Ok(()))
+pub(crate) fn run(args: Args, quiet: bool) -> Result<()> {
+    let style = if quiet {
+        Style::Lines
+    } else {
+        args.progress.style()?
     };
-    let learned = judge("train", &parts.train)?.figures();
-    let test = judge("test", &parts.test)?;
-    let json = serde_json::to_string_pretty(&test)?;
-    run.write(&run.evaluation(), json.as_bytes())?;
-    let results = [
-        ("train", Some(learned)),
-        ("validation", trained.validation),
-        ("test", Some(test.figures())),
-    ];
-    print(&config, &trained, &results, &run)
+    interruption::listen()?;
+    let (mut work, device, found) = match &args.resume {
+        Some(run) => {
+            let (device, found) = open_device(args.device)?;
+            (resume(&args.out, run, &args.settings)?, device, found)
+        }
+        None => {
+            // Nothing is left behind where the device does not work.
+            let (config, splits) = args.settings.resolve()?;
+            config.data.divide(&splits.train, config.training.seed)?;
+            let (device, found) = open_device(args.device)?;
+            let name = args.run_name.as_deref();
+            (begin(config, splits, &args.out, name)?, device, found)
+        }
+    };
+    logging::to_file(&work.run.log())?;
+    info!(target: FILE_ONLY, "{}", environment::describe());
+    info!(target: FILE_ONLY, "settings:\n{}", work.config.to_toml()?);
+    if let Some(process) = work.killed {
+        info!("process {process} ended without finishing this run");
+    }
+
+    let outcome =
+        work.carry_out(&device, style, &found)
+            .map_err(|error| match error.is::<Interrupted>() {
+                true => error,
+                false => in_run(error, &work.run),
+            });
+    let (state, error) = match &outcome {
+        Ok(_) => (State::Finished, None),
+        Err(error) if error.is::<Interrupted>() => (State::Interrupted, None),
+        Err(error) => (State::Failed, Some(format!("{error:#}"))),
+    };
+    let end = Entry::End { state, error };
+    let ended = Journal::append(&work.run).and_then(|mut journal| journal.write(&end));
+    // Where both failed, the first error is the cause.
+    let results = outcome?;
+    info!(target: FILE_ONLY, "result:\n{results}");
+    write!(std::io::stdout().lock(), "{results}")?;
+    ended
+}
+
+/// The device that is asked for, and what to call it.
+fn open_device(request: Request) -> Result<(Device, String)> {
+    let (found, reason) = device::open(request)?;
+    let name = format!("{found}, {reason}");
+    Ok((found.device, name))
+}
+
+/// A new run.
+fn begin(config: Config, splits: Splits, root: &Path, name: Option<&str>) -> Result<Work> {
+    let run = RunDir::create(root, &config.preset, name, &config.to_toml()?)?;
+    let (lock, killed) = run.lock()?;
+    Ok(Work {
+        config,
+        splits,
+        run,
+        _lock: lock,
+        killed,
+        checkpoint: None,
+    })
+}
+
+/// A run that is there already, from its last checkpoint on.
+fn resume(root: &Path, run: &str, flags: &SettingsFlags) -> Result<Work> {
+    let run = RunDir::open(root, run)?;
+    reopen(run.clone(), flags).map_err(|error| in_run(error, &run))
+}
+
+fn reopen(run: RunDir, flags: &SettingsFlags) -> Result<Work> {
+    let (lock, killed) = run.lock()?;
+    let path = run.config();
+    let begun = Config::read(&path)?;
+    let splits = begun.data.load().context("the images of the run")?;
+    ensure!(
+        splits.info == begun.images,
+        "{}: the images are not those that the run began with",
+        begun.data.source
+    );
+    let checkpoint = match run.list_checkpoints()?.pop() {
+        None => None,
+        Some((_, path)) => Some(Checkpoint::read(&path).with_context(|| {
+            let path = path.display();
+            format!("{path}: cannot go on from it, remove it to go on from the one before")
+        })?),
+    };
+    if let Some(checkpoint) = &checkpoint {
+        begun
+            .check_continues(&checkpoint.config)
+            .with_context(|| format!("{}: edited since the run began", path.display()))?;
+    }
+    let config = flags.extend(&begun)?;
+    if config != begun {
+        run.write(&path, config.to_toml()?.as_bytes())?;
+    }
+    Ok(Work {
+        config,
+        splits,
+        run,
+        _lock: lock,
+        killed,
+        checkpoint,
+    })
+}
+
+impl Work {
+    /// Trains and judges: the result as it is printed.
+    fn carry_out(&mut self, device: &Device, style: Style, device_name: &str) -> Result<String> {
+        let checkpoint = self.checkpoint.take();
+        let Self {
+            config,
+            splits,
+            run,
+            ..
+        } = self;
+        let (train_images, validation) = config.data.divide(&splits.train, config.training.seed)?;
+        let parts = Parts {
+            train: train_images,
+            validation,
+            test: splits.test.clone(),
+        };
+        info!("{}", heading(config, &parts)?);
+        info!("device: {device_name}");
+        info!("run: {}", run.path().display());
+        if let Some(Checkpoint { position, .. }) = &checkpoint {
+            let epochs = position.epochs.len();
+            let steps = position.steps;
+            if epochs >= config.training.epochs {
+                info!("trained to its end, step {steps}, already; --epochs adds more");
+            } else {
+                info!("resuming in epoch {} after step {steps}", epochs + 1);
+            }
+        }
+        let trained = train(config, &parts, device, run, style, checkpoint)?;
+        if trained.end == End::Interrupted {
+            let steps = trained.position.steps;
+            return Err(interrupted(run, &format!("after step {steps}")));
+        }
+        let model = trained
+            .model
+            .as_ref()
+            .context("ended before its first step; raise --max-time")?;
+
+        let judge = |split, images: &ImageDataset| {
+            info!("evaluating on {split}: {} images", images.len());
+            let loader = evaluation_loader(config, images, device);
+            evaluate(model, &loader, &config.images.classes, |_, _| {
+                if interruption::is_requested() {
+                    return Err(interrupted(run, "after training, before it was judged"));
+                }
+                Ok(())
+            })
+        };
+        let learned = judge("train", &parts.train)?.figures();
+        let test = judge("test", &parts.test)?;
+        let json = serde_json::to_string_pretty(&test)?;
+        run.write(&run.evaluation(), json.as_bytes())?;
+        let validation = trained.position.best.and_then(|(_, figures)| figures);
+        let splits = [
+            ("train", Some(learned)),
+            ("validation", validation),
+            ("test", Some(test.figures())),
+        ];
+        Ok(results(config, &trained, &splits, run))
+    }
+}
+
+/// What the user reads who stopped the program.
+fn interrupted(run: &RunDir, when: &str) -> Error {
+    let path = run.path().display();
+    Interrupted(format!(
+        "stopped {when}; go on with: trainer --resume {path}"
+    ))
+    .into()
+}
+
+/// An error of a run, with what was saved before.
+fn in_run(error: Error, run: &RunDir) -> Error {
+    let checkpoints = run.list_checkpoints().unwrap_or_default();
+    let good = checkpoints
+        .iter()
+        .rev()
+        .find(|(_, path)| Checkpoint::read(path).is_ok());
+    let saved = match good {
+        Some((_, path)) => format!("last good checkpoint {}", path.display()),
+        None => "no good checkpoint".into(),
+    };
+    error.context(format!("run {} ({saved})", run.path().display()))
 }
 
 /// What is about to happen.
@@ -84,12 +277,19 @@ fn heading(config: &Config, parts: &Parts) -> Result<String> {
     let training = &config.training;
     let images = &config.images;
     Ok(format!(
-        "{}: {} parameters, {:?} at {}, {} epochs of batch {}, seed {}\n\
+        "{}: {} parameters, {:?} at {}{}, {} epochs of batch {}, seed {}\n\
          {}: {} training, {} validation, {} test images of {}x{}, {} classes",
         config.preset,
         config.model.parameters()?,
         training.optimizer,
         training.learning_rate,
+        match training.schedule {
+            Schedule::Constant => "",
+            Schedule::Cosine => " (cosine)",
+            Schedule::OneCycle => " (one-cycle)",
+            Schedule::Step => " (step)",
+            Schedule::Plateau => " (plateau)",
+        },
         training.epochs,
         training.batch_size,
         training.seed,
@@ -104,17 +304,17 @@ fn heading(config: &Config, parts: &Parts) -> Result<String> {
 }
 
 /// The result, on standard output.
-fn print(
+fn results(
     config: &Config,
     trained: &Trained,
-    results: &[(&str, Option<Figures>)],
+    splits: &[(&str, Option<Figures>)],
     run: &RunDir,
-) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{:10}    loss  accuracy", "")?;
-    for (split, figures) in results {
+) -> String {
+    let mut text = format!("{:10}    loss  accuracy\n", "");
+    for (split, figures) in splits {
         if let Some(Figures { loss, accuracy }) = figures {
-            writeln!(out, "{split:10}  {loss:.4}    {:.2}%", 100.0 * accuracy)?;
+            let percent = 100.0 * accuracy;
+            let _ = writeln!(text, "{split:10}  {loss:.4}    {percent:.2}%");
         }
     }
     let chosen = match config.data.validation {
@@ -122,16 +322,14 @@ fn print(
         _ => "by validation accuracy",
     };
     let ended = match trained.end {
-        End::Epochs => "",
+        End::Epochs | End::Interrupted => "",
+        End::Patience => ", ended by --early-stopping",
         End::Steps => ", ended by --max-steps",
-        End::Stopped => ", stopped in the dashboard",
+        End::Time => ", ended by --max-time",
     };
-    writeln!(
-        out,
-        "best epoch  {} of {}, {chosen}{ended}",
-        trained.best_epoch,
-        trained.epochs.len()
-    )?;
-    writeln!(out, "saved in    {}", run.path().display())?;
-    Ok(())
+    let best = trained.position.best.map_or(0, |(epoch, _)| epoch);
+    let of = trained.position.epochs.len();
+    let _ = writeln!(text, "best epoch  {best} of {of}, {chosen}{ended}");
+    let _ = writeln!(text, "saved in    {}", run.path().display());
+    text
 }

@@ -1,0 +1,72 @@
+//! Trains, judges and describes small image classifiers: all of the program `trainer`.
+
+mod cli;
+mod flags;
+mod commands;
+
+mod presets;
+mod keys;
+mod settings;
+mod config;
+mod suggest;
+
+mod panics;
+mod device;
+mod lock;
+mod run_dir;
+
+mod checkpoint;
+mod training;
+mod epochs;
+mod pass;
+mod schedule;
+mod gradients;
+mod tally;
+mod history;
+mod evaluation;
+
+mod interruption;
+mod environment;
+mod logging;
+mod journal;
+mod progress;
+mod renderer;
+mod speed;
+
+#[doc(hidden)]
+pub mod fuzzing;
+
+use std::io;
+use std::process::ExitCode;
+use std::sync::LazyLock;
+
+use clap::Parser;
+use tracing::{error, info};
+
+use crate::interruption::Interrupted;
+
+/// Runs the program on its command line.
+pub fn run() -> ExitCode {
+    LazyLock::force(&progress::PROCESS_START);
+    let cli = cli::Cli::parse();
+    logging::init(cli.verbosity());
+    match cli.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Interrupted>() => {
+            info!("{error}");
+            ExitCode::from(interruption::EXIT_CODE)
+        }
+        Err(error) => {
+            error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether the reader of our output left, as `head` does: it has what it wanted.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,53 @@
+//! The right to write to a run folder.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+/// Keeps other processes from writing to a run folder, until it is dropped or the process ends: the
+/// system takes it back then.
+#[derive(Debug)]
+pub(crate) struct Lock(File);
+
+impl Lock {
+    /// Takes the lock at `path`; and gives the process that had it last, if that ended without
+    /// giving it back.
+    ///
+    /// # Errors
+    /// When another process has it, or the file cannot be written.
+    pub(crate) fn take(path: &Path) -> Result<(Self, Option<u32>)> {
+        let place = || path.display().to_string();
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .with_context(place)?;
+        let locked = file.try_lock();
+        let mut owner = Vec::new();
+        file.read_to_end(&mut owner).with_context(place)?;
+        let owner: Option<u32> = String::from_utf8_lossy(&owner).trim().parse().ok();
+        match (locked, owner) {
+            (Ok(()), _) => {}
+            (Err(TryLockError::WouldBlock), Some(process)) => {
+                bail!("process {process} is writing to it")
+            }
+            (Err(TryLockError::WouldBlock), None) => bail!("another process is writing to it"),
+            (Err(TryLockError::Error(error)), _) => return Err(error).with_context(place),
+        }
+        file.set_len(0).with_context(place)?;
+        file.rewind().with_context(place)?;
+        writeln!(file, "{}", std::process::id()).with_context(place)?;
+        Ok((Self(file), owner))
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // An owner that is named here would be taken for dead.
+        let _ = self.0.set_len(0);
+    }
+}
