@@ -299,21 +299,31 @@ fn runs_that_are_damaged() {
 #[test]
 fn a_training_that_diverges_says_so() {
     let dir = WorkDir::new();
-    let arguments = "--preset dense --limit-train 2000 --optimizer sgd --learning-rate 100";
-    let error = dir.trainer(&format!("{arguments} --progress none")).error();
-    assert!(
-        error.starts_with("run artifacts/runs/dense-1: training diverged in epoch ")
-            && error.ends_with(
-                " before, with learning rate 100; try a smaller --learning-rate: the loss is NaN"
-            ),
-        "{error}"
+    let arguments = "--preset dense --optimizer sgd --learning-rate 100 --checkpoint-every 1";
+    let error = dir.trainer(&format!("{arguments} --quiet")).error();
+    let rest = error.strip_prefix(
+        "run artifacts/runs/dense-1 (last good checkpoint \
+         artifacts/runs/dense-1/checkpoint/step-",
     );
+    let (steps, rest) = rest.unwrap().split_once(".checkpoint): ").unwrap();
+    let next = steps.parse::<u32>().unwrap() + 1;
+    let expected =
+        format!("training diverged in epoch 1, at step {next}, with learning rate 100: the ");
+    assert!(rest.starts_with(&expected), "{error}");
+    let journal = dir.run_text("dense-1", "metrics.jsonl");
+    let end = journal.lines().last().unwrap();
+    assert!(
+        end.starts_with(r#"{"event":"end","state":"failed","error":"run "#),
+        "{end}"
+    );
+    let log = dir.run_text("dense-1", "train.log");
+    assert!(log.trim_end().ends_with(&format!("ERROR {error}")), "{log}");
 }
 
 #[test]
 fn a_dashboard_needs_a_terminal() {
     assert_eq!(
         error("--progress tui"),
-        "--progress tui: standard output is no terminal"
+        "--progress tui: there is no terminal"
     );
 }

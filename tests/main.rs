@@ -2,5 +2,8 @@
 
 mod bad_input;
 mod commands;
+mod resume;
 mod runs;
 mod support;
+#[cfg(unix)]
+mod terminal;

@@ -15,6 +15,16 @@ pub(crate) struct Output {
 }
 
 impl Output {
+    /// Runs a command to its end.
+    pub(crate) fn of(command: &mut Command) -> Self {
+        let output = command.output().unwrap();
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
     /// Checks that the call succeeded.
     #[track_caller]
     pub(crate) fn success(self) -> Self {
@@ -61,12 +71,7 @@ impl WorkDir {
 
     /// Calls `trainer` with these arguments, separated by blanks.
     pub(crate) fn trainer(&self, arguments: &str) -> Output {
-        let output = self.command(arguments).output().unwrap();
-        Output {
-            code: output.status.code(),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        Output::of(&mut self.command(arguments))
     }
 
     /// The bytes of a file of a run.
@@ -80,6 +85,15 @@ impl WorkDir {
     #[track_caller]
     pub(crate) fn run_text(&self, run: &str, file: &str) -> String {
         String::from_utf8(self.run_file(run, file)).unwrap()
+    }
+
+    /// The checkpoints of a run, the newest last.
+    pub(crate) fn checkpoints(&self, run: &str) -> Vec<PathBuf> {
+        let folder = self.path("artifacts/runs").join(run).join("checkpoint");
+        let entries = fs::read_dir(folder).into_iter().flatten();
+        let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        paths
     }
 
     /// Whether any run folder was made.
