@@ -237,6 +237,22 @@ mod tests {
         result.unwrap_err().to_string()
     }
 
+    #[test]
+    fn what_fuzzing_found_ends_in_a_value_or_an_error() {
+        let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/idx");
+        let mut parsed = 0;
+        for file in std::fs::read_dir(corpus).unwrap() {
+            let bytes = std::fs::read(file.unwrap().path()).unwrap();
+            if let Ok(images) = parse_images(&bytes) {
+                let size = images.count() * images.height * images.width;
+                assert_eq!(images.pixels.len(), size);
+                parsed += 1;
+            }
+            parsed += u32::from(parse_labels(&bytes).is_ok());
+        }
+        assert!(parsed > 3);
+    }
+
     proptest! {
         #[test]
         fn images_survive_the_round_trip(

@@ -1,0 +1,6 @@
+//! Configurations of runs, and settings.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| trainer::fuzzing::config(text));
