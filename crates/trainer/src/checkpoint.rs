@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::config::Config;
 use crate::history::Epoch;
-use crate::tally::{Counted, Figures};
+use crate::tally::Counted;
 
 /// The first line, up to the version of what follows it.
 const TITLE: &[u8] = b"trainer checkpoint ";
@@ -46,18 +46,8 @@ pub(crate) struct Position {
     pub(crate) batches: usize,
     /// What these batches came to.
     pub(crate) counted: Counted,
-    /// The best epoch so far, and what it reached on validation.
-    pub(crate) best: Option<(usize, Option<Figures>)>,
     /// Seconds of training so far.
     pub(crate) seconds: f64,
-}
-
-impl Position {
-    /// Steps at the end of the best epoch so far.
-    pub(crate) fn best_steps(&self) -> Option<u64> {
-        let (best, _) = self.best?;
-        Some(self.epochs.get(best.checked_sub(1)?)?.steps)
-    }
 }
 
 /// The line of JSON.
@@ -78,7 +68,6 @@ impl Header {
             steps,
             epochs,
             batches,
-            best,
             ..
         } = &self.position;
         let before = epochs.last().map_or(0, |epoch| epoch.steps);
@@ -87,10 +76,7 @@ impl Header {
             && (1..)
                 .zip(epochs)
                 .all(|(number, epoch)| epoch.number == number)
-            && match best {
-                None => self.best == 0 && epochs.is_empty(),
-                Some((number, _)) => self.best > 0 && (1..=epochs.len()).contains(number),
-            }
+            && (self.best == 0) == epochs.is_empty()
     }
 }
 
@@ -187,6 +173,7 @@ fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 mod tests {
     use super::*;
     use crate::settings::Settings;
+    use crate::tally::Figures;
 
     fn checkpoint() -> Checkpoint {
         let figures = Figures {
@@ -209,7 +196,6 @@ mod tests {
             steps: 1200,
             batches: 356,
             epochs: vec![epoch],
-            best: Some((1, Some(figures))),
             ..Position::default()
         };
         let (config, _) = Settings::preset("tiny").unwrap().resolve().unwrap();

@@ -20,7 +20,7 @@ use tracing::debug;
 
 use crate::config::{Config, Time, TrainingConfig};
 use crate::evaluation::evaluate;
-use crate::history::{Epoch, to_csv};
+use crate::history::{Epoch, best, to_csv};
 use crate::interruption;
 use crate::journal::{Entry, Journal};
 use crate::progress::{Lines, Style};
@@ -185,7 +185,7 @@ impl<'a> Session<'a> {
         let settings = self.work.settings();
         let position = &self.training.position;
         let epochs = position.epochs.len();
-        let since_best = position.best.map_or(0, |(best, _)| epochs - best);
+        let since_best = best(&position.epochs).map_or(0, |best| epochs - best.number);
         if epochs >= settings.epochs {
             return Some(End::Epochs);
         }
@@ -325,15 +325,12 @@ impl<'a> Session<'a> {
     fn record(&mut self, epoch: Epoch, model: &ConvNet) -> Result<()> {
         let run = &self.work.run;
         let position = &mut self.training.position;
-        if position
-            .best
-            .is_none_or(|(_, best)| is_better(epoch.validation, best))
-        {
-            position.best = Some((epoch.number, epoch.validation));
+        let number = epoch.number;
+        position.epochs.push(epoch);
+        if best(&position.epochs).is_some_and(|best| best.number == number) {
             self.training.best = model.to_safetensors()?;
             run.write(&run.model(), &self.training.best)?;
         }
-        position.epochs.push(epoch);
         position.batches = 0;
         position.counted = Default::default();
         run.write(&run.metrics(), to_csv(&position.epochs).as_bytes())
@@ -356,7 +353,7 @@ impl<'a> Session<'a> {
             return Err(self.diverged(steps, "the weights are no finite numbers"));
         }
         let bytes = self.training.checkpoint(&self.work.config)?.to_bytes()?;
-        let best = self.training.position.best_steps();
+        let best = best(&self.training.position.epochs).map(|best| best.steps);
         self.work.run.write_checkpoint(steps, &bytes, best)?;
         debug!(
             "checkpoint after step {steps}: {} bytes in {:.1} ms",
@@ -364,13 +361,5 @@ impl<'a> Session<'a> {
             1e3 * before.elapsed().as_secs_f64()
         );
         Ok(())
-    }
-}
-
-/// By validation accuracy, then validation loss; without validation, later is better.
-fn is_better(validation: Option<Figures>, best: Option<Figures>) -> bool {
-    match (validation, best) {
-        (Some(new), Some(old)) => (new.accuracy, -new.loss) > (old.accuracy, -old.loss),
-        _ => true,
     }
 }

@@ -57,6 +57,25 @@ impl fmt::Display for Epoch {
     }
 }
 
+/// The best of these epochs, and of equal ones the first.
+pub(crate) fn best(epochs: &[Epoch]) -> Option<&Epoch> {
+    epochs.iter().reduce(|best, epoch| {
+        if is_better(epoch.validation, best.validation) {
+            epoch
+        } else {
+            best
+        }
+    })
+}
+
+/// By validation accuracy, then validation loss; without validation, later is better.
+fn is_better(validation: Option<Figures>, best: Option<Figures>) -> bool {
+    match (validation, best) {
+        (Some(new), Some(old)) => (new.accuracy, -new.loss) > (old.accuracy, -old.loss),
+        _ => true,
+    }
+}
+
 /// The rows of `metrics.csv`, under their header. A figure that was not taken is left empty. There
 /// are no times among them: the same training makes the same file.
 pub(crate) fn to_csv(epochs: &[Epoch]) -> String {

@@ -9,15 +9,18 @@ use anyhow::{Context, Result, bail};
 /// Keeps other processes from writing to a run folder, until it is dropped or the process ends: the
 /// system takes it back then.
 #[derive(Debug)]
-pub(crate) struct Lock(File);
+pub(crate) struct Lock {
+    file: File,
+    /// The process that had it last, if that ended without giving it back.
+    pub(crate) killed: Option<u32>,
+}
 
 impl Lock {
-    /// Takes the lock at `path`; and gives the process that had it last, if that ended without
-    /// giving it back.
+    /// Takes the lock at `path`.
     ///
     /// # Errors
     /// When another process has it, or the file cannot be written.
-    pub(crate) fn take(path: &Path) -> Result<(Self, Option<u32>)> {
+    pub(crate) fn take(path: &Path) -> Result<Self> {
         let place = || path.display().to_string();
         let mut file = OpenOptions::new()
             .read(true)
@@ -41,13 +44,16 @@ impl Lock {
         file.set_len(0).with_context(place)?;
         file.rewind().with_context(place)?;
         writeln!(file, "{}", std::process::id()).with_context(place)?;
-        Ok((Self(file), owner))
+        Ok(Self {
+            file,
+            killed: owner,
+        })
     }
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
         // An owner that is named here would be taken for dead.
-        let _ = self.0.set_len(0);
+        let _ = self.file.set_len(0);
     }
 }

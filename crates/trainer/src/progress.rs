@@ -13,7 +13,7 @@ use crate::history::Epoch;
 use crate::interruption;
 use crate::renderer::Renderer;
 
-/// When this process started, to a few milliseconds: set by the first line of `main`.
+/// When this process started, to a few milliseconds: set by the first line of `run`.
 pub(crate) static PROCESS_START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// What `--progress` asks for.

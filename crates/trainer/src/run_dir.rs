@@ -44,13 +44,9 @@ impl RunDir {
         }
         let place = || format!("{}: cannot make the folder for runs", root.display());
         fs::create_dir_all(root).with_context(place)?;
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(UNFINISHED);
-        // As readable as any other folder; the umask still applies.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
+        let folder = unfinished(0o777).tempdir_in(root).with_context(place)?;
         let unfinished = Self {
-            path: builder.tempdir_in(root).with_context(place)?.keep(),
+            path: folder.keep(),
         };
         let made = unfinished
             .write(&unfinished.config(), config.as_bytes())
@@ -116,15 +112,14 @@ impl RunDir {
             })
     }
 
-    /// Keeps other processes from writing to the folder; and gives the process that had it last, if
-    /// that ended without giving it back.
+    /// Keeps other processes from writing to the folder.
     ///
     /// # Errors
     /// When another process writes to it.
-    pub(crate) fn lock(&self) -> Result<(Lock, Option<u32>)> {
-        let taken = Lock::take(&self.path.join("lock"))?;
+    pub(crate) fn lock(&self) -> Result<Lock> {
+        let lock = Lock::take(&self.path.join("lock"))?;
         self.remove_unfinished();
-        Ok(taken)
+        Ok(lock)
     }
 
     /// Removes what a process that was killed had begun to write.
@@ -248,6 +243,18 @@ impl RunDir {
     }
 }
 
+/// What makes files and folders that are being written: as readable as any other of this `mode`,
+/// which the umask still applies to.
+fn unfinished(mode: u32) -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(UNFINISHED);
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
+    #[cfg(not(unix))]
+    let _ = mode;
+    builder
+}
+
 /// Whether a file or folder was still being written when its process was killed, or is now.
 fn is_unfinished(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default();
@@ -279,12 +286,7 @@ fn check_name(name: &str) -> Result<()> {
 /// Writes beside the file, then puts it in its place.
 fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(UNFINISHED);
-    // As readable as any other file; the umask still applies.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder)?;
+    let mut file = unfinished(0o666).tempfile_in(folder)?;
     // The file itself: errors of the wrapper name the temporary path.
     file.as_file_mut().write_all(bytes)?;
     file.as_file().sync_all()?;

@@ -41,7 +41,7 @@ pub(crate) struct Training {
     pub(crate) model: ConvNet,
     pub(crate) optimizer: ModuleOptimizer,
     pub(crate) position: Position,
-    /// The weights of the best epoch so far, as safetensors.
+    /// The weights of the best epoch so far, as safetensors; empty before the first epoch ended.
     pub(crate) best: Vec<u8>,
 }
 
@@ -135,9 +135,9 @@ pub(crate) fn train(
     let Exchange::Ended(training, end) = std::mem::replace(&mut *exchange, Exchange::Taken) else {
         bail!("the training did not end");
     };
-    let model = match training.position.best {
-        None => None,
-        Some(_) => Some(config.model.init(device)?.with_safetensors(training.best)?),
+    let model = match training.best {
+        none if none.is_empty() => None,
+        best => Some(config.model.init(device)?.with_safetensors(best)?),
     };
     Ok(Trained {
         model,
@@ -175,7 +175,7 @@ impl Training {
             ..
         } = checkpoint;
         let network = config.model.init(device)?;
-        if position.best.is_some() {
+        if !best.is_empty() {
             network.clone().with_safetensors(best.clone())?;
         }
         // Burn panics on some records that it did not write, and leaves out what it cannot use.
@@ -206,7 +206,7 @@ impl Training {
     /// Puts the files of the run back to this point: a process that was killed, or reached a limit,
     /// may have written beyond it.
     fn restore(&self, run: &RunDir) -> Result<()> {
-        if self.position.best.is_some() {
+        if !self.best.is_empty() {
             run.write(&run.model(), &self.best)?;
             run.write(&run.metrics(), to_csv(&self.position.epochs).as_bytes())?;
         }

@@ -16,6 +16,7 @@ use crate::environment;
 use crate::epochs::End;
 use crate::evaluation::evaluate;
 use crate::flags::SettingsFlags;
+use crate::history::best;
 use crate::interruption::{self, Interrupted};
 use crate::journal::{Entry, Journal, State};
 use crate::lock::Lock;
@@ -70,9 +71,7 @@ struct Work {
     splits: Splits,
     run: RunDir,
     /// No other process writes to the folder.
-    _lock: Lock,
-    /// The process that did so last, if it was killed.
-    killed: Option<u32>,
+    lock: Lock,
     checkpoint: Option<Checkpoint>,
 }
 
@@ -100,7 +99,7 @@ pub(crate) fn run(args: Args, quiet: bool) -> Result<()> {
     logging::to_file(&work.run.log())?;
     info!(target: FILE_ONLY, "{}", environment::describe());
     info!(target: FILE_ONLY, "settings:\n{}", work.config.to_toml()?);
-    if let Some(process) = work.killed {
+    if let Some(process) = work.lock.killed {
         info!("process {process} ended without finishing this run");
     }
 
@@ -134,13 +133,12 @@ fn open_device(request: Request) -> Result<(Device, String)> {
 /// A new run.
 fn begin(config: Config, splits: Splits, root: &Path, name: Option<&str>) -> Result<Work> {
     let run = RunDir::create(root, &config.preset, name, &config.to_toml()?)?;
-    let (lock, killed) = run.lock()?;
+    let lock = run.lock()?;
     Ok(Work {
         config,
         splits,
         run,
-        _lock: lock,
-        killed,
+        lock,
         checkpoint: None,
     })
 }
@@ -152,7 +150,7 @@ fn resume(root: &Path, run: &str, flags: &SettingsFlags) -> Result<Work> {
 }
 
 fn reopen(run: RunDir, flags: &SettingsFlags) -> Result<Work> {
-    let (lock, killed) = run.lock()?;
+    let lock = run.lock()?;
     let path = run.config();
     let begun = Config::read(&path)?;
     let splits = begun.data.load().context("the images of the run")?;
@@ -181,8 +179,7 @@ fn reopen(run: RunDir, flags: &SettingsFlags) -> Result<Work> {
         config,
         splits,
         run,
-        _lock: lock,
-        killed,
+        lock,
         checkpoint,
     })
 }
@@ -239,7 +236,7 @@ impl Work {
         let test = judge("test", &parts.test)?;
         let json = serde_json::to_string_pretty(&test)?;
         run.write(&run.evaluation(), json.as_bytes())?;
-        let validation = trained.position.best.and_then(|(_, figures)| figures);
+        let validation = best(&trained.position.epochs).and_then(|best| best.validation);
         let splits = [
             ("train", Some(learned)),
             ("validation", validation),
@@ -327,7 +324,7 @@ fn results(
         End::Steps => ", ended by --max-steps",
         End::Time => ", ended by --max-time",
     };
-    let best = trained.position.best.map_or(0, |(epoch, _)| epoch);
+    let best = best(&trained.position.epochs).map_or(0, |best| best.number);
     let of = trained.position.epochs.len();
     let _ = writeln!(text, "best epoch  {best} of {of}, {chosen}{ended}");
     let _ = writeln!(text, "saved in    {}", run.path().display());
