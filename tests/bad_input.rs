@@ -38,7 +38,7 @@ fn missing_files() {
         data_error(|images| fs::remove_file(images.file("t10k-labels-idx1-ubyte")).unwrap()),
         "data: found no t10k-labels-idx1-ubyte (nor t10k-labels-idx1-ubyte.gz); expected \
          train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and \
-         t10k-labels-idx1-ubyte, gzipped or not"
+         t10k-labels-idx1-ubyte, gzipped or not, or a sub-folder of pictures per class"
     );
     assert_eq!(
         error("--data nowhere"),
@@ -272,7 +272,8 @@ fn runs_that_are_damaged() {
     fs::remove_file(run.join("model.safetensors")).unwrap();
     assert_eq!(
         dir.trainer("evaluate run").error(),
-        "artifacts/runs/run/model.safetensors: No such file or directory (os error 2)"
+        "artifacts/runs/run/model.safetensors: no weights yet: they are written after the \
+         first epoch"
     );
     let config = fs::read_to_string(run.join("config.toml")).unwrap();
     let spoil = |line: &str, by: &str| {
@@ -286,7 +287,7 @@ fn runs_that_are_damaged() {
     );
     assert_eq!(
         spoil("[images]", "[data.images]"),
-        "artifacts/runs/run/config.toml: unknown key data.images"
+        "artifacts/runs/run/config.toml: unknown key data.images (did you mean data.image_size?)"
     );
     fs::write(run.join("config.toml"), "[training]\nepochs = 0").unwrap();
     assert_eq!(

@@ -2,6 +2,9 @@
 
 mod bad_input;
 mod commands;
+mod figures;
+mod pictures;
+mod predict;
 mod resume;
 mod runs;
 mod support;

@@ -32,6 +32,19 @@ impl Output {
         self
     }
 
+    /// The lines of a call that failed, on standard error.
+    #[track_caller]
+    pub(crate) fn error_lines(self) -> Vec<String> {
+        assert_eq!(self.code, Some(1), "{self:#?}");
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+        self.stderr.lines().map(String::from).collect()
+    }
+
+    /// The exit code and the lines of the result.
+    pub(crate) fn code_and_lines(self) -> (Option<i32>, Vec<String>) {
+        (self.code, self.stdout.lines().map(String::from).collect())
+    }
+
     /// Checks that the call failed with one message for a user, and gives it back.
     #[track_caller]
     pub(crate) fn error(self) -> String {
@@ -58,6 +71,21 @@ impl WorkDir {
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// A copy of the run that ships with the project, as `artifacts/runs/shipped`.
+    pub(crate) fn shipped(&self) -> &'static str {
+        let run = self.path("artifacts/runs/shipped");
+        fs::create_dir_all(&run).unwrap();
+        for file in [
+            "config.toml",
+            "model.safetensors",
+            "metrics.jsonl",
+            "evaluation.json",
+        ] {
+            fs::copy(project("artifacts/pretrained").join(file), run.join(file)).unwrap();
+        }
+        "shipped"
     }
 
     /// A call of `trainer` with these arguments, separated by blanks.
@@ -125,6 +153,11 @@ impl WorkDir {
         }
         images
     }
+}
+
+/// A path in the project.
+pub(crate) fn project(path: &str) -> PathBuf {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join(path)
 }
 
 /// A folder of four IDX files.

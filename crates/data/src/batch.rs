@@ -8,11 +8,13 @@ use crate::normalization::Scaling;
 /// One labelled image, as a dataset hands it out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
+    /// Values of a pixel: 1 for grey, 3 for red, green and blue.
+    pub channels: usize,
     /// Rows.
     pub height: usize,
     /// Columns.
     pub width: usize,
-    /// `[height, width]`, row-major.
+    /// `[channels, height, width]`, row-major.
     pub pixels: Vec<u8>,
     /// The class.
     pub label: u8,
@@ -21,7 +23,7 @@ pub struct Sample {
 /// Some images and their classes, ready for a network.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// Normalised images, `[N, 1, height, width]`.
+    /// Normalised images, `[N, channels, height, width]`.
     pub images: Tensor<4>,
     /// Class of each image, `[N]`.
     pub targets: Tensor<1, Int>,
@@ -38,12 +40,17 @@ impl Batcher<Sample, Batch> for MnistBatcher {
     /// # Panics
     /// When `items` is empty or holds images of different sizes.
     fn batch(&self, items: Vec<Sample>, device: &Device) -> Batch {
-        let (height, width) = (items[0].height, items[0].width);
-        let mut pixels = Vec::with_capacity(items.len() * height * width);
+        let Sample {
+            channels,
+            height,
+            width,
+            ..
+        } = items[0];
+        let mut pixels = Vec::with_capacity(items.len() * channels * height * width);
         for item in &items {
             pixels.extend_from_slice(&item.pixels);
         }
-        let pixels = TensorData::new(pixels, [items.len(), 1, height, width]);
+        let pixels = TensorData::new(pixels, [items.len(), channels, height, width]);
         // A quarter of the bytes cross to the device where it can hold bytes.
         let images = if device.supports_dtype(DType::U8) {
             Tensor::<4, Int>::from_data(pixels, (device, DType::U8)).float()

@@ -11,6 +11,8 @@ use std::io::Read;
 
 use flate2::read::MultiGzDecoder;
 
+use crate::dataset::{ImageDataset, Images};
+
 const IMAGES_MAGIC: u32 = 0x0000_0803;
 const LABELS_MAGIC: u32 = 0x0000_0801;
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
@@ -19,31 +21,6 @@ const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 /// and must not decide how much memory is reserved.
 /// Source: <https://www.zlib.net/zlib_tech.html>, "Maximum Compression Factor".
 const MAX_DEFLATE_RATIO: usize = 1032;
-
-/// Grey images of one size in one allocation.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Images {
-    /// Rows of an image.
-    pub height: usize,
-    /// Columns of an image.
-    pub width: usize,
-    /// `[count, height, width]`, row-major, 0 is background.
-    pub pixels: Vec<u8>,
-}
-
-impl Images {
-    /// How many images there are.
-    pub fn count(&self) -> usize {
-        self.pixels.len() / (self.height * self.width)
-    }
-}
-
-impl std::fmt::Debug for Images {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (count, height, width) = (self.count(), self.height, self.width);
-        write!(f, "Images([{count}, {height}, {width}])")
-    }
-}
 
 /// Why bytes are not the IDX file they should be.
 #[derive(Debug, thiserror::Error)]
@@ -110,6 +87,7 @@ pub enum IdxError {
 pub fn parse_images(bytes: &[u8]) -> Result<Images, IdxError> {
     let ([_, height, width], pixels) = parse(bytes, IMAGES_MAGIC)?;
     Ok(Images {
+        channels: 1,
         height,
         width,
         pixels,
@@ -123,6 +101,27 @@ pub fn parse_images(bytes: &[u8]) -> Result<Images, IdxError> {
 pub fn parse_labels(bytes: &[u8]) -> Result<Vec<u8>, IdxError> {
     let ([_], labels) = parse(bytes, LABELS_MAGIC)?;
     Ok(labels)
+}
+
+/// A dataset as two IDX files, images and labels. The channels of an image lie below each other, as
+/// one image of as many times its height.
+pub fn write(dataset: &ImageDataset) -> (Vec<u8>, Vec<u8>) {
+    let header = |magic: u32, sizes: &[usize]| -> Vec<u8> {
+        let sizes = sizes.iter().map(|&size| size as u32);
+        [magic]
+            .into_iter()
+            .chain(sizes)
+            .flat_map(u32::to_be_bytes)
+            .collect()
+    };
+    let rows = dataset.channels() * dataset.height();
+    let mut images = header(IMAGES_MAGIC, &[dataset.len(), rows, dataset.width()]);
+    let mut labels = header(LABELS_MAGIC, &[dataset.len()]);
+    for index in 0..dataset.len() {
+        images.extend_from_slice(dataset.pixels(index));
+        labels.push(dataset.label(index));
+    }
+    (images, labels)
 }
 
 /// The sizes and the elements of an IDX file of the given magic number.
@@ -264,7 +263,7 @@ mod tests {
             let count = (pixels.len() / (height * width)) as u32;
             let plain = idx(IMAGES_MAGIC, &[count, height as u32, width as u32], &pixels);
             let bytes = if compressed { gzip(&plain) } else { plain };
-            prop_assert_eq!(parse_images(&bytes).unwrap(), Images { height, width, pixels });
+            prop_assert_eq!(parse_images(&bytes).unwrap(), Images { channels: 1, height, width, pixels });
         }
 
         #[test]

@@ -1,13 +1,13 @@
 //! What is known about a dataset beyond its pixels.
 
-use std::fmt::Write as _;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::dataset::ImageDataset;
+use crate::digest::sha256_hex;
 use crate::normalization::Scaling;
+use crate::preparation::Preparation;
 
 /// What is known about a dataset beyond its pixels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,6 +17,9 @@ pub struct DatasetInfo {
     pub name: String,
     /// Name of each class, in the order of the labels.
     pub classes: Vec<String>,
+    /// Values of a pixel: 1 for grey, 3 for red, green and blue.
+    #[serde(default = "one")]
+    pub channels: usize,
     /// Rows of an image.
     pub height: usize,
     /// Columns of an image.
@@ -25,6 +28,14 @@ pub struct DatasetInfo {
     pub mean: f64,
     /// Standard deviation of the training pixels, in `0.0..=1.0`.
     pub std: f64,
+    /// How a picture is brought to what these images look like.
+    #[serde(default)]
+    pub preparation: Preparation,
+}
+
+/// What older descriptions leave out: their images are grey.
+fn one() -> usize {
+    1
 }
 
 /// A dataset this program knows, recognised by the SHA-256 of its training labels.
@@ -34,6 +45,7 @@ struct Known {
     classes: [&'static str; 10],
     mean: f64,
     std: f64,
+    preparation: Preparation,
 }
 
 /// Means and standard deviations are those the datasets' users quote, to four digits.
@@ -44,6 +56,7 @@ const KNOWN: [Known; 2] = [
         classes: ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"],
         mean: 0.1307,
         std: 0.3081,
+        preparation: Preparation::Handwriting,
     },
     Known {
         train_labels_sha256: "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
@@ -62,10 +75,46 @@ const KNOWN: [Known; 2] = [
         ],
         mean: 0.2860,
         std: 0.3530,
+        preparation: Preparation::Object,
     },
 ];
 
 impl DatasetInfo {
+    /// A dataset that is not known, by its training images.
+    pub(crate) fn measured(
+        folder: &Path,
+        classes: Vec<String>,
+        preparation: Preparation,
+        train: &ImageDataset,
+    ) -> Self {
+        let (mean, std) = train.mean_std();
+        Self {
+            name: folder_name(folder),
+            classes,
+            channels: train.channels(),
+            height: train.height(),
+            width: train.width(),
+            mean,
+            // Images of one flat grey have no spread to divide by.
+            std: if std > 0.0 { std } else { 1.0 },
+            preparation,
+        }
+    }
+
+    /// Whether both tell of the same images. How pictures are prepared for them is another matter.
+    pub fn is_same_data(&self, other: &Self) -> bool {
+        let other = Self {
+            preparation: self.preparation,
+            ..other.clone()
+        };
+        *self == other
+    }
+
+    /// `[channels, height, width]` of an image.
+    pub fn shape(&self) -> [usize; 3] {
+        [self.channels, self.height, self.width]
+    }
+
     /// The numbers of the normalisation `mean-std`.
     pub fn scaling(&self) -> Scaling {
         Scaling {
@@ -81,35 +130,22 @@ pub(crate) fn describe(folder: &Path, train: &ImageDataset) -> (DatasetInfo, Str
     let known = KNOWN
         .iter()
         .find(|known| known.train_labels_sha256 == digest);
-    let (mean, std) = match known.filter(|known| known.has_pixels_of(train)) {
-        Some(known) => (known.mean, known.std),
-        None => train.mean_std(),
+    let Some(known) = known else {
+        let last = (0..train.len()).map(|i| train.label(i)).max().unwrap_or(0);
+        let classes = (0..=last).map(|class| class.to_string()).collect();
+        let info = DatasetInfo::measured(folder, classes, Preparation::default(), train);
+        return (info, "the largest training label".into());
     };
-    let (name, classes, reason) = match known {
-        Some(Known { name, classes, .. }) => (
-            (*name).into(),
-            classes.map(String::from).to_vec(),
-            format!("{name} has {} classes", classes.len()),
-        ),
-        None => {
-            let last = (0..train.len()).map(|i| train.label(i)).max().unwrap_or(0);
-            let classes = (0..=last).map(|class| class.to_string()).collect();
-            (
-                folder_name(folder),
-                classes,
-                "the largest training label".into(),
-            )
-        }
+    let classes = known.classes.map(String::from).to_vec();
+    let reason = format!("{} has {} classes", known.name, classes.len());
+    let measured = DatasetInfo::measured(folder, classes, known.preparation, train);
+    let mut info = DatasetInfo {
+        name: known.name.into(),
+        ..measured
     };
-    let info = DatasetInfo {
-        name,
-        classes,
-        height: train.height(),
-        width: train.width(),
-        mean,
-        // Images of one flat grey have no spread to divide by.
-        std: if std > 0.0 { std } else { 1.0 },
-    };
+    if known.has_pixels_of(train) {
+        (info.mean, info.std) = (known.mean, known.std);
+    }
     (info, reason)
 }
 
@@ -134,23 +170,20 @@ fn labels_sha256(dataset: &ImageDataset) -> String {
     let mut bytes = vec![0, 0, 8, 1];
     bytes.extend((dataset.len() as u32).to_be_bytes());
     bytes.extend((0..dataset.len()).map(|i| dataset.label(i)));
-    let mut hex = String::new();
-    for byte in Sha256::digest(bytes) {
-        let _ = write!(hex, "{byte:02x}");
-    }
-    hex
+    sha256_hex([bytes])
 }
 
 #[cfg(all(test, feature = "embedded-mnist"))]
 mod tests {
     use super::*;
-    use crate::idx::Images;
+    use crate::dataset::Images;
     use crate::source::Splits;
 
     #[test]
     fn known_labels_with_other_pixels_are_measured() {
         let train = Splits::embedded_mnist().unwrap().train;
         let inverted = Images {
+            channels: 1,
             height: train.height(),
             width: train.width(),
             pixels: (0..train.len())

@@ -143,7 +143,7 @@ impl DataLoaderIterator<Batch> for Batches<'_> {
 }
 
 /// A random order of `0..count` that depends on `(seed, stream)` alone, on every machine.
-pub(crate) fn permutation(count: usize, seed: u64, stream: u64) -> Vec<u32> {
+pub fn permutation(count: usize, seed: u64, stream: u64) -> Vec<u32> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(stream);
     let mut order: Vec<u32> = (0..count as u32).collect();

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::dataset::ImageDataset;
-use crate::idx::{IdxError, parse_images, parse_labels};
+use crate::idx::{self, IdxError, parse_images, parse_labels};
 use crate::info::{DatasetInfo, describe};
 
 /// A dataset as published: a training and a test split.
@@ -16,6 +16,8 @@ pub struct Splits {
     pub train: ImageDataset,
     /// The images to judge by, never trained on or chosen on.
     pub test: ImageDataset,
+    /// Pictures that could not be read and are not among them, and why: a line each.
+    pub unreadable: Vec<String>,
 }
 
 /// Why a dataset could not be read. What lies beneath an error is its source, not its text.
@@ -30,7 +32,10 @@ pub enum DataError {
         source: std::io::Error,
     },
     /// One of the four files is not there.
-    #[error("{folder}: found no {file} (nor {file}.gz); expected {FILES_TEXT}, gzipped or not")]
+    #[error(
+        "{folder}: found no {file} (nor {file}.gz); expected {FILES_TEXT}, gzipped or not, \
+         or a sub-folder of pictures per class"
+    )]
     Missing {
         /// The folder searched.
         folder: PathBuf,
@@ -65,6 +70,14 @@ pub enum DataError {
         /// Labels found.
         label_count: usize,
     },
+    /// A folder of pictures that cannot be learned from.
+    #[error("{folder}: {message}")]
+    Pictures {
+        /// The folder.
+        folder: PathBuf,
+        /// What is wrong, and what was expected.
+        message: String,
+    },
     /// A label outside the classes.
     #[error("{path}: label {label} of image {index}, expected 0 to {last} ({last_reason})")]
     Label {
@@ -98,8 +111,23 @@ const TRAIN_IMAGES: &str = "train-images-idx3-ubyte";
 const TRAIN_LABELS: &str = "train-labels-idx1-ubyte";
 const TEST_IMAGES: &str = "t10k-images-idx3-ubyte";
 const TEST_LABELS: &str = "t10k-labels-idx1-ubyte";
+/// Names of the four IDX files of the MNIST family.
+pub const IDX_NAMES: [&str; 4] = [TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS];
 const FILES_TEXT: &str = "train-images-idx3-ubyte, train-labels-idx1-ubyte, \
                           t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte";
+
+/// The splits as the four IDX files of the MNIST family, by their names. Channels lie below each
+/// other: see [`ImageDataset::with_rows`].
+pub fn idx_files(train: &ImageDataset, test: &ImageDataset) -> [(&'static str, Vec<u8>); 4] {
+    let (train_images, train_labels) = idx::write(train);
+    let (test_images, test_labels) = idx::write(test);
+    [
+        (TRAIN_IMAGES, train_images),
+        (TRAIN_LABELS, train_labels),
+        (TEST_IMAGES, test_images),
+        (TEST_LABELS, test_labels),
+    ]
+}
 
 /// An IDX file before it is parsed: where it came from and what it holds.
 struct File {
@@ -135,6 +163,13 @@ impl Splits {
         )
     }
 
+    /// Whether any of the four IDX files of the MNIST family is in a folder.
+    pub(crate) fn is_at(folder: &Path) -> bool {
+        let is_file =
+            |name: &str| folder.join(name).is_file() || folder.join(format!("{name}.gz")).is_file();
+        IDX_NAMES.into_iter().any(is_file)
+    }
+
     /// A folder with the four IDX files of the MNIST family, each gzipped or not.
     ///
     /// # Errors
@@ -145,8 +180,7 @@ impl Splits {
             source,
         };
         fs::read_dir(folder).map_err(folder_error)?;
-        let [a, b, c, d] = [TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS]
-            .map(|name| read_file(folder, name));
+        let [a, b, c, d] = IDX_NAMES.map(|name| read_file(folder, name));
         Self::from_files(folder, [a?, b?, c?, d?])
     }
 
@@ -175,7 +209,12 @@ impl Splits {
         let (info, reason) = describe(folder, &train);
         check_labels(&train_labels.path, &train, info.classes.len(), &reason)?;
         check_labels(&test_labels.path, &test, info.classes.len(), &reason)?;
-        Ok(Self { info, train, test })
+        Ok(Self {
+            info,
+            train,
+            test,
+            unreadable: Vec::new(),
+        })
     }
 }
 

@@ -10,12 +10,14 @@ use serde::{Deserialize, Serialize};
 use crate::conv_net::{ConvBlock, ConvNet};
 use crate::layers::{Layer, ShapeError, Table};
 
-/// A network for grey images: convolution blocks, dense layers, one logit per class.
+/// A network for small images: convolution blocks, dense layers, one logit per class.
 ///
 /// Without blocks it is a dense network, the baseline.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ConvNetConfig {
+    /// Values of a pixel of the images: 1 for grey, 3 for red, green and blue.
+    pub channels: usize,
     /// `[height, width]` of the images.
     pub input: [usize; 2],
     /// Number of classes.
@@ -62,6 +64,7 @@ impl Default for ConvNetConfig {
             ..BlockConfig::default()
         };
         Self {
+            channels: 1,
             input: [28, 28],
             classes: 10,
             dense: vec![128],
@@ -106,7 +109,7 @@ impl ConvNetConfig {
     /// Those of [`layers`](Self::layers).
     pub fn init(&self, device: &Device) -> Result<ConvNet, ShapeError> {
         let mut features = Table::of(self)?.features;
-        let mut channels = 1;
+        let mut channels = self.channels;
         let mut blocks = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
             blocks.push(ConvBlock {

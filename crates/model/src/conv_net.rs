@@ -1,7 +1,7 @@
 //! The network.
 
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::nn::conv::Conv2d;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Dropout, Linear};
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
@@ -27,6 +27,20 @@ pub struct ConvNet {
 }
 
 impl ConvBlock {
+    /// A block with these weights `[channels, C, K, K]` and no bias.
+    pub fn with_weights(weights: Tensor<4>, options: ConvBlockOptions) -> Self {
+        let [outputs, inputs, kernel, _] = weights.dims();
+        let config = Conv2dConfig::new([inputs, outputs], [kernel; 2]).with_bias(false);
+        let mut conv = config.init(&weights.device());
+        conv.weight = Param::from_tensor(weights);
+        Self { conv, options }
+    }
+
+    /// The weights, `[channels, C, K, K]`.
+    pub fn weights(&self) -> Tensor<4> {
+        self.conv.weight.val()
+    }
+
     /// `[N, C, H, W]` to `[N, channels, H', W']`, H' and W' halved by the pool.
     pub fn forward(&self, images: Tensor<4>) -> Tensor<4> {
         let bias = self.conv.bias.as_ref().map(Param::val);
@@ -38,7 +52,7 @@ impl ConvNet {
     /// Logits of normalised images.
     ///
     /// # Shapes
-    /// - `images`: `[N, 1, H, W]`
+    /// - `images`: `[N, C, H, W]`
     /// - after block i: `[N, channels_i, H_i, W_i]`
     /// - flattened: `[N, channels * H_last * W_last]`, channels first, as PyTorch flattens
     /// - after hidden layer j: `[N, dense_j]`
@@ -49,6 +63,11 @@ impl ConvNet {
             .iter()
             .fold(images, |images, block| block.forward(images));
         self.classify(features)
+    }
+
+    /// The convolution blocks, in order.
+    pub fn blocks(&self) -> &[ConvBlock] {
+        &self.blocks
     }
 
     /// The feature maps after each block, `[N, channels_i, H_i, W_i]`.

@@ -96,6 +96,7 @@ pub(crate) struct Table {
 impl Table {
     pub(crate) fn of(config: &ConvNetConfig) -> Result<Self, ShapeError> {
         let [height, width] = config.input;
+        in_range("model.channels", config.channels, MAX_SIZE)?;
         in_range("model.input height", height, MAX_SIZE)?;
         in_range("model.input width", width, MAX_SIZE)?;
         in_range("model.classes", config.classes, MAX_SIZE)?;
@@ -109,7 +110,7 @@ impl Table {
 
         let mut layers = Vec::new();
         let mut maps = Maps {
-            channels: 1,
+            channels: config.channels,
             height,
             width,
         };

@@ -13,5 +13,6 @@ mod weights;
 
 pub use config::{BlockConfig, ConvNetConfig, Initialization};
 pub use conv_net::{ConvBlock, ConvNet};
+pub use kernels::ConvBlockOptions;
 pub use layers::{Layer, MAX_KERNEL, MAX_SIZE, ShapeError};
 pub use weights::WeightsError;

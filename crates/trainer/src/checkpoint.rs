@@ -172,6 +172,7 @@ fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::images::Kept;
     use crate::settings::Settings;
     use crate::tally::Figures;
 
@@ -198,7 +199,7 @@ mod tests {
             epochs: vec![epoch],
             ..Position::default()
         };
-        let (config, _) = Settings::preset("tiny").unwrap().resolve().unwrap();
+        let (config, _) = Settings::preset("tiny").unwrap().resolve(Kept::No).unwrap();
         Checkpoint {
             config,
             position,

@@ -3,7 +3,9 @@
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::commands::{bench, devices, evaluate, presets, summary, train};
+use crate::commands::{
+    bench, compare, devices, evaluate, explain, inspect, predict, presets, report, summary, train,
+};
 use crate::logging::Verbosity;
 
 const EXAMPLES: &str = "\
@@ -15,6 +17,10 @@ Examples:
   trainer --config my.toml                     ... and to train with
   trainer --resume latest                      go on with the last run, where it stopped
   trainer evaluate latest                      judge it again
+  trainer predict latest digit.png             what is written on a picture
+  trainer inspect latest                       draw what it learned
+  trainer report latest                        all about it on a page
+  trainer --data my-pictures                   your own: a sub-folder per class
   trainer bench                                how fast this machine is
 
 Settings that no flag names come from --config, then from the preset.";
@@ -54,6 +60,16 @@ enum Command {
     Train(Box<train::Args>),
     /// Judge a run's network on the test split, from its folder alone
     Evaluate(evaluate::Args),
+    /// Say what a run's network takes pictures for: files, folders, standard input
+    Predict(predict::Args),
+    /// Draw a run: filters, feature maps, predictions, mistakes, curves
+    Inspect(inspect::Args),
+    /// Write all about a run on one page, report.html in its folder
+    Report(report::Args),
+    /// Compare runs: a table, and their curves in one figure
+    Compare(compare::Args),
+    /// Walk through convolution, ReLU and max-pooling by hand
+    Explain(explain::Args),
     /// Print the layers of a network, their shapes and sizes
     Summary(Box<summary::Args>),
     /// List the presets, or print one as a file for --config
@@ -90,6 +106,11 @@ impl Cli {
             None => train::run(self.train, self.quiet),
             Some(Command::Train(args)) => train::run(*args, self.quiet),
             Some(Command::Evaluate(args)) => evaluate::run(args),
+            Some(Command::Predict(args)) => predict::run(args),
+            Some(Command::Inspect(args)) => inspect::run(args),
+            Some(Command::Report(args)) => report::run(args),
+            Some(Command::Compare(args)) => compare::run(args),
+            Some(Command::Explain(args)) => explain::run(args),
             Some(Command::Summary(args)) => summary::run(*args),
             Some(Command::Presets(args)) => presets::run(args),
             Some(Command::Bench(args)) => bench::run(args),

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use data::{DatasetInfo, ImageDataset, Normalization, Scaling, SplitMethod, Splits};
+use data::{DatasetInfo, ImageDataset, Normalization, Scaling, SplitMethod};
 use model::ConvNetConfig;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -31,8 +31,12 @@ pub(crate) struct Config {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DataConfig {
-    /// `mnist` for the embedded one, or the absolute path of a folder of four IDX files.
+    /// `mnist` for the embedded one, or the absolute path of a folder of four IDX files or of
+    /// pictures.
     pub(crate) source: String,
+    /// Rows and columns that pictures are scaled to; IDX files have their own.
+    #[serde(default = "image_size")]
+    pub(crate) image_size: usize,
     /// How pixels become numbers.
     pub(crate) normalization: Normalization,
     /// Fraction of the training split that is set aside for validation; 0 for none.
@@ -42,6 +46,11 @@ pub(crate) struct DataConfig {
     /// Only the first images of the training split, before it is divided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) limit_train: Option<usize>,
+}
+
+/// What checkpoints from before there were pictures leave out.
+fn image_size() -> usize {
+    28
 }
 
 /// How the network learns.
@@ -140,9 +149,6 @@ impl From<Time> for String {
     }
 }
 
-/// The source that names the embedded MNIST.
-pub(crate) const EMBEDDED: &str = "mnist";
-
 impl Config {
     /// Settings and the images they name, made a configuration.
     ///
@@ -155,6 +161,7 @@ impl Config {
             let size = [images.height, images.width].map(|size| Value::Integer(size as i64));
             let classes = images.classes.len() as i64;
             for (key, fact) in [
+                ("channels", Value::Integer(images.channels as i64)),
                 ("input", Value::Array(size.to_vec())),
                 ("classes", Value::Integer(classes)),
             ] {
@@ -269,6 +276,7 @@ pub(crate) fn merge(base: &mut Table, over: Table) {
 pub(crate) fn drop_facts(settings: &mut Table) {
     settings.remove("images");
     if let Some(Value::Table(model)) = settings.get_mut("model") {
+        model.remove("channels");
         model.remove("input");
         model.remove("classes");
     }
@@ -298,17 +306,6 @@ pub(crate) fn read_table(path: &Path) -> Result<Table> {
 }
 
 impl DataConfig {
-    /// Reads the data.
-    ///
-    /// # Errors
-    /// When it is not there or damaged.
-    pub(crate) fn load(&self) -> Result<Splits> {
-        if self.source == EMBEDDED {
-            return embedded_mnist();
-        }
-        Ok(Splits::from_folder(Path::new(&self.source))?)
-    }
-
     /// Training and validation images, the latter possibly none.
     ///
     /// # Errors
@@ -325,35 +322,5 @@ impl DataConfig {
             self.validation_split,
             seed,
         )?)
-    }
-}
-
-#[cfg(feature = "embedded-mnist")]
-fn embedded_mnist() -> Result<Splits> {
-    Ok(Splits::embedded_mnist()?)
-}
-
-#[cfg(not(feature = "embedded-mnist"))]
-fn embedded_mnist() -> Result<Splits> {
-    bail!(
-        "this build has no embedded MNIST: name a folder of IDX files with --data, \
-         or build with `--features embedded-mnist`"
-    )
-}
-
-/// The source as a configuration keeps it: absolute, so that a run folder finds its images from
-/// wherever it is read.
-///
-/// # Errors
-/// When there is no such folder.
-pub(crate) fn absolute_source(source: &str) -> Result<String> {
-    if source == EMBEDDED {
-        return Ok(source.into());
-    }
-    let path = fs::canonicalize(source)
-        .with_context(|| format!("{source}: cannot open the data folder"))?;
-    match path.into_os_string().into_string() {
-        Ok(path) => Ok(path),
-        Err(path) => bail!("{}: not valid UTF-8", path.display()),
     }
 }

@@ -131,6 +131,9 @@ impl fmt::Display for Backend {
     }
 }
 
+/// The environment variable that stands for `--device`.
+pub(crate) const VARIABLE: &str = "TRAINER_DEVICE";
+
 /// What `--device` asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Request {

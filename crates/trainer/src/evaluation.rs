@@ -7,12 +7,12 @@ use burn::data::dataloader::{DataLoaderIterator, Progress};
 use burn::train::{ClassificationOutput, InferenceStep};
 use data::Loader;
 use model::ConvNet;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::tally::Figures;
 
 /// What a network does with some images.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Evaluation {
     /// Fraction classified correctly.
     pub(crate) accuracy: f64,
@@ -27,7 +27,7 @@ pub(crate) struct Evaluation {
 }
 
 /// One class against the rest. A ratio without cases is 0, as in scikit-learn.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ClassFigures {
     /// Name of the class.
     pub(crate) class: String,

@@ -1,4 +1,4 @@
-//! The flags that describe a run, shared by the commands that take them.
+//! The flags that describe a run, or name one, shared by the commands that take them.
 
 use std::path::PathBuf;
 
@@ -6,9 +6,14 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use data::Splits;
 use toml::{Table, Value};
+use tracing::info;
 
+use crate::classifier::Classifier;
 use crate::config::Config;
+use crate::device::{self, Request};
+use crate::images::Kept;
 use crate::presets;
+use crate::run_dir::{DEFAULT_ROOT, RunDir};
 use crate::settings::Settings;
 
 /// Later ones overrule earlier ones: defaults, preset, file, flags. Values are kept as text here
@@ -22,9 +27,13 @@ pub(crate) struct SettingsFlags {
     /// Settings in a TOML file; `trainer presets show NAME` prints one to start from
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// `mnist` for the embedded one, or a folder with the four IDX files of the MNIST family
+    /// `mnist` for the embedded one, a folder with the four IDX files of the MNIST family, or one of
+    /// pictures: a sub-folder per class, or train and test with such sub-folders
     #[arg(long, value_name = "DIR")]
     data: Option<String>,
+    /// Rows and columns that pictures are scaled to [default: 28]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    image_size: Option<String>,
     /// unit (0 to 1), half (-1 to 1), mean-std (of the data), or MEAN,STD
     #[arg(long, value_name = "HOW", allow_hyphen_values = true)]
     normalization: Option<String>,
@@ -107,18 +116,46 @@ pub(crate) struct SettingsFlags {
     report_test: bool,
 }
 
+/// Which run a command is about, and what computes.
+#[derive(Debug, Args)]
+pub(crate) struct RunFlags {
+    /// A run's folder, its name in --out, `latest`, or `pretrained`
+    run: String,
+    /// auto, cpu, or one that `trainer devices` lists
+    #[arg(long, env = device::VARIABLE, default_value = "auto")]
+    device: Request,
+    /// Folder in which runs are looked up by name
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_ROOT)]
+    out: PathBuf,
+}
+
+impl RunFlags {
+    /// The run and its network.
+    ///
+    /// # Errors
+    /// When there is no such run, the device does not work, or the weights are not there or do not
+    /// fit.
+    pub(crate) fn open(&self) -> Result<(RunDir, Classifier)> {
+        let run = RunDir::open(&self.out, &self.run)?;
+        let (found, reason) = device::open(self.device)?;
+        let classifier = Classifier::open(&run, found.device.clone())?;
+        info!("device: {found}, {reason}");
+        Ok((run, classifier))
+    }
+}
+
 impl SettingsFlags {
-    /// The configuration that the flags describe, and its data.
+    /// The configuration that the flags describe, and its data; see [`Settings::resolve`].
     ///
     /// # Errors
     /// When a setting is unknown, out of range, or does not fit the data.
-    pub(crate) fn resolve(&self) -> Result<(Config, Splits)> {
+    pub(crate) fn resolve(&self, kept: Kept<'_>) -> Result<(Config, Splits)> {
         let mut settings = match &self.config {
             Some(path) => Settings::file(path, self.preset.as_deref())?,
             None => Settings::preset(self.preset.as_deref().unwrap_or(presets::DEFAULT))?,
         };
         settings.overlay(self.table()).context("command line")?;
-        settings.resolve()
+        settings.resolve(kept)
     }
 
     /// The configuration of a run with what the flags say about its end and its checkpoints.
@@ -139,6 +176,7 @@ impl SettingsFlags {
     /// The flags that were given, as the settings they stand for.
     fn table(&self) -> Table {
         let numbers_and_words = [
+            ("data", "image_size", &self.image_size),
             ("data", "normalization", &self.normalization),
             ("data", "validation", &self.validation),
             ("data", "validation_split", &self.validation_split),

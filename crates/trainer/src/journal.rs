@@ -6,9 +6,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::checkpoint::Position;
+use crate::environment::Environment;
 use crate::history::Epoch;
 use crate::run_dir::RunDir;
 
@@ -23,6 +25,8 @@ pub(crate) struct Journal {
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 pub(crate) enum Entry<'a> {
+    /// What a process trains with.
+    Process(&'a Environment),
     /// A process begins to train, or goes on, after `steps` of `steps_total` optimizer steps.
     Start {
         steps: u64,
@@ -62,6 +66,39 @@ pub(crate) enum State {
     Interrupted,
     /// It ended with an error.
     Failed,
+}
+
+/// The epochs that a run finished, in order.
+///
+/// # Errors
+/// When its journal cannot be read; where there is none, there are none.
+pub(crate) fn epochs(run: &RunDir) -> Result<Vec<Epoch>> {
+    entries(run, "epoch")
+}
+
+/// What the processes of a run were, the last one last.
+///
+/// # Errors
+/// As [`epochs`].
+pub(crate) fn processes(run: &RunDir) -> Result<Vec<Environment>> {
+    entries(run, "process")
+}
+
+/// The entries of one kind. Lines that are not understood are those of another version, or cut off.
+fn entries<T: DeserializeOwned>(run: &RunDir, event: &str) -> Result<Vec<T>> {
+    let path = run.journal();
+    let text = match fs::read(&path) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(|| path.display().to_string()),
+    };
+    let entries = text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let of_kind = entries.filter(|entry| entry.get("event").and_then(Value::as_str) == Some(event));
+    Ok(of_kind
+        .filter_map(|entry| serde_json::from_value(entry).ok())
+        .collect())
 }
 
 impl Journal {

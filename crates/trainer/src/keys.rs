@@ -45,7 +45,9 @@ pub(crate) const KEYS: &[(&str, Accepts)] = &[
     ("data.normalization", Normalized),
     ("data.validation", Number(0.0, 0.9)),
     ("data.validation_split", OneOf(&["random", "last"])),
+    ("data.image_size", Whole(8, 1024)),
     ("data.limit_train", Whole(1, u32::MAX as i64)),
+    ("model.channels", Whole(1, 3)),
     ("model.input", List),
     ("model.input[]", SIZE),
     ("model.classes", SIZE),
@@ -86,10 +88,15 @@ pub(crate) const KEYS: &[(&str, Accepts)] = &[
     ("images.name", Text),
     ("images.classes", List),
     ("images.classes[]", Text),
+    ("images.channels", Whole(1, 3)),
     ("images.height", SIZE),
     ("images.width", SIZE),
     ("images.mean", Number(0.0, 1.0)),
     ("images.std", Number(1e-6, 1.0)),
+    (
+        "images.preparation",
+        OneOf(&["handwriting", "object", "picture"]),
+    ),
 ];
 
 impl Accepts {

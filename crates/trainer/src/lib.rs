@@ -8,11 +8,14 @@ mod presets;
 mod keys;
 mod settings;
 mod config;
+mod images;
 mod suggest;
+mod matrix;
 
 mod panics;
 mod device;
 mod lock;
+mod files;
 mod run_dir;
 
 mod checkpoint;
@@ -24,6 +27,11 @@ mod gradients;
 mod tally;
 mod history;
 mod evaluation;
+
+mod classifier;
+mod prediction;
+mod figures;
+mod gallery;
 
 mod interruption;
 mod environment;
@@ -66,7 +74,8 @@ pub fn run() -> ExitCode {
 
 /// Whether the reader of our output left, as `head` does: it has what it wanted.
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<io::Error>()
-        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    let is_closed = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+    let of_csv = error.downcast_ref::<csv::Error>().map(csv::Error::kind);
+    matches!(of_csv, Some(csv::ErrorKind::Io(error)) if is_closed(error))
+        || error.downcast_ref::<io::Error>().is_some_and(is_closed)
 }

@@ -1,13 +1,14 @@
 //! What a user sees while a run goes on: burn-train's dashboard on a terminal, lines elsewhere.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::io::IsTerminal;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use burn::train::Interrupter;
-use tracing::{debug, info};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
+use tracing::{Level, debug, info};
 
 use crate::history::Epoch;
 use crate::interruption;
@@ -27,6 +28,24 @@ pub(crate) enum Progress {
     Plain,
     /// Nothing but the result, as --quiet
     None,
+}
+
+/// A bar for long work of `total` pieces, on a terminal; nothing elsewhere, or with --quiet.
+pub(crate) fn bar(total: u64, pieces: &str) -> ProgressBar {
+    if !tracing::enabled!(Level::INFO) {
+        return ProgressBar::hidden();
+    }
+    let template = format!("{{bar:30}} {{pos}}/{{len}} {pieces}, {{rate}}, {{eta}} left");
+    let bar = ProgressBar::new(total);
+    match ProgressStyle::with_template(&template) {
+        Ok(style) => bar.with_style(style.with_key(
+            "rate",
+            |state: &ProgressState, text: &mut dyn fmt::Write| {
+                let _ = write!(text, "{:.0}/s", state.per_sec());
+            },
+        )),
+        Err(_) => bar,
+    }
 }
 
 /// How progress is shown.
@@ -147,6 +166,11 @@ impl Lines {
             Style::Details => debug!("{text}"),
         }
     }
+}
+
+/// A time from its seconds; none where they are no time.
+pub(crate) fn seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
 }
 
 /// `42s`, `3m05s`, `1h02m`.

@@ -1,11 +1,12 @@
 //! Run folders: the one place that knows their paths.
 
-use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
+use crate::files::{self, folder_of, is_unfinished, unfinished};
 use crate::lock::Lock;
 use crate::suggest::did_you_mean;
 
@@ -13,10 +14,9 @@ use crate::suggest::did_you_mean;
 pub(crate) const DEFAULT_ROOT: &str = "artifacts/runs";
 
 /// Names that stand for a run without being its folder's.
-const RESERVED: [&str; 2] = ["latest", "pretrained"];
-
-/// How the name of a file or folder begins that is being written.
-const UNFINISHED: &str = ".unfinished-";
+const RESERVED: [&str; 2] = ["latest", PRETRAINED];
+/// The run that ships with the project, beside the folder of runs.
+const PRETRAINED: &str = "pretrained";
 
 /// Newest checkpoints that are kept: one to go on from, and one in case that it is damaged.
 const KEPT: usize = 2;
@@ -87,7 +87,7 @@ impl RunDir {
         bail!("{}: no number is free for a run", root.display())
     }
 
-    /// Finds a run by its folder, its name under `root`, or as `latest`.
+    /// Finds a run by its folder, its name under `root`, as `latest`, or as `pretrained`.
     ///
     /// # Errors
     /// When there is no such run.
@@ -101,6 +101,7 @@ impl RunDir {
         };
         as_run(PathBuf::from(run))
             .or_else(|| as_run(root.join(run)))
+            .or_else(|| as_run(folder_of(root).join(run)).filter(|_| run == PRETRAINED))
             .ok_or_else(|| {
                 let names = runs(root).unwrap_or_default();
                 let names = names.iter().filter_map(|path| path.file_name()?.to_str());
@@ -142,6 +143,29 @@ impl RunDir {
         &self.path
     }
 
+    /// The folder it is in, with other runs.
+    pub(crate) fn root(&self) -> PathBuf {
+        folder_of(&self.named()).into()
+    }
+
+    /// The folder by its own name, also where it was called `.`.
+    fn named(&self) -> PathBuf {
+        match self.path.file_name() {
+            Some(_) => self.path.clone(),
+            None => self
+                .path
+                .canonicalize()
+                .unwrap_or_else(|_| self.path.clone()),
+        }
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> String {
+        let path = self.named();
+        let name = path.file_name().unwrap_or(path.as_os_str());
+        name.to_string_lossy().into_owned()
+    }
+
     /// `config.toml`, the resolved configuration.
     pub(crate) fn config(&self) -> PathBuf {
         self.path.join("config.toml")
@@ -169,8 +193,6 @@ impl RunDir {
         best: Option<u64>,
     ) -> Result<()> {
         let folder = self.checkpoints();
-        fs::create_dir_all(&folder)
-            .with_context(|| format!("{}: cannot make the folder", folder.display()))?;
         self.write(&folder.join(checkpoint_name(steps)), bytes)?;
         let older = self.list_checkpoints()?.into_iter().rev().skip(KEPT);
         for (_, path) in older.filter(|(steps, _)| Some(*steps) != best) {
@@ -221,6 +243,33 @@ impl RunDir {
         self.path.join("evaluation.json")
     }
 
+    /// `figures/NAME`, what was drawn of it.
+    pub(crate) fn figure(&self, name: &str) -> PathBuf {
+        self.path.join("figures").join(name)
+    }
+
+    /// `figures/seen/NAME.png`, a picture as the network saw it: one that is not there yet.
+    ///
+    /// # Errors
+    /// When there are too many of that name.
+    pub(crate) fn seen(&self, name: &str) -> Result<PathBuf> {
+        // File names may not be longer than 255 bytes.
+        let name: String = name.chars().take(50).collect();
+        let numbered = (2..10_000).map(|number| format!("{name}-{number}"));
+        let mut names = [name.clone()].into_iter().chain(numbered);
+        names
+            .find_map(|name| {
+                let path = self.figure("seen").join(format!("{name}.png"));
+                (!path.exists()).then_some(path)
+            })
+            .with_context(|| format!("{}: too many {name}", self.figure("seen").display()))
+    }
+
+    /// `report.html`, all about it on a page.
+    pub(crate) fn report(&self) -> PathBuf {
+        self.path.join("report.html")
+    }
+
     /// Removes one of the run's files, if it is there.
     ///
     /// # Errors
@@ -239,26 +288,13 @@ impl RunDir {
     /// # Errors
     /// When the folder cannot be written to.
     pub(crate) fn write(&self, path: &Path, bytes: &[u8]) -> Result<()> {
-        write_atomically(path, bytes).with_context(|| format!("{}: cannot write", path.display()))
+        files::write(path, bytes)
     }
 }
 
-/// What makes files and folders that are being written: as readable as any other of this `mode`,
-/// which the umask still applies to.
-fn unfinished(mode: u32) -> tempfile::Builder<'static, 'static> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(UNFINISHED);
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
-    #[cfg(not(unix))]
-    let _ = mode;
-    builder
-}
-
-/// Whether a file or folder was still being written when its process was killed, or is now.
-fn is_unfinished(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default();
-    name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes())
+/// Where decoded pictures of this fingerprint are kept, among the runs in `root`.
+pub(crate) fn pictures(root: &Path, fingerprint: &str) -> PathBuf {
+    root.join(".pictures").join(fingerprint)
 }
 
 fn checkpoint_name(steps: u64) -> String {
@@ -280,20 +316,6 @@ fn check_name(name: &str) -> Result<()> {
         !RESERVED.contains(&name),
         "run name {name:?}: stands for another run; choose another --run-name"
     );
-    Ok(())
-}
-
-/// Writes beside the file, then puts it in its place.
-fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = unfinished(0o666).tempfile_in(folder)?;
-    // The file itself: errors of the wrapper name the temporary path.
-    file.as_file_mut().write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    // The new name outlives a power cut once the folder is on the disk too.
-    #[cfg(unix)]
-    File::open(folder)?.sync_all()?;
     Ok(())
 }
 
@@ -356,6 +378,11 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         assert!(RunDir::open(root.path(), "latest").is_err());
         let run = RunDir::create(root.path(), "dense", None, "").unwrap();
+        let shipped = RunDir::open(&root.path().join("runs"), "pretrained");
+        assert!(shipped.is_err());
+        fs::rename(run.path(), root.path().join("pretrained")).unwrap();
+        assert!(RunDir::open(&root.path().join("runs"), "pretrained").is_ok());
+        fs::rename(root.path().join("pretrained"), run.path()).unwrap();
         for name in ["latest", "dense-1", run.path().to_str().unwrap()] {
             let found = RunDir::open(root.path(), name).unwrap();
             assert_eq!(found.path(), run.path());

@@ -88,6 +88,7 @@ fn plateaus(epochs: &[Epoch], patience: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::images::Kept;
     use crate::settings::Settings;
     use crate::tally::Figures;
 
@@ -95,7 +96,7 @@ mod tests {
         let mut settings = Settings::preset("tiny").unwrap();
         let text = format!("training.learning_rate = 0.4\n{text}");
         settings.overlay(text.parse().unwrap()).unwrap();
-        settings.resolve().unwrap().0.training
+        settings.resolve(Kept::No).unwrap().0.training
     }
 
     fn epoch(validation_loss: f64) -> Epoch {

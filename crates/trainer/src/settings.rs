@@ -7,7 +7,8 @@ use data::Splits;
 use model::ConvNetConfig;
 use toml::{Table, Value};
 
-use crate::config::{Config, DataConfig, absolute_source, drop_facts, merge, read_table};
+use crate::config::{Config, drop_facts, merge, read_table};
+use crate::images::{self, Kept, absolute_source};
 use crate::{keys, presets};
 
 /// Settings; each layer overrules those before it.
@@ -70,13 +71,13 @@ impl Settings {
     ///
     /// # Errors
     /// When the images cannot be read, or the settings do not fit them.
-    pub(crate) fn resolve(mut self) -> Result<(Config, Splits)> {
+    pub(crate) fn resolve(mut self, kept: Kept<'_>) -> Result<(Config, Splits)> {
         if let Some(Value::Table(data)) = self.0.get_mut("data")
             && let Some(Value::String(source)) = data.get_mut("source")
         {
             *source = absolute_source(source)?;
         }
-        let splits = self.section::<DataConfig>("data")?.load()?;
+        let splits = images::load(&self.section("data")?, kept)?;
         let config = Config::settle(self.0, &splits.info)?;
         Ok((config, splits))
     }
@@ -119,7 +120,10 @@ mod tests {
 
     #[test]
     fn every_setting_has_its_key_and_every_key_its_setting() {
-        let (mut config, _) = Settings::preset("convnet").unwrap().resolve().unwrap();
+        let (mut config, _) = Settings::preset("convnet")
+            .unwrap()
+            .resolve(Kept::No)
+            .unwrap();
         config.data.limit_train = Some(1);
         config.training = TrainingConfig {
             max_steps: Some(1),
@@ -160,7 +164,10 @@ mod tests {
 
     #[test]
     fn the_default_network_is_that_of_the_library() {
-        let (config, _) = Settings::preset("convnet").unwrap().resolve().unwrap();
+        let (config, _) = Settings::preset("convnet")
+            .unwrap()
+            .resolve(Kept::No)
+            .unwrap();
         assert_eq!(config.model, ConvNetConfig::default());
     }
 
@@ -169,7 +176,7 @@ mod tests {
         let mut settings = Settings::preset("dropout").unwrap();
         let table = "training.epochs = 2\nmodel.dense = [64, 32]";
         settings.overlay(table.parse().unwrap()).unwrap();
-        let (config, _) = settings.resolve().unwrap();
+        let (config, _) = settings.resolve(Kept::No).unwrap();
         assert_eq!(config.training.epochs, 2);
         assert_eq!(config.training.batch_size, 512);
         assert_eq!(config.model.dense, [64, 32]);
@@ -179,12 +186,15 @@ mod tests {
     #[test]
     fn a_configuration_survives_its_file() {
         for name in presets::names() {
-            let (config, _) = Settings::preset(name).unwrap().resolve().unwrap();
+            let (config, _) = Settings::preset(name).unwrap().resolve(Kept::No).unwrap();
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("config.toml");
             fs::write(&path, config.to_toml().unwrap()).unwrap();
             assert_eq!(Config::read(&path).unwrap(), config);
-            let (again, _) = Settings::file(&path, None).unwrap().resolve().unwrap();
+            let (again, _) = Settings::file(&path, None)
+                .unwrap()
+                .resolve(Kept::No)
+                .unwrap();
             assert_eq!(again, config);
         }
     }
@@ -202,7 +212,7 @@ mod tests {
             ("kernel5", 454_922),
             ("dense", 101_770),
         ] {
-            let (config, _) = Settings::preset(name).unwrap().resolve().unwrap();
+            let (config, _) = Settings::preset(name).unwrap().resolve(Kept::No).unwrap();
             assert_eq!(config.model.parameters(), Ok(expected), "{name}");
         }
     }
@@ -214,7 +224,7 @@ mod tests {
             .overlay("model.classes = 5".parse().unwrap())
             .unwrap();
         assert_eq!(
-            settings.resolve().unwrap_err().to_string(),
+            settings.resolve(Kept::No).unwrap_err().to_string(),
             "model.classes = 5, but mnist has 10"
         );
     }

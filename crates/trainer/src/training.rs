@@ -274,6 +274,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::images::Kept;
     use crate::settings::Settings;
 
     /// The weights after some epochs over 300 digits with these settings.
@@ -281,7 +282,7 @@ mod tests {
         let mut tiny = Settings::preset("tiny").unwrap();
         let settings = format!("data.limit_train = 300\ndata.validation = 0.0\n{settings}");
         tiny.overlay(settings.parse().unwrap()).unwrap();
-        let (config, splits) = tiny.resolve().unwrap();
+        let (config, splits) = tiny.resolve(Kept::No).unwrap();
         let (train_images, validation) = config.data.divide(&splits.train, 1).unwrap();
         let parts = Parts {
             train: train_images,

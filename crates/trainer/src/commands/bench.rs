@@ -15,6 +15,7 @@ use tracing::info;
 
 use crate::config::Config;
 use crate::device::{self, Request};
+use crate::images::Kept;
 use crate::presets;
 use crate::progress::Style;
 use crate::run_dir::RunDir;
@@ -41,7 +42,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000))]
     runs: usize,
     /// auto, cpu, or one that `trainer devices` lists
-    #[arg(long, default_value = "auto")]
+    #[arg(long, env = device::VARIABLE, default_value = "auto")]
     device: Request,
     /// Print JSON
     #[arg(long)]
@@ -75,7 +76,7 @@ struct Speed {
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
-    let (config, splits) = Settings::preset(&args.preset)?.resolve()?;
+    let (config, splits) = Settings::preset(&args.preset)?.resolve(Kept::No)?;
     let (found, reason) = device::open(args.device)?;
     info!("device: {found}, {reason}");
     let work = Work::of(&config)?;
@@ -264,7 +265,7 @@ mod tests {
     #[test]
     fn the_work_of_the_default_network() {
         let (config, _) = Settings::preset(presets::DEFAULT)
-            .and_then(Settings::resolve)
+            .and_then(|settings| settings.resolve(Kept::No))
             .unwrap();
         // 28·28·9·32, 14·14·288·64, 3136·128 and 128·10 products.
         let [conv1, conv2, dense] = [225_792.0, 3_612_672.0, 401_408.0 + 1_280.0];

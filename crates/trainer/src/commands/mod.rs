@@ -1,8 +1,13 @@
 //! One file per command: its `Args`, and `run`.
 
 pub(crate) mod bench;
+pub(crate) mod compare;
 pub(crate) mod devices;
 pub(crate) mod evaluate;
+pub(crate) mod explain;
+pub(crate) mod inspect;
+pub(crate) mod predict;
 pub(crate) mod presets;
+pub(crate) mod report;
 pub(crate) mod summary;
 pub(crate) mod train;

@@ -5,6 +5,8 @@ use std::io::Write;
 use anyhow::Result;
 
 use crate::flags::SettingsFlags;
+use crate::images::Kept;
+use crate::run_dir::DEFAULT_ROOT;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -13,8 +15,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
-    let (config, _) = args.settings.resolve()?;
-    let (height, width) = (config.images.height, config.images.width);
+    let (config, _) = args.settings.resolve(Kept::Read(DEFAULT_ROOT.as_ref()))?;
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}: {}", config.preset, config.about)?;
     writeln!(
@@ -22,8 +23,12 @@ pub(crate) fn run(args: Args) -> Result<()> {
         "{:8} {:24} {:16} {:>10}",
         "layer", "", "output", "parameters"
     )?;
-    let input = format!("{:?}", [1, height, width]);
-    writeln!(out, "{:8} {:24} {input:16} {:10}", "input", "grey image", 0)?;
+    let input = format!("{:?}", config.images.shape());
+    let kind = match config.images.channels {
+        1 => "grey image",
+        _ => "colour image",
+    };
+    writeln!(out, "{:8} {kind:24} {input:16} {:10}", "input", 0)?;
     for layer in config.model.layers()? {
         let output = format!("{:?}", layer.output);
         writeln!(

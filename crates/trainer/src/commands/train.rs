@@ -7,16 +7,17 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Error, Result, ensure};
 use burn::tensor::Device;
 use data::{ImageDataset, Splits};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, Schedule};
 use crate::device::{self, Request};
-use crate::environment;
+use crate::environment::Environment;
 use crate::epochs::End;
 use crate::evaluation::evaluate;
 use crate::flags::SettingsFlags;
 use crate::history::best;
+use crate::images::{self, Kept};
 use crate::interruption::{self, Interrupted};
 use crate::journal::{Entry, Journal, State};
 use crate::lock::Lock;
@@ -40,7 +41,7 @@ pub(crate) struct Args {
     )]
     resume: Option<String>,
     /// auto, cpu, or one that `trainer devices` lists: flex, wgpu:1, ...
-    #[arg(long, default_value = "auto", help_heading = "How to run")]
+    #[arg(long, env = device::VARIABLE, default_value = "auto", help_heading = "How to run")]
     device: Request,
     /// Folder in which the run's folder is made
     #[arg(long, value_name = "DIR", default_value = DEFAULT_ROOT, help_heading = "How to run")]
@@ -82,33 +83,39 @@ pub(crate) fn run(args: Args, quiet: bool) -> Result<()> {
         args.progress.style()?
     };
     interruption::listen()?;
-    let (mut work, device, found) = match &args.resume {
+    let (mut work, (found, reason)) = match &args.resume {
         Some(run) => {
-            let (device, found) = open_device(args.device)?;
-            (resume(&args.out, run, &args.settings)?, device, found)
+            let device = device::open(args.device)?;
+            (resume(&args.out, run, &args.settings)?, device)
         }
         None => {
             // Nothing is left behind where the device does not work.
-            let (config, splits) = args.settings.resolve()?;
+            let (config, splits) = args.settings.resolve(Kept::Write(&args.out))?;
             config.data.divide(&splits.train, config.training.seed)?;
-            let (device, found) = open_device(args.device)?;
+            let device = device::open(args.device)?;
             let name = args.run_name.as_deref();
-            (begin(config, splits, &args.out, name)?, device, found)
+            (begin(config, splits, &args.out, name)?, device)
         }
     };
     logging::to_file(&work.run.log())?;
-    info!(target: FILE_ONLY, "{}", environment::describe());
+    let environment = Environment::of_this_process(&found.to_string());
+    info!(target: FILE_ONLY, "{environment}");
+    for message in images::left_out(&work.splits.unreadable) {
+        warn!(target: FILE_ONLY, "{message}");
+    }
     info!(target: FILE_ONLY, "settings:\n{}", work.config.to_toml()?);
     if let Some(process) = work.lock.killed {
         info!("process {process} ended without finishing this run");
     }
 
-    let outcome =
-        work.carry_out(&device, style, &found)
-            .map_err(|error| match error.is::<Interrupted>() {
-                true => error,
-                false => in_run(error, &work.run),
-            });
+    let begun = Journal::append(&work.run)
+        .and_then(|mut journal| journal.write(&Entry::Process(&environment)));
+    let outcome = begun
+        .and_then(|()| work.carry_out(&found.device, style, &format!("{found}, {reason}")))
+        .map_err(|error| match error.is::<Interrupted>() {
+            true => error,
+            false => in_run(error, &work.run),
+        });
     let (state, error) = match &outcome {
         Ok(_) => (State::Finished, None),
         Err(error) if error.is::<Interrupted>() => (State::Interrupted, None),
@@ -121,13 +128,6 @@ pub(crate) fn run(args: Args, quiet: bool) -> Result<()> {
     info!(target: FILE_ONLY, "result:\n{results}");
     write!(std::io::stdout().lock(), "{results}")?;
     ended
-}
-
-/// The device that is asked for, and what to call it.
-fn open_device(request: Request) -> Result<(Device, String)> {
-    let (found, reason) = device::open(request)?;
-    let name = format!("{found}, {reason}");
-    Ok((found.device, name))
 }
 
 /// A new run.
@@ -153,9 +153,10 @@ fn reopen(run: RunDir, flags: &SettingsFlags) -> Result<Work> {
     let lock = run.lock()?;
     let path = run.config();
     let begun = Config::read(&path)?;
-    let splits = begun.data.load().context("the images of the run")?;
+    let splits =
+        images::load(&begun.data, Kept::Write(&run.root())).context("the images of the run")?;
     ensure!(
-        splits.info == begun.images,
+        splits.info.is_same_data(&begun.images),
         "{}: the images are not those that the run began with",
         begun.data.source
     );

@@ -1,0 +1,459 @@
+//! Pictures as people have them: PNG, JPEG, BMP, GIF and WebP files of any size.
+
+use std::fs::File;
+use std::io::{self, Cursor, Read};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use image::imageops::{self, FilterType};
+use image::metadata::Orientation;
+use image::{
+    DynamicImage, GrayImage, ImageDecoder, ImageReader, Limits, Luma, Rgb, RgbImage, RgbaImage,
+};
+
+/// Endings of the files in a folder that are taken for pictures. What is in them decides on the
+/// format, not their names.
+pub const EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "bmp", "gif", "webp"];
+
+/// Larger files are refused before they are read.
+const MAX_BYTES: u64 = 128 << 20;
+/// Larger pictures are refused before they are decoded: few cameras make them, but a few bytes can
+/// announce them.
+const MAX_PIXELS: u64 = 64 << 20;
+/// Memory that a decoded picture may take: 64 million pixels of 16 bits in red, green and blue.
+const MAX_MEMORY: u64 = 6 * MAX_PIXELS;
+/// Of larger pictures one is decoded at a time, so that many cores do not need much memory ...
+const LARGE_PIXELS: u64 = 8 << 20;
+/// ... and no more than so many rows and columns of it are kept.
+const KEPT_SIDE: u32 = 2048;
+
+/// A decoded picture, upright, with 8 bits for red, green, blue and opacity each.
+#[derive(Clone, Debug)]
+pub struct Picture(RgbaImage);
+
+/// Why there is no picture to look at.
+#[derive(Debug, thiserror::Error)]
+pub enum PictureError {
+    /// The file cannot be read.
+    #[error("cannot read it")]
+    Read(#[from] io::Error),
+    /// No bytes.
+    #[error("empty file")]
+    Empty,
+    /// More bytes than any sensible picture has.
+    #[error("larger than {} MB", MAX_BYTES >> 20)]
+    TooManyBytes,
+    /// Other bytes.
+    #[error("not a picture: expected PNG, JPEG, BMP, GIF or WebP")]
+    NotAPicture,
+    /// No pixels, or more than any sensible picture has.
+    #[error("{width}x{height} pixels: expected 1 to {} million", MAX_PIXELS >> 20)]
+    Size {
+        /// Announced columns.
+        width: u32,
+        /// Announced rows.
+        height: u32,
+    },
+    /// More memory than any sensible picture takes.
+    #[error("takes {megabytes} MB of memory, expected at most {}", MAX_MEMORY >> 20)]
+    TooMuchMemory {
+        /// What it would take.
+        megabytes: u64,
+    },
+    /// A picture that ends too early, or contradicts itself.
+    #[error("damaged: {0}")]
+    Damaged(image::ImageError),
+    /// Nothing that stands out from the background.
+    #[error("blank: found nothing drawn on it")]
+    Blank,
+}
+
+impl PictureError {
+    /// The message, and that of what lies beneath it.
+    pub(crate) fn with_source(&self) -> String {
+        match std::error::Error::source(self) {
+            Some(source) => format!("{self}: {source}"),
+            None => self.to_string(),
+        }
+    }
+}
+
+impl Picture {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is no picture of a sensible size: see [`PictureError`].
+    pub fn open(path: &Path) -> Result<Self, PictureError> {
+        let file = File::open(path)?;
+        let metadata = file.metadata()?;
+        if metadata.is_dir() {
+            return Err(io::Error::from(io::ErrorKind::IsADirectory).into());
+        }
+        if metadata.len() > MAX_BYTES {
+            return Err(PictureError::TooManyBytes);
+        }
+        Self::read(file)
+    }
+
+    /// Reads a stream to its end.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn read(stream: impl Read) -> Result<Self, PictureError> {
+        let mut bytes = Vec::new();
+        stream.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+        Self::decode(&bytes)
+    }
+
+    /// Decodes a file's bytes; of an animation the first picture.
+    ///
+    /// # Errors
+    /// When they are no picture of a sensible size: see [`PictureError`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, PictureError> {
+        if bytes.is_empty() {
+            return Err(PictureError::Empty);
+        }
+        if bytes.len() as u64 > MAX_BYTES {
+            return Err(PictureError::TooManyBytes);
+        }
+        let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
+        if !reader
+            .format()
+            .is_some_and(|format| format.reading_enabled())
+        {
+            return Err(PictureError::NotAPicture);
+        }
+        let mut limits = Limits::no_limits();
+        limits.max_alloc = Some(MAX_MEMORY);
+        reader.limits(limits);
+        let mut decoder = reader.into_decoder().map_err(PictureError::Damaged)?;
+        let (width, height) = decoder.dimensions();
+        let pixels = u64::from(width) * u64::from(height);
+        if !(1..=MAX_PIXELS).contains(&pixels) {
+            return Err(PictureError::Size { width, height });
+        }
+        let memory = decoder.total_bytes();
+        if memory > MAX_MEMORY {
+            return Err(PictureError::TooMuchMemory {
+                megabytes: memory >> 20,
+            });
+        }
+        let is_large = pixels > LARGE_PIXELS;
+        static ALONE: Mutex<()> = Mutex::new(());
+        let _alone = is_large.then(|| ALONE.lock().unwrap_or_else(PoisonError::into_inner));
+        // Cameras turn the picture in a note beside the pixels.
+        let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+        let mut picture = DynamicImage::from_decoder(decoder).map_err(PictureError::Damaged)?;
+        if is_large {
+            picture = picture.thumbnail(KEPT_SIDE, KEPT_SIDE);
+        }
+        picture.apply_orientation(orientation);
+        Ok(Self(picture.into_rgba8()))
+    }
+
+    /// The picture without transparency, on white, or on black if what is drawn is light.
+    fn on_paper(&self) -> RgbImage {
+        let mut light = 0.0;
+        let mut opacity = 0.0;
+        for pixel in self.0.pixels() {
+            let [r, g, b, a] = pixel.0.map(f64::from);
+            light += a * (0.299 * r + 0.587 * g + 0.114 * b);
+            opacity += a;
+        }
+        let paper: u16 = if light > 127.5 * opacity { 0 } else { 255 };
+        RgbImage::from_fn(self.0.width(), self.0.height(), |x, y| {
+            let [r, g, b, a] = self.0.get_pixel(x, y).0;
+            let opacity = u16::from(a);
+            let mix =
+                |value: u8| (u16::from(value) * opacity + paper * (255 - opacity) + 127) / 255;
+            Rgb([r, g, b].map(|value| mix(value) as u8))
+        })
+    }
+
+    /// The picture as shades of grey, without transparency.
+    pub(crate) fn grey(&self) -> GrayImage {
+        imageops::grayscale(&self.on_paper())
+    }
+
+    /// The picture scaled to fit `height` x `width`, its shape kept, centred on the mean colour of
+    /// its edge.
+    pub(crate) fn fit(&self, height: usize, width: usize) -> Fitted {
+        let (rows, columns) = (height as u32, width as u32);
+        let picture = self.on_paper();
+        if picture.dimensions() == (columns, rows) {
+            return Fitted(picture);
+        }
+        let scale = f64::min(
+            f64::from(columns) / f64::from(picture.width()),
+            f64::from(rows) / f64::from(picture.height()),
+        );
+        let scaled = |size: u32| ((f64::from(size) * scale).round() as u32).max(1);
+        let size = (scaled(picture.width()), scaled(picture.height()));
+        let small = imageops::resize(&picture, size.0, size.1, FilterType::Triangle);
+        let mut fitted = RgbImage::from_pixel(columns, rows, edge_colour(&small));
+        let centred = |outer: u32, inner: u32| i64::from((outer - inner) / 2);
+        let (x, y) = (centred(columns, size.0), centred(rows, size.1));
+        imageops::replace(&mut fitted, &small, x, y);
+        Fitted(fitted)
+    }
+}
+
+/// A picture of the size that a network takes.
+pub(crate) struct Fitted(RgbImage);
+
+impl Fitted {
+    /// The picture before a dark background: inverted if its edge is light.
+    pub(crate) fn on_dark(mut self) -> Self {
+        let Rgb(edge) = edge_colour(&self.0);
+        if edge.map(u32::from).iter().sum::<u32>() > 3 * 128 {
+            imageops::invert(&mut self.0);
+        }
+        self
+    }
+
+    /// `[channels, height, width]`, grey for one channel.
+    pub(crate) fn pixels(&self, channels: usize) -> Vec<u8> {
+        match channels {
+            1 => imageops::grayscale(&self.0).into_raw(),
+            _ => (0..3)
+                .flat_map(|channel| self.0.pixels().map(move |pixel| pixel.0[channel]))
+                .collect(),
+        }
+    }
+}
+
+/// The mean colour of the outermost pixels.
+fn edge_colour(picture: &RgbImage) -> Rgb<u8> {
+    let mut sums = [0u64; 3];
+    let mut count = 0;
+    for (x, y, pixel) in picture.enumerate_pixels() {
+        if is_edge(x, y, picture.dimensions(), 1) {
+            for (sum, value) in sums.iter_mut().zip(pixel.0) {
+                *sum += u64::from(value);
+            }
+            count += 1;
+        }
+    }
+    Rgb(sums.map(|sum| (sum / u64::max(count, 1)) as u8))
+}
+
+/// Whether a pixel is one of the `depth` outermost.
+pub(crate) fn is_edge(x: u32, y: u32, (width, height): (u32, u32), depth: u32) -> bool {
+    x.min(y) < depth || (width - 1 - x).min(height - 1 - y) < depth
+}
+
+/// A picture of one image of a dataset, `[channels, height, width]`, as PNG.
+///
+/// # Panics
+/// When `pixels` are not of that size.
+pub fn to_png(pixels: &[u8], channels: usize, height: usize, width: usize) -> Vec<u8> {
+    let plane = height * width;
+    assert_eq!(pixels.len(), channels * plane);
+    let (columns, rows) = (width as u32, height as u32);
+    let at = |x: u32, y: u32| (y * columns + x) as usize;
+    let picture: DynamicImage = match channels {
+        1 => GrayImage::from_fn(columns, rows, |x, y| Luma([pixels[at(x, y)]])).into(),
+        _ => RgbImage::from_fn(columns, rows, |x, y| {
+            Rgb([0, 1, 2].map(|channel| pixels[channel * plane + at(x, y)]))
+        })
+        .into(),
+    };
+    let mut png = Cursor::new(Vec::new());
+    picture
+        .write_to(&mut png, image::ImageFormat::Png)
+        .expect("memory takes any bytes");
+    png.into_inner()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use image::codecs::png::PngEncoder;
+    use image::{ExtendedColorType, ImageEncoder, ImageFormat};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A picture as a file of `format`.
+    pub(crate) fn file(picture: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
+        let mut bytes = Cursor::new(Vec::new());
+        picture.into().write_to(&mut bytes, format).unwrap();
+        bytes.into_inner()
+    }
+
+    /// Left half dark red, right half light blue.
+    fn two_colours(width: u32, height: u32) -> RgbImage {
+        RgbImage::from_fn(width, height, |x, _| match x < width / 2 {
+            true => Rgb([100, 0, 0]),
+            false => Rgb([200, 220, 255]),
+        })
+    }
+
+    #[track_caller]
+    fn error(bytes: &[u8]) -> String {
+        Picture::decode(bytes).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn all_formats_are_read() {
+        let picture = two_colours(40, 40);
+        let expected = Picture(DynamicImage::from(picture.clone()).into_rgba8())
+            .fit(20, 20)
+            .pixels(3);
+        for format in [
+            ImageFormat::Png,
+            ImageFormat::Jpeg,
+            ImageFormat::Bmp,
+            ImageFormat::Gif,
+            ImageFormat::WebP,
+        ] {
+            let read = Picture::decode(&file(picture.clone(), format)).unwrap();
+            let pixels = read.fit(20, 20).pixels(3);
+            let near = |(a, b): (&u8, &u8)| a.abs_diff(*b) < 24;
+            assert!(pixels.iter().zip(&expected).all(near), "{format:?}");
+        }
+    }
+
+    #[test]
+    fn all_depths_are_read() {
+        let grey = GrayImage::from_fn(6, 4, |x, y| Luma([(40 * x + y) as u8]));
+        let wide = image::ImageBuffer::from_fn(6, 4, |x, y| Luma([(40 * x + y) as u16 * 257]));
+        let [a, b] = [
+            file(grey.clone(), ImageFormat::Png),
+            file(DynamicImage::ImageLuma16(wide), ImageFormat::Png),
+        ]
+        .map(|bytes| Picture::decode(&bytes).unwrap().fit(4, 6).pixels(1));
+        assert_eq!(a, b);
+        assert_eq!(a, grey.into_raw());
+    }
+
+    #[test]
+    fn what_is_drawn_on_nothing_stays_visible() {
+        for stroke in [0, 255] {
+            let drawn = RgbaImage::from_fn(8, 8, |x, _| match x {
+                3 => image::Rgba([stroke, stroke, stroke, 255]),
+                _ => image::Rgba([stroke, stroke, stroke, 0]),
+            });
+            let picture = Picture::decode(&file(drawn, ImageFormat::Png)).unwrap();
+            let grey = picture.grey();
+            assert_eq!(grey.get_pixel(3, 3).0, [stroke]);
+            assert_eq!(grey.get_pixel(0, 3).0, [255 - stroke]);
+        }
+    }
+
+    #[test]
+    fn pictures_are_scaled_in_their_shape_onto_their_own_background() {
+        // Three times as wide as high: 18x6 of 18x18, on the mean colour of its edge.
+        let wide = Picture(DynamicImage::from(two_colours(90, 30)).into_rgba8());
+        let pixels = wide.fit(18, 18).pixels(3);
+        assert_eq!(pixels.len(), 3 * 18 * 18);
+        let at =
+            |channel: usize, row: usize, column: usize| pixels[(channel * 18 + row) * 18 + column];
+        assert_eq!([at(0, 9, 1), at(1, 9, 1), at(2, 9, 1)], [100, 0, 0]);
+        assert_eq!([at(0, 9, 16), at(1, 9, 16), at(2, 9, 16)], [200, 220, 255]);
+        assert_eq!([at(0, 1, 1), at(0, 16, 16)], [150, 150]);
+        // Scaled already, it stays as it is.
+        let same = Picture(DynamicImage::from(two_colours(18, 18)).into_rgba8());
+        assert_eq!(same.fit(18, 18).pixels(3)[..4], [100; 4]);
+    }
+
+    #[test]
+    fn a_png_of_an_image_is_that_image() {
+        let pixels: Vec<u8> = (0..3 * 5 * 4).map(|at| at as u8 * 4).collect();
+        let picture = Picture::decode(&to_png(&pixels, 3, 5, 4)).unwrap();
+        assert_eq!(picture.fit(5, 4).pixels(3), pixels);
+        let grey = Picture::decode(&to_png(&pixels[..20], 1, 5, 4)).unwrap();
+        assert_eq!(grey.fit(5, 4).pixels(1), pixels[..20]);
+    }
+
+    #[test]
+    fn what_is_no_picture_is_told_why() {
+        assert_eq!(error(b""), "empty file");
+        let not = "not a picture: expected PNG, JPEG, BMP, GIF or WebP";
+        assert_eq!(error(b"digit: 7"), not);
+        assert_eq!(error(b"<svg xmlns='http://www.w3.org/2000/svg'/>"), not);
+        let png = file(two_colours(40, 40), ImageFormat::Png);
+        let message = error(&png[..png.len() / 2]);
+        assert!(message.starts_with("damaged: "), "{message}");
+    }
+
+    /// A file that the fuzzer begins with, or found.
+    fn corpus(name: &str) -> Vec<u8> {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/picture");
+        std::fs::read(Path::new(folder).join(name)).unwrap()
+    }
+
+    #[test]
+    fn what_fuzzing_found_ends_in_a_picture_or_an_error() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/picture");
+        let mut pictures = 0;
+        for file in std::fs::read_dir(folder).unwrap() {
+            let bytes = std::fs::read(file.unwrap().path()).unwrap();
+            if let Ok(picture) = Picture::decode(&bytes) {
+                assert_eq!(picture.fit(28, 28).pixels(3).len(), 3 * 28 * 28);
+                pictures += 1;
+            }
+        }
+        assert!(pictures >= 16, "{pictures}");
+    }
+
+    #[test]
+    fn photos_stand_upright() {
+        let [lying, turned] = ["colour.jpg", "turned.jpg"]
+            .map(|name| Picture::decode(&corpus(name)).unwrap().0.dimensions());
+        assert_eq!((lying, turned), ((12, 9), (9, 12)));
+    }
+
+    /// A PNG that announces a size, and holds next to nothing.
+    fn announced(width: u32, height: u32) -> Vec<u8> {
+        let mut png = Vec::new();
+        let encoder = PngEncoder::new(&mut png);
+        encoder
+            .write_image(&[0], 1, 1, ExtendedColorType::L8)
+            .unwrap();
+        png[16..20].copy_from_slice(&width.to_be_bytes());
+        png[20..24].copy_from_slice(&height.to_be_bytes());
+        let mut crc = flate2::Crc::new();
+        crc.update(&png[12..29]);
+        png[29..33].copy_from_slice(&crc.sum().to_be_bytes());
+        png
+    }
+
+    #[test]
+    fn announced_sizes_take_no_memory() {
+        assert_eq!(
+            error(&announced(60_000, 60_000)),
+            "60000x60000 pixels: expected 1 to 64 million"
+        );
+        assert!(error(&announced(0, 10)).starts_with("damaged: "));
+        // As large as is accepted, but not there.
+        assert!(error(&announced(8_000, 8_000)).starts_with("damaged: "));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_a_decoder_panic(
+            format in prop_oneof![
+                Just(ImageFormat::Png),
+                Just(ImageFormat::Jpeg),
+                Just(ImageFormat::Bmp),
+                Just(ImageFormat::Gif),
+                Just(ImageFormat::WebP),
+            ],
+            changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+            cut: prop::sample::Index,
+            is_cut: bool,
+        ) {
+            let mut bytes = file(two_colours(12, 9), format);
+            for (at, value) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = value;
+            }
+            if is_cut {
+                bytes.truncate(cut.index(bytes.len()));
+            }
+            if let Ok(picture) = Picture::decode(&bytes) {
+                prop_assert_eq!(picture.fit(28, 28).pixels(3).len(), 3 * 28 * 28);
+            }
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! `trainer compare RUN...`: several runs side by side.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+
+use crate::config::Config;
+use crate::evaluation::Evaluation;
+use crate::figures::compared;
+use crate::files;
+use crate::history::{Epoch, best};
+use crate::journal;
+use crate::progress::{duration, seconds};
+use crate::run_dir::{DEFAULT_ROOT, RunDir};
+use crate::tally::Figures;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Runs: their folders, their names in --out, `latest`, or `pretrained`
+    #[arg(value_name = "RUN", required = true, num_args = 2..)]
+    runs: Vec<String>,
+    /// The run that the others are measured against [default: the first dense network]
+    #[arg(long, value_name = "RUN")]
+    baseline: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// The figure of their curves, without its ending, .svg and .png [default: comparison beside the
+    /// first run, none with --json]
+    #[arg(long, value_name = "FILE")]
+    figure: Option<PathBuf>,
+    /// Folder in which runs are looked up by name
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_ROOT)]
+    out: PathBuf,
+}
+
+/// A run as its folder tells of it.
+#[derive(Debug, Serialize)]
+struct Row {
+    run: String,
+    preset: String,
+    parameters: usize,
+    epochs: usize,
+    /// Of the best epoch.
+    validation: Option<Figures>,
+    /// Of the best epoch's weights; absent before the run is finished.
+    test: Option<Figures>,
+    /// Test accuracy beyond that of the baseline, in percentage points.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gain: Option<f64>,
+    /// Of training, all its processes together.
+    seconds: f64,
+    images_per_second: f64,
+    #[serde(skip)]
+    is_dense: bool,
+    #[serde(skip)]
+    history: Vec<Epoch>,
+}
+
+pub(crate) fn run(args: Args) -> Result<()> {
+    let open = |run: &String| Row::read(&RunDir::open(&args.out, run)?);
+    let mut rows = args.runs.iter().map(open).collect::<Result<Vec<Row>>>()?;
+    let baseline = match &args.baseline {
+        None => {
+            let judged = |row: &&Row| row.is_dense && row.test.is_some();
+            let dense = rows.iter().find(judged);
+            dense.map(|row| (row.run.clone(), row.test))
+        }
+        Some(run) => {
+            let row = open(run)?;
+            ensure!(
+                row.test.is_some(),
+                "{run}: not judged on the test split yet, so it is no baseline"
+            );
+            Some((row.run, row.test))
+        }
+    };
+    let baseline = baseline.and_then(|(name, test)| Some((name, test?)));
+    if let Some((_, than)) = &baseline {
+        for row in &mut rows {
+            row.gain = row.test.map(|test| 100.0 * (test.accuracy - than.accuracy));
+        }
+    }
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string(&rows)?)?;
+    } else {
+        let name = baseline.map(|(name, _)| name);
+        write!(out, "{}", table(&rows, name.as_deref()))?;
+    }
+    let path = match &args.figure {
+        Some(path) => path.clone(),
+        None if args.json => return Ok(()),
+        None => RunDir::open(&args.out, &args.runs[0])?
+            .root()
+            .join("comparison"),
+    };
+    let [svg, png] = save_figure(&rows, &path)?;
+    if !args.json {
+        writeln!(out, "curves in {} and {}", svg.display(), png.display())?;
+    }
+    Ok(())
+}
+
+impl Row {
+    fn read(run: &RunDir) -> Result<Self> {
+        let config = Config::read(&run.config())?;
+        let history = journal::epochs(run)?;
+        let last = history.last().with_context(|| {
+            let path = run.path().display();
+            format!("{path}: no finished epoch to compare")
+        })?;
+        let path = run.evaluation();
+        let test = match fs::read(&path) {
+            Err(_) => None,
+            Ok(bytes) => {
+                let evaluation: Evaluation = serde_json::from_slice(&bytes)
+                    .with_context(|| format!("{}: no evaluation", path.display()))?;
+                Some(evaluation.figures())
+            }
+        };
+        let speeds: f64 = history.iter().map(|epoch| epoch.images_per_second).sum();
+        Ok(Self {
+            run: run.name(),
+            parameters: config.model.parameters()?,
+            epochs: history.len(),
+            validation: best(&history).and_then(|best| best.validation),
+            test,
+            gain: None,
+            seconds: last.seconds,
+            images_per_second: speeds / history.len() as f64,
+            is_dense: config.model.blocks.is_empty(),
+            preset: config.preset,
+            history,
+        })
+    }
+}
+
+/// Draws the curves of all runs, to `path` as .svg and as .png.
+fn save_figure(rows: &[Row], path: &Path) -> Result<[PathBuf; 2]> {
+    let runs = rows
+        .iter()
+        .map(|row| (row.run.clone(), row.history.as_slice()));
+    let figure = compared(&runs.collect::<Vec<(String, &[Epoch])>>());
+    let ending = path.extension().unwrap_or_default();
+    let stem = match ending == "svg" || ending == "png" {
+        true => path.with_extension(""),
+        false => path.to_path_buf(),
+    };
+    let [svg, png] = ["svg", "png"].map(|ending| {
+        let mut path = stem.clone().into_os_string();
+        path.push(format!(".{ending}"));
+        PathBuf::from(path)
+    });
+    files::write(&svg, figure.drawing.to_svg().as_bytes())?;
+    files::write(&png, &figure.drawing.to_png()?)?;
+    Ok([svg, png])
+}
+
+/// The rows as text; the last column tells what is gained over the baseline.
+fn table(rows: &[Row], baseline: Option<&str>) -> String {
+    let percent = |figures: &Option<Figures>| match figures {
+        Some(figures) => format!("{:.2}%", 100.0 * figures.accuracy),
+        None => "-".into(),
+    };
+    let loss = |figures: &Option<Figures>| match figures {
+        Some(figures) => format!("{:.4}", figures.loss),
+        None => "-".into(),
+    };
+    let mut lines = vec![
+        [
+            "run",
+            "parameters",
+            "epochs",
+            "validation",
+            "test",
+            "loss",
+            "time",
+            "images/s",
+            "gain",
+        ]
+        .map(String::from),
+    ];
+    for row in rows {
+        lines.push([
+            row.run.clone(),
+            row.parameters.to_string(),
+            row.epochs.to_string(),
+            percent(&row.validation),
+            percent(&row.test),
+            loss(&row.test),
+            duration(seconds(row.seconds)),
+            format!("{:.0}", row.images_per_second),
+            row.gain
+                .map_or_else(|| "-".into(), |gain| format!("{gain:+.2}")),
+        ]);
+    }
+    let mut widths = [0; 9];
+    for line in &lines {
+        for (width, cell) in widths.iter_mut().zip(line) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    for line in lines {
+        let cells =
+            line.iter()
+                .zip(widths)
+                .enumerate()
+                .map(|(column, (cell, width))| match column {
+                    0 => format!("{cell:width$}"),
+                    _ => format!("{cell:>width$}"),
+                });
+        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        text.push('\n');
+    }
+    match baseline {
+        Some(name) => text.push_str(&format!(
+            "gain: test accuracy beyond that of {name}, in percentage points\n"
+        )),
+        None => text
+            .push_str("gain: none without a judged dense network among the runs, or --baseline\n"),
+    }
+    text
+}

@@ -1,0 +1,91 @@
+//! `trainer report RUN`: all about a run on one page that needs nothing else.
+
+use std::io::Write;
+
+use anyhow::Result;
+use askama::Template;
+use model::Layer;
+
+use crate::config::Config;
+use crate::environment::{Environment, quoted};
+use crate::evaluation::Evaluation;
+use crate::figures::Figure;
+use crate::flags::RunFlags;
+use crate::gallery::{Choices, Gallery};
+use crate::history::{Epoch, best};
+use crate::journal;
+use crate::progress::{duration, seconds};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    run: RunFlags,
+}
+
+/// The page.
+#[derive(Template)]
+#[template(path = "report.html")]
+struct Page<'a> {
+    run: String,
+    config: &'a Config,
+    settings: String,
+    layers: Vec<Layer>,
+    parameters: usize,
+    evaluation: &'a Evaluation,
+    epochs: &'a [Epoch],
+    best: Option<&'a Epoch>,
+    /// How long training took.
+    time: Option<String>,
+    figures: Vec<Inline<'a>>,
+    processes: Vec<Environment>,
+    /// The command that repeats the run.
+    repeat: String,
+}
+
+/// A figure within the page.
+struct Inline<'a> {
+    name: &'a str,
+    svg: String,
+}
+
+impl Inline<'_> {
+    fn of(figure: &Figure) -> Inline<'_> {
+        Inline {
+            name: &figure.name,
+            svg: figure.drawing.to_svg(),
+        }
+    }
+}
+
+pub(crate) fn run(args: Args) -> Result<()> {
+    let (run, classifier) = args.run.open()?;
+    let gallery = Gallery::draw(&run, &classifier, &Choices::default())?;
+    let epochs = &gallery.epochs;
+    let config = &classifier.config;
+    let page = Page {
+        run: run.name(),
+        config,
+        settings: config.to_toml()?,
+        layers: config.model.layers()?,
+        parameters: config.model.parameters()?,
+        evaluation: &gallery.evaluation,
+        epochs,
+        best: best(epochs),
+        time: epochs.last().map(|last| duration(seconds(last.seconds))),
+        figures: gallery.figures.iter().map(Inline::of).collect(),
+        processes: journal::processes(&run)?,
+        repeat: format!(
+            "trainer --config {}",
+            quoted(&run.config().to_string_lossy())
+        ),
+    };
+    let path = run.report();
+    run.write(&path, page.render()?.as_bytes())?;
+    writeln!(std::io::stdout().lock(), "{}", path.display())?;
+    Ok(())
+}
+
+/// A fraction as a percentage.
+fn percent(fraction: &f64) -> String {
+    format!("{:.2}%", 100.0 * fraction)
+}

@@ -1,0 +1,40 @@
+//! Pictures of a run: what its network learned, what it does, and how it got there.
+
+mod drawing;
+mod chart;
+mod learned;
+mod judged;
+mod curves;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::run_dir::RunDir;
+
+pub(crate) use curves::{compared, curves};
+pub(crate) use drawing::Drawing;
+pub(crate) use judged::{Judged, class_accuracies, confusion, mistakes, predictions};
+pub(crate) use learned::{Seen, feature_maps, filters};
+
+/// A drawing with the name of its files.
+#[derive(Clone, Debug)]
+pub(crate) struct Figure {
+    /// Without ending.
+    pub(crate) name: String,
+    pub(crate) drawing: Drawing,
+}
+
+impl Figure {
+    /// Writes `figures/NAME.svg` and `figures/NAME.png` of a run, and returns their paths.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub(crate) fn save(&self, run: &RunDir) -> Result<[PathBuf; 2]> {
+        let [svg, png] =
+            ["svg", "png"].map(|ending| run.figure(&format!("{}.{ending}", self.name)));
+        run.write(&svg, self.drawing.to_svg().as_bytes())?;
+        run.write(&png, &self.drawing.to_png()?)?;
+        Ok([svg, png])
+    }
+}

@@ -1,0 +1,191 @@
+//! Training on one's own pictures.
+
+use std::fs;
+
+use image::{Rgb, RgbImage};
+use serde_json::Value;
+
+use crate::support::{Output, WorkDir, project};
+
+/// A folder `mine` with 30 pictures of each class: an upright or a lying bar, in two colours, and
+/// one picture that is broken.
+fn bars(dir: &WorkDir) {
+    for (class, is_upright) in [("lying", false), ("up & <right>", true)] {
+        fs::create_dir_all(dir.path("mine").join(class)).unwrap();
+        for number in 0..30u32 {
+            let shade = (number * 8) as u8;
+            let at = 20 + number % 7;
+            let picture = RgbImage::from_fn(60, 60, |x, y| {
+                let across = if is_upright { x } else { y };
+                match (at..at + 16).contains(&across) {
+                    true => Rgb([255, shade, 0]),
+                    false => Rgb([0, shade / 2, 90]),
+                }
+            });
+            let ending = ["png", "bmp", "gif", "jpg", "webp"][number as usize % 5];
+            let name = format!("{number}.{ending}");
+            picture
+                .save(dir.path("mine").join(class).join(name))
+                .unwrap();
+        }
+    }
+    fs::write(dir.path("mine/lying/broken.png"), "no picture").unwrap();
+}
+
+const TRAIN: &str = "--data mine --image-size 16 --preset tiny --epochs 12 --batch-size 8";
+
+#[test]
+fn a_folder_of_pictures_is_learned_with_the_names_of_its_classes() {
+    let dir = WorkDir::new();
+    bars(&dir);
+    let trained = dir.trainer(TRAIN).success();
+    for part in [
+        "reading 61 pictures",
+        "warning: left out ",
+        "broken.png: not a picture",
+        "mine: 43 training, 5 validation, 12 test images of 16x16, 2 classes",
+        "images [8, 3, 16, 16]",
+    ] {
+        assert!(trained.stderr.contains(part), "{part}: {trained:#?}");
+    }
+    assert!(trained.stdout.contains("test        "), "{trained:#?}");
+
+    let evaluation = dir.trainer("evaluate latest --json").success().stdout;
+    let evaluation: Value = serde_json::from_str(&evaluation).unwrap();
+    assert_eq!(evaluation["classes"][1]["class"], "up & <right>");
+    assert_eq!(evaluation["accuracy"], 1.0);
+
+    let predicted = dir.trainer("predict latest mine --json").code_and_lines();
+    assert_eq!(predicted.0, Some(1));
+    assert_eq!(predicted.1.len(), 60);
+    for line in predicted.1 {
+        let prediction: Value = serde_json::from_str(&line).unwrap();
+        let class = prediction["class"].as_str().unwrap();
+        assert!(
+            prediction["path"].as_str().unwrap().contains(class),
+            "{prediction}"
+        );
+    }
+
+    dir.trainer("report latest").success();
+    let report = dir.run_text("tiny-1", "report.html");
+    assert!(report.contains("<td>up &#38; &#60;right&#62;</td>"));
+    assert!(!report.contains("up & <right>"));
+}
+
+#[test]
+fn pictures_are_decoded_once() {
+    let dir = WorkDir::new();
+    bars(&dir);
+    let first = dir.trainer(TRAIN).success();
+    let second = dir.trainer(TRAIN).success();
+    assert!(!second.stderr.contains("reading"), "{second:#?}");
+    // What was left out is told again.
+    assert!(
+        second.stderr.contains("broken.png: not a picture"),
+        "{second:#?}"
+    );
+    let weights = |run| dir.run_file(run, "model.safetensors");
+    assert_eq!(weights("tiny-1"), weights("tiny-2"));
+    assert_eq!(
+        first.stdout.replace("tiny-1", ""),
+        second.stdout.replace("tiny-2", "")
+    );
+
+    // Those who judge the run find the copy too, wherever they stand.
+    let mut command = dir.command("evaluate . --json");
+    let evaluated = Output::of(command.current_dir(dir.path("artifacts/runs/tiny-1"))).success();
+    assert!(!evaluated.stderr.contains("reading"), "{evaluated:#?}");
+
+    // A damaged copy is made anew, and so is one of pictures that changed.
+    let copies = dir.path("artifacts/runs/.pictures");
+    let copy = fs::read_dir(&copies)
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    fs::write(copy.join("train-images-idx3-ubyte"), "cut").unwrap();
+    assert!(dir.trainer(TRAIN).success().stderr.contains("reading 61"));
+    assert_eq!(weights("tiny-1"), weights("tiny-3"));
+    // A label that no class has.
+    let labels = copy.join("train-labels-idx1-ubyte");
+    let mut bytes = fs::read(&labels).unwrap();
+    *bytes.last_mut().unwrap() = 255;
+    fs::write(&labels, bytes).unwrap();
+    assert!(dir.trainer(TRAIN).success().stderr.contains("reading 61"));
+    fs::remove_file(dir.path("mine/lying/broken.png")).unwrap();
+    let fourth = dir.trainer(TRAIN).success();
+    assert!(fourth.stderr.contains("reading 60"), "{fourth:#?}");
+    assert!(!fourth.stderr.contains("left out"), "{fourth:#?}");
+}
+
+#[test]
+fn a_run_is_not_used_on_pictures_of_other_classes() {
+    let dir = WorkDir::new();
+    bars(&dir);
+    dir.trainer(&format!("{TRAIN} --max-steps 1")).success();
+    // What was left out is in the log of the run too.
+    assert!(
+        dir.run_text("tiny-1", "train.log")
+            .contains("broken.png: not a picture")
+    );
+    fs::create_dir(dir.path("mine/another")).unwrap();
+    let picture = RgbImage::from_pixel(20, 20, Rgb([1, 2, 3]));
+    picture.save(dir.path("mine/another/1.png")).unwrap();
+    let commands = [
+        "evaluate tiny-1",
+        "inspect tiny-1",
+        "report tiny-1",
+        "predict tiny-1 --test-index 0",
+    ];
+    for command in commands {
+        let lines = dir.trainer(command).error_lines();
+        let expected = "mine has a class another, but the run learned lying, up & <right>";
+        assert_eq!(lines.last().unwrap(), &format!("error: {expected}"));
+    }
+}
+
+#[test]
+fn a_part_of_the_pictures_has_all_classes() {
+    let dir = WorkDir::new();
+    bars(&dir);
+    // Without shuffling, the first half would be of one class.
+    let trained = dir.trainer(&format!("{TRAIN} --limit-train 24 --validation-split last"));
+    let text = trained.success().stdout;
+    let test = text.lines().find(|line| line.starts_with("test")).unwrap();
+    assert!(test.ends_with("100.00%"), "{text}");
+}
+
+#[test]
+fn a_network_of_digits_is_judged_on_handwriting_as_it_predicts() {
+    let dir = WorkDir::new();
+    let run = dir.shipped();
+    // Without a folder `test`, all are judged, also of a few of the classes.
+    for file in fs::read_dir(project("tests/handwriting")).unwrap() {
+        let path = file.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let class = dir.path("written").join(&name[..1]);
+        if !name.starts_with('0') {
+            fs::create_dir_all(&class).unwrap();
+            fs::copy(&path, class.join(name)).unwrap();
+        }
+    }
+    let evaluation = dir
+        .trainer(&format!("evaluate {run} --data written --json"))
+        .success();
+    let evaluation: Value = serde_json::from_str(&evaluation.stdout).unwrap();
+    let predicted = dir
+        .trainer(&format!("predict {run} written --json"))
+        .success();
+    let right = predicted.stdout.lines().filter(|line| {
+        let prediction: Value = serde_json::from_str(line).unwrap();
+        let folder = format!("/{}/", prediction["class"].as_str().unwrap());
+        prediction["path"].as_str().unwrap().contains(&folder)
+    });
+    let accuracy = right.count() as f64 / 54.0;
+    assert_eq!(evaluation["examples"], 54);
+    assert_eq!(evaluation["classes"][1]["support"], 6);
+    assert_eq!(evaluation["accuracy"], accuracy);
+    assert!(accuracy > 0.9, "{accuracy}");
+}

@@ -1,0 +1,246 @@
+//! What people hand in to be recognised: handwriting of all kinds, and what is none.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::Stdio;
+
+use image::{GrayImage, Luma};
+use serde_json::Value;
+
+use crate::support::{Output, WorkDir, project};
+
+/// A black bar on white: a one.
+fn one() -> GrayImage {
+    GrayImage::from_fn(100, 120, |x, y| {
+        let is_ink = (46..54).contains(&x) && (20..100).contains(&y);
+        Luma([if is_ink { 0 } else { 255 }])
+    })
+}
+
+fn json(text: &str) -> Vec<Value> {
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// The first letter of a file's name: the digit on it.
+fn digit(path: &str) -> String {
+    let name = Path::new(path).file_name().unwrap();
+    name.to_str().unwrap().chars().take(1).collect()
+}
+
+#[test]
+fn handwriting_is_recognised() {
+    let dir = WorkDir::new();
+    let run = dir.shipped();
+    let mut command = dir.command(&format!("predict {run} --json"));
+    let output = Output::of(command.arg(project("tests/handwriting"))).success();
+    let predictions = json(&output.stdout);
+    assert_eq!(predictions.len(), 60);
+    let is_wrong = |prediction: &&Value| {
+        prediction["class"].as_str().unwrap() != digit(prediction["path"].as_str().unwrap())
+    };
+    let wrong: Vec<&Value> = predictions.iter().filter(is_wrong).collect();
+    assert!(wrong.len() <= 3, "{wrong:#?}");
+}
+
+#[test]
+fn predictions_are_told_to_people_and_to_programs() {
+    let dir = WorkDir::new();
+    let run = dir.shipped();
+    one().save(dir.path("my one.png")).unwrap();
+    fs::create_dir(dir.path("folder")).unwrap();
+    one().save(dir.path("folder/b.JPG")).unwrap();
+    one().save(dir.path("folder/a.bmp")).unwrap();
+    fs::write(dir.path("folder/notes.txt"), "no picture").unwrap();
+    let call = |arguments: &str| {
+        let mut command = dir.command(&format!("predict {run} {arguments}"));
+        Output::of(command.args(["my one.png", "folder"]))
+            .success()
+            .stdout
+    };
+
+    let text = call("--top 2");
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 3, "{text}");
+    assert!(lines[0].starts_with("my one.png  1  "), "{text}");
+    assert!(
+        lines[0].ends_with("%)") && !lines[0].contains(','),
+        "{text}"
+    );
+    assert!(lines[1].starts_with("folder/a.bmp  1  "), "{text}");
+
+    let predictions = json(&call("--json --top 10"));
+    assert_eq!(predictions[0]["path"], "my one.png");
+    assert_eq!(predictions[0]["class"], "1");
+    let top = predictions[0]["top"].as_array().unwrap();
+    assert_eq!(top.len(), 10);
+    assert_eq!(top[0]["probability"], predictions[0]["probability"]);
+    let sum: f64 = top
+        .iter()
+        .map(|one| one["probability"].as_f64().unwrap())
+        .sum();
+    assert!((sum - 1.0).abs() < 1e-4, "{sum}");
+
+    let csv = call("--csv --top 2");
+    let lines: Vec<&str> = csv.lines().collect();
+    assert_eq!(lines[0], "path,class,probability,class_2,probability_2");
+    assert!(lines[3].starts_with("folder/b.JPG,1,"), "{csv}");
+}
+
+#[test]
+fn standard_input_is_a_picture_too() {
+    let dir = WorkDir::new();
+    let run = dir.shipped();
+    one().save(dir.path("one.png")).unwrap();
+    let mut command = dir.command(&format!("predict {run} - --json"));
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let picture = fs::read(dir.path("one.png")).unwrap();
+    child.stdin.take().unwrap().write_all(&picture).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let piped = json(std::str::from_utf8(&output.stdout).unwrap());
+    let named = json(
+        &dir.trainer(&format!("predict {run} one.png --json"))
+            .success()
+            .stdout,
+    );
+    assert_eq!(piped[0]["path"], "-");
+    assert_eq!(piped[0]["top"], named[0]["top"]);
+}
+
+#[test]
+fn what_the_network_saw_is_shown_and_kept() {
+    let dir = WorkDir::new();
+    let run = dir.shipped();
+    let call = format!("predict {run} --test-index 0 --show");
+    let text = dir.trainer(&call).success().stdout;
+    assert!(text.starts_with("test:0  7  "), "{text}");
+    assert!(text.contains("  true 7, right\n"), "{text}");
+    assert_eq!(text.lines().count(), 1 + 28 + 1, "{text}");
+    let saved = text
+        .lines()
+        .last()
+        .unwrap()
+        .strip_prefix("saved as ")
+        .unwrap();
+    assert_eq!(saved, "artifacts/runs/shipped/figures/seen/test-0.png");
+    let csv = dir.trainer(&format!("predict {run} --test-index 0,1 --csv --top 1"));
+    let csv = csv.success().stdout;
+    assert!(
+        csv.starts_with("path,class,probability,actual\ntest:0,7,"),
+        "{csv}"
+    );
+    assert!(csv.ends_with(",2\n"), "{csv}");
+    // What is there is kept.
+    let again = dir.trainer(&call).success().stdout;
+    assert!(again.ends_with("figures/seen/test-0-2.png\n"), "{again}");
+
+    // The digit is what the network takes already: as it is, it gives the same.
+    let same = dir
+        .trainer(&format!("predict {run} {saved} --raw --json"))
+        .success();
+    let test = dir
+        .trainer(&format!("predict {run} --test-index 0 --json"))
+        .success();
+    assert_eq!(json(&same.stdout)[0]["top"], json(&test.stdout)[0]["top"]);
+    assert_eq!(json(&test.stdout)[0]["actual"], "7");
+}
+
+#[test]
+fn what_cannot_be_predicted_is_told_and_the_rest_goes_on() {
+    let dir = WorkDir::new();
+    let run = dir.shipped();
+    one().save(dir.path("one.png")).unwrap();
+    GrayImage::from_pixel(50, 50, Luma([255]))
+        .save(dir.path("blank.png"))
+        .unwrap();
+    fs::write(dir.path("words.png"), "no picture at all").unwrap();
+    fs::write(dir.path("nothing.png"), "").unwrap();
+    fs::create_dir(dir.path("folder")).unwrap();
+    let error = |arguments: &str| {
+        dir.trainer(&format!("predict {run} -q {arguments}"))
+            .error()
+    };
+    assert_eq!(
+        error("words.png"),
+        "words.png: not a picture: expected PNG, JPEG, BMP, GIF or WebP"
+    );
+    assert_eq!(error("nothing.png"), "nothing.png: empty file");
+    assert_eq!(
+        error("blank.png"),
+        "blank.png: blank: found nothing drawn on it"
+    );
+    assert_eq!(
+        error("folder"),
+        "folder: no pictures in this folder (png, jpg, bmp, gif, webp)"
+    );
+    assert_eq!(
+        error("missing.png"),
+        "missing.png: cannot read it: No such file or directory (os error 2)"
+    );
+    assert_eq!(
+        error("- one.png -"),
+        "-: standard input holds one picture, name it once"
+    );
+    assert_eq!(
+        error("--test-index 10000"),
+        "test image 10000: there are 0 to 9999"
+    );
+
+    let output = dir.trainer(&format!(
+        "predict {run} words.png one.png folder blank.png one.png --json"
+    ));
+    assert_eq!(output.code, Some(1), "{output:#?}");
+    assert_eq!(json(&output.stdout).len(), 2);
+    for part in [
+        "error: words.png: not a picture",
+        "error: folder: no pictures",
+        "error: blank.png: blank",
+        "error: 3 of 5 failed",
+    ] {
+        assert!(output.stderr.contains(part), "{part}: {output:#?}");
+    }
+}
+
+#[test]
+fn runs_that_cannot_be_used_are_told_why() {
+    let dir = WorkDir::new();
+    let run = dir.path("artifacts/runs").join(dir.shipped());
+    one().save(dir.path("one.png")).unwrap();
+    for command in [
+        "predict shipped one.png",
+        "inspect shipped",
+        "report shipped",
+    ] {
+        let config = fs::read_to_string(run.join("config.toml")).unwrap();
+        fs::write(
+            run.join("config.toml"),
+            config.replace("dense = [128]", "dense = [64]"),
+        )
+        .unwrap();
+        let error = dir.trainer(command).error();
+        let start = "artifacts/runs/shipped/model.safetensors: not the network of config.toml: ";
+        assert!(error.starts_with(start), "{error}");
+        assert!(
+            error.contains("fc1.weight") || error.contains("hidden.0"),
+            "{error}"
+        );
+        fs::write(run.join("config.toml"), config).unwrap();
+
+        let weights = fs::read(run.join("model.safetensors")).unwrap();
+        fs::remove_file(run.join("model.safetensors")).unwrap();
+        let error = dir.trainer(command).error();
+        let expected = "no weights yet: they are written after the first epoch";
+        assert!(error.ends_with(expected), "{error}");
+        fs::write(run.join("model.safetensors"), &weights[..weights.len() / 2]).unwrap();
+        let error = dir.trainer(command).error();
+        assert!(error.starts_with(start), "{error}");
+        fs::write(run.join("model.safetensors"), weights).unwrap();
+    }
+}
