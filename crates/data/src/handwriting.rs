@@ -8,7 +8,7 @@
 use image::imageops::{self, FilterType};
 use image::{GrayImage, ImageBuffer, Luma};
 
-use crate::plane::{Plane, least, mean, most, quantile};
+use crate::plane::{Plane, least, mean, most, quantile, range};
 
 /// From this side on, pixels are a camera's or a scanner's, whose noise is smoothed.
 const MIN_NOISY_SIDE: u32 = 64;
@@ -34,9 +34,8 @@ impl Plane {
         }
         let edge = self.edge();
         let paper = quantile(&edge, 0.5);
-        let spread = quantile(&edge, 0.95) - quantile(&edge, 0.05);
-        let range = quantile(&self.values, 0.999) - quantile(&self.values, 0.001);
-        let is_even = spread < 0.15 * range;
+        let spread = range(&edge, 0.05);
+        let is_even = spread < 0.15 * range(&self.values, 0.001);
         if self.is_dark_on_light(is_even.then_some(paper)) {
             self.values
                 .iter_mut()

@@ -153,6 +153,13 @@ impl Picture {
 
     /// The picture without transparency, on white, or on black if what is drawn is light.
     fn on_paper(&self) -> RgbImage {
+        let (width, height) = self.0.dimensions();
+        if self.0.pixels().all(|pixel| pixel.0[3] == u8::MAX) {
+            return RgbImage::from_fn(width, height, |x, y| {
+                let [r, g, b, _] = self.0.get_pixel(x, y).0;
+                Rgb([r, g, b])
+            });
+        }
         let mut light = 0.0;
         let mut opacity = 0.0;
         for pixel in self.0.pixels() {
@@ -161,7 +168,7 @@ impl Picture {
             opacity += a;
         }
         let paper: u16 = if light > 127.5 * opacity { 0 } else { 255 };
-        RgbImage::from_fn(self.0.width(), self.0.height(), |x, y| {
+        RgbImage::from_fn(width, height, |x, y| {
             let [r, g, b, a] = self.0.get_pixel(x, y).0;
             let opacity = u16::from(a);
             let mix =

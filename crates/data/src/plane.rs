@@ -168,3 +168,16 @@ pub(crate) fn quantile(values: &[f32], part: f64) -> f32 {
     let mut values = values.to_vec();
     *values.select_nth_unstable_by(at, f32::total_cmp).1
 }
+
+/// How far apart the values are that a `part` of the values is not above, and not below.
+pub(crate) fn range(values: &[f32], part: f64) -> f32 {
+    if values.is_empty() {
+        return 0.0;
+    }
+    let least = (part * (values.len() - 1) as f64).round() as usize;
+    let most = ((1.0 - part) * (values.len() - 1) as f64).round() as usize;
+    let mut values = values.to_vec();
+    let least = *values.select_nth_unstable_by(least, f32::total_cmp).1;
+    let most = *values.select_nth_unstable_by(most, f32::total_cmp).1;
+    most - least
+}
