@@ -8,7 +8,7 @@
 use image::imageops::{self, FilterType};
 use image::{GrayImage, ImageBuffer, Luma};
 
-use crate::plane::{Plane, least, mean, most, quantile, range};
+use crate::plane::{Plane, least, mean, most, quantiles};
 
 /// From this side on, pixels are a camera's or a scanner's, whose noise is smoothed.
 const MIN_NOISY_SIDE: u32 = 64;
@@ -33,16 +33,16 @@ impl Plane {
             self = self.filtered(1, mean);
         }
         let edge = self.edge();
-        let paper = quantile(&edge, 0.5);
-        let spread = range(&edge, 0.05);
-        let is_even = spread < 0.15 * range(&self.values, 0.001);
+        let [edge_least, paper, edge_most] = quantiles(&edge, [0.05, 0.5, 0.95]);
+        let [least_of_all, most_of_all] = quantiles(&self.values, [0.001, 0.999]);
+        let is_even = edge_most - edge_least < 0.15 * (most_of_all - least_of_all);
         if self.is_dark_on_light(is_even.then_some(paper)) {
             self.values
                 .iter_mut()
                 .for_each(|value| *value = 255.0 - *value);
         }
         let paper = if is_even {
-            let paper = quantile(&self.edge(), 0.5);
+            let [paper] = quantiles(&self.edge(), [0.5]);
             Self {
                 values: vec![paper; self.values.len()],
                 ..self
@@ -62,7 +62,7 @@ impl Plane {
         let strong: Vec<f32> = strong.copied().collect();
         let weak = self.values.iter().filter(|&&value| value <= threshold);
         let weak_mean = weak.clone().sum::<f32>() / weak.count().max(1) as f32;
-        let ink = quantile(&strong, 0.7);
+        let [ink] = quantiles(&strong, [0.7]);
         if strong.is_empty() || ink - weak_mean < MIN_CONTRAST {
             return None;
         }

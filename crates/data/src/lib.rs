@@ -2,10 +2,9 @@
 //! splits, normalisation and the loader that feeds training.
 //!
 //! The modules follow the data: [`idx`] and [`picture`] parse bytes, [`preparation`] makes a
-//! picture look like the images of a dataset, [`source`], [`listing`] and [`folder`] find
-//! files, [`dataset`]
-//! holds images, [`info`] says what they are, [`split`] divides them, [`normalization`] and
-//! [`batch`] turn them into tensors, [`loader`] decides in which order.
+//! picture look like the images of a dataset, [`source`], [`listing`] and [`folder`] find files,
+//! [`dataset`] holds images, [`info`] says what they are, [`split`] divides them,
+//! [`normalization`] and [`batch`] turn them into tensors, [`loader`] decides in which order.
 //!
 //! This crate knows no model and no command line.
 

@@ -159,25 +159,15 @@ pub(crate) fn most(values: &[f32]) -> f32 {
     values.iter().copied().fold(f32::NEG_INFINITY, f32::max)
 }
 
-/// The value that so large a part of the values is not above; 0 of none.
-pub(crate) fn quantile(values: &[f32], part: f64) -> f32 {
+/// For each of some parts the value that so large a part of the values is not above; 0 of
+/// none.
+pub(crate) fn quantiles<const N: usize>(values: &[f32], parts: [f64; N]) -> [f32; N] {
     if values.is_empty() {
-        return 0.0;
+        return [0.0; N];
     }
-    let at = (part * (values.len() - 1) as f64).round() as usize;
     let mut values = values.to_vec();
-    *values.select_nth_unstable_by(at, f32::total_cmp).1
-}
-
-/// How far apart the values are that a `part` of the values is not above, and not below.
-pub(crate) fn range(values: &[f32], part: f64) -> f32 {
-    if values.is_empty() {
-        return 0.0;
-    }
-    let least = (part * (values.len() - 1) as f64).round() as usize;
-    let most = ((1.0 - part) * (values.len() - 1) as f64).round() as usize;
-    let mut values = values.to_vec();
-    let least = *values.select_nth_unstable_by(least, f32::total_cmp).1;
-    let most = *values.select_nth_unstable_by(most, f32::total_cmp).1;
-    most - least
+    parts.map(|part| {
+        let at = (part * (values.len() - 1) as f64).round() as usize;
+        *values.select_nth_unstable_by(at, f32::total_cmp).1
+    })
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use burn::data::dataloader::batcher::Batcher;
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
-use data::{MnistBatcher, Sample};
+use data::{MnistBatcher, Picture, PictureError, Preparation, Sample};
 use model::ConvNet;
 
 use crate::config::Config;
@@ -60,6 +60,20 @@ impl Classifier {
     /// Names of the classes.
     pub(crate) fn classes(&self) -> &[String] {
         &self.config.images.classes
+    }
+
+    /// A picture as an image `[channels, height, width]`: prepared as the network's data were, or, if
+    /// it is `raw`, only scaled.
+    ///
+    /// # Errors
+    /// When it is blank where something should be written.
+    pub(crate) fn prepared(&self, picture: &Picture, raw: bool) -> Result<Vec<u8>, PictureError> {
+        let images = &self.config.images;
+        let preparation = match raw {
+            true => Preparation::Picture,
+            false => images.preparation,
+        };
+        preparation.prepare(picture, images.shape())
     }
 
     /// Images `[channels, height, width]` as the network sees them, `[N, channels, height, width]`.

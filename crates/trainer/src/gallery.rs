@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use data::loader::permutation;
-use data::{ImageDataset, Picture, Preparation};
+use data::{ImageDataset, Picture};
 
 use crate::classifier::{Classifier, Probabilities};
 use crate::evaluation::{Evaluation, evaluate};
@@ -228,13 +228,8 @@ fn chosen_image(
         let class = &classifier.classes()[usize::from(test.label(index))];
         return Ok((test.pixels(index).to_vec(), format!("label {class}")));
     }
-    let images = &classifier.config.images;
-    let preparation = match choices.raw {
-        true => Preparation::Picture,
-        false => images.preparation,
-    };
     let pixels = Picture::open(image.as_ref())
-        .and_then(|picture| preparation.prepare(&picture, images.shape()))
+        .and_then(|picture| classifier.prepared(&picture, choices.raw))
         .with_context(|| image.to_string())?;
     let (class, _) = classifier.classify(vec![pixels.clone()])?[0].best();
     Ok((pixels, format!("taken for {}", classifier.classes()[class])))

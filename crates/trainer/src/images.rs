@@ -210,7 +210,7 @@ fn look_up(place: &Path, wanted: Wanted) -> Option<Pictures> {
 
 /// Keeps decoded pictures for the next time. Without them the next time takes longer, no more.
 fn keep(place: &Path, pictures: &Pictures) {
-    let mut files = idx_files(&pictures.train, &pictures.test).to_vec();
+    let mut files = Vec::from(idx_files(&pictures.train, &pictures.test));
     files.push((UNREADABLE, pictures.unreadable.join("\n").into_bytes()));
     let checksum = sha256_hex(files.iter().map(|(_, bytes)| bytes));
     files.push((CHECKSUM, checksum.into_bytes()));

@@ -10,7 +10,6 @@ use serde::Serialize;
 use crate::config::Config;
 use crate::evaluation::Evaluation;
 use crate::figures::compared;
-use crate::files;
 use crate::history::{Epoch, best};
 use crate::journal;
 use crate::progress::{duration, seconds};
@@ -146,18 +145,10 @@ fn save_figure(rows: &[Row], path: &Path) -> Result<[PathBuf; 2]> {
         .map(|row| (row.run.clone(), row.history.as_slice()));
     let figure = compared(&runs.collect::<Vec<(String, &[Epoch])>>());
     let ending = path.extension().unwrap_or_default();
-    let stem = match ending == "svg" || ending == "png" {
-        true => path.with_extension(""),
-        false => path.to_path_buf(),
-    };
-    let [svg, png] = ["svg", "png"].map(|ending| {
-        let mut path = stem.clone().into_os_string();
-        path.push(format!(".{ending}"));
-        PathBuf::from(path)
-    });
-    files::write(&svg, figure.drawing.to_svg().as_bytes())?;
-    files::write(&png, &figure.drawing.to_png()?)?;
-    Ok([svg, png])
+    match ending == "svg" || ending == "png" {
+        true => figure.save(&path.with_extension("")),
+        false => figure.save(path),
+    }
 }
 
 /// The rows as text; the last column tells what is gained over the baseline.

@@ -62,12 +62,11 @@ const KERNELS: [(&str, &str); 6] = [
 ];
 
 pub(crate) fn run(args: Args) -> Result<()> {
-    let Matrix(kernel_rows) = &args.kernel;
-    let size = kernel_rows.len();
+    let size = args.kernel.height();
     ensure!(
-        kernel_rows[0].len() == size,
+        args.kernel.width() == size,
         "--kernel: {size} rows of {}, expected a square",
-        kernel_rows[0].len()
+        args.kernel.width()
     );
     let image = args.image.clone().unwrap_or_else(|| Matrix::of(IMAGE));
     ensure!(

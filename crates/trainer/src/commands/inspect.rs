@@ -62,7 +62,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let gallery = Gallery::draw(&run, &classifier, &choices)?;
     let mut out = std::io::stdout().lock();
     for figure in &gallery.figures {
-        let [svg, png] = figure.save(&run)?;
+        let [svg, png] = figure.save(&run.figure(&figure.name))?;
         writeln!(out, "{}\n{}", svg.display(), png.display())?;
     }
     Ok(())

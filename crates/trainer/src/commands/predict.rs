@@ -7,7 +7,7 @@ use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use clap::builder::RangedU64ValueParser;
 use data::listing::pictures;
 use data::picture::to_png;
-use data::{ImageDataset, Picture, Preparation};
+use data::{ImageDataset, Picture};
 use rayon::prelude::*;
 use tracing::error;
 
@@ -82,10 +82,6 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let work = Work {
         run: &run,
         classifier: &classifier,
-        preparation: match args.raw {
-            true => Preparation::Picture,
-            false => classifier.config.images.preparation,
-        },
         test,
         args: &args,
     };
@@ -136,7 +132,6 @@ fn sources(args: &Args) -> Result<(Vec<Source>, Vec<Error>)> {
 struct Work<'a> {
     run: &'a RunDir,
     classifier: &'a Classifier,
-    preparation: Preparation,
     test: Option<ImageDataset>,
     args: &'a Args,
 }
@@ -202,9 +197,8 @@ impl Work<'_> {
             Source::File(path) => Picture::open(path),
             Source::StandardInput => Picture::read(io::stdin().lock()),
         };
-        let shape = self.classifier.config.images.shape();
         let pixels = picture
-            .and_then(|picture| self.preparation.prepare(&picture, shape))
+            .and_then(|picture| self.classifier.prepared(&picture, self.args.raw))
             .with_context(|| source.to_string())?;
         Ok(Seen {
             source: source.clone(),

@@ -6,11 +6,11 @@ mod learned;
 mod judged;
 mod curves;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use crate::run_dir::RunDir;
+use crate::files;
 
 pub(crate) use curves::{compared, curves};
 pub(crate) use drawing::Drawing;
@@ -26,15 +26,18 @@ pub(crate) struct Figure {
 }
 
 impl Figure {
-    /// Writes `figures/NAME.svg` and `figures/NAME.png` of a run, and returns their paths.
+    /// Writes `stem.svg` and `stem.png`, and returns their paths.
     ///
     /// # Errors
     /// When they cannot be written.
-    pub(crate) fn save(&self, run: &RunDir) -> Result<[PathBuf; 2]> {
-        let [svg, png] =
-            ["svg", "png"].map(|ending| run.figure(&format!("{}.{ending}", self.name)));
-        run.write(&svg, self.drawing.to_svg().as_bytes())?;
-        run.write(&png, &self.drawing.to_png()?)?;
+    pub(crate) fn save(&self, stem: &Path) -> Result<[PathBuf; 2]> {
+        let [svg, png] = ["svg", "png"].map(|ending| {
+            let mut path = stem.as_os_str().to_owned();
+            path.push(format!(".{ending}"));
+            PathBuf::from(path)
+        });
+        files::write(&svg, self.drawing.to_svg().as_bytes())?;
+        files::write(&png, &self.drawing.to_png()?)?;
         Ok([svg, png])
     }
 }
