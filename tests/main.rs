@@ -3,6 +3,7 @@
 mod bad_input;
 mod commands;
 mod figures;
+mod import_export;
 mod pictures;
 mod predict;
 mod resume;

@@ -20,6 +20,18 @@ pub enum Preparation {
 }
 
 impl Preparation {
+    /// What it makes of a picture, in words.
+    pub fn about(self) -> &'static str {
+        match self {
+            Self::Handwriting => {
+                "white strokes on black, 20 pixels of 28 large, their centre of mass in the middle, \
+                 as in MNIST"
+            }
+            Self::Object => "before a dark background, as in Fashion-MNIST",
+            Self::Picture => "scaled to fit",
+        }
+    }
+
     /// The image that a network sees: `[channels, height, width]`.
     ///
     /// # Errors

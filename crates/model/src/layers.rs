@@ -12,16 +12,54 @@ const MAX_PARAMETERS: usize = 1 << 28;
 pub const MAX_KERNEL: usize = 31;
 
 /// One row of the table.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Layer {
     /// `conv1`, `pool1`, `flatten`, `fc1`, `dropout`, ...
     pub name: String,
-    /// What it does, for people.
-    pub kind: String,
+    /// What it does.
+    pub operation: Operation,
     /// Output of one image: `[channels, height, width]` or `[features]`.
     pub output: Vec<usize>,
     /// Weights and biases.
     pub parameters: usize,
+    /// Shape of the weights, `[out, in, ky, kx]` or `[out, in]`; empty where there are none.
+    pub weights: Vec<usize>,
+}
+
+/// What a layer does.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Operation {
+    /// Filters of `kernel` rows and columns, moved over the image and `padding` zeros around it, and
+    /// ReLU.
+    Convolution {
+        /// Rows and columns of a filter.
+        kernel: usize,
+        /// Zeros on each side.
+        padding: usize,
+    },
+    /// 2x2 max-pooling with stride 2.
+    MaxPooling,
+    /// Feature maps become a row of values, channels first.
+    Flatten,
+    /// All inputs to all outputs, and ReLU.
+    Dense,
+    /// The same without ReLU: the last layer.
+    Logits,
+    /// Zeroes values with this probability while learning.
+    Dropout(f64),
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Convolution { kernel, .. } => write!(f, "{kernel}x{kernel} convolution + ReLU"),
+            Self::MaxPooling => f.write_str("2x2 max-pooling"),
+            Self::Flatten => f.write_str("reshape"),
+            Self::Dense => f.write_str("dense + ReLU"),
+            Self::Logits => f.write_str("dense, logits"),
+            Self::Dropout(probability) => write!(f, "dropout {probability}"),
+        }
+    }
 }
 
 impl Layer {
@@ -116,17 +154,21 @@ impl Table {
         };
         for (index, block) in config.blocks.iter().enumerate() {
             check_block(index, block)?;
-            let parameters;
-            (maps, parameters) = maps.convolve(index + 1, block)?;
-            let kind = format!("{0}x{0} convolution + ReLU", block.kernel);
-            layers.push(maps.layer(format!("conv{}", index + 1), kind, parameters));
+            let operation = Operation::Convolution {
+                kernel: block.kernel,
+                padding: block.padding,
+            };
+            let weights = vec![block.channels, maps.channels, block.kernel, block.kernel];
+            maps = maps.convolve(index + 1, block)?;
+            layers.push(maps.layer(format!("conv{}", index + 1), operation, weights));
             if block.pool {
                 maps = maps.pool(index + 1)?;
-                layers.push(maps.layer(format!("pool{}", index + 1), "2x2 max-pooling".into(), 0));
+                let name = format!("pool{}", index + 1);
+                layers.push(maps.layer(name, Operation::MaxPooling, Vec::new()));
             }
         }
         let features = maps.features();
-        layers.push(vector("flatten", "reshape", features, 0));
+        layers.push(vector("flatten", Operation::Flatten, features, Vec::new()));
         push_dense(config, features, &mut layers)?;
 
         let parameters = layers
@@ -148,8 +190,8 @@ struct Maps {
 }
 
 impl Maps {
-    /// What block `number` makes of it before its pool, and with how many parameters.
-    fn convolve(self, number: usize, block: &BlockConfig) -> Result<(Self, usize), ShapeError> {
+    /// What block `number` makes of it before its pool.
+    fn convolve(self, number: usize, block: &BlockConfig) -> Result<Self, ShapeError> {
         let moved = |size: usize| {
             let positions = (size + 2 * block.padding + 1).checked_sub(block.kernel);
             positions.filter(|&positions| positions > 0)
@@ -163,13 +205,11 @@ impl Maps {
                 width: self.width,
             });
         };
-        let filter = self.channels * block.kernel * block.kernel;
-        let maps = Self {
+        Ok(Self {
             channels: block.channels,
             height,
             width,
-        };
-        Ok((maps, (filter + 1).saturating_mul(block.channels)))
+        })
     }
 
     /// What pool `number` makes of it.
@@ -196,12 +236,13 @@ impl Maps {
             .saturating_mul(self.width)
     }
 
-    fn layer(self, name: String, kind: String, parameters: usize) -> Layer {
+    fn layer(self, name: String, operation: Operation, weights: Vec<usize>) -> Layer {
         Layer {
             name,
-            kind,
+            operation,
             output: vec![self.channels, self.height, self.width],
-            parameters,
+            parameters: parameters(&weights),
+            weights,
         }
     }
 }
@@ -212,47 +253,45 @@ fn push_dense(
     mut features: usize,
     layers: &mut Vec<Layer>,
 ) -> Result<(), ShapeError> {
-    let parameters =
-        |inputs: usize, outputs: usize| inputs.saturating_add(1).saturating_mul(outputs);
     let mut number = 1;
     for &outputs in &config.dense {
         in_range(&format!("model.dense[{}]", number - 1), outputs, MAX_SIZE)?;
         let name = format!("fc{number}");
-        layers.push(vector(
-            &name,
-            "dense + ReLU",
-            outputs,
-            parameters(features, outputs),
-        ));
+        let weights = vec![outputs, features];
+        layers.push(vector(&name, Operation::Dense, outputs, weights));
         features = outputs;
         number += 1;
     }
     if config.dropout > 0.0 {
-        layers.push(vector(
-            "dropout",
-            &format!("dropout {}", config.dropout),
-            features,
-            0,
-        ));
+        let operation = Operation::Dropout(config.dropout);
+        layers.push(vector("dropout", operation, features, Vec::new()));
     }
     let name = format!("fc{number}");
     let outputs = config.classes;
-    layers.push(vector(
-        &name,
-        "dense, logits",
-        outputs,
-        parameters(features, outputs),
-    ));
+    let weights = vec![outputs, features];
+    layers.push(vector(&name, Operation::Logits, outputs, weights));
     Ok(())
 }
 
-fn vector(name: &str, kind: &str, size: usize, parameters: usize) -> Layer {
+fn vector(name: &str, operation: Operation, size: usize, weights: Vec<usize>) -> Layer {
     Layer {
         name: name.into(),
-        kind: kind.into(),
+        operation,
         output: vec![size],
-        parameters,
+        parameters: parameters(&weights),
+        weights,
     }
+}
+
+/// Weights of this shape, and a bias for each output.
+fn parameters(weights: &[usize]) -> usize {
+    let [outputs, inputs @ ..] = weights else {
+        return 0;
+    };
+    let inputs = inputs
+        .iter()
+        .fold(1usize, |inputs, &size| inputs.saturating_mul(size));
+    inputs.saturating_add(1).saturating_mul(*outputs)
 }
 
 fn check_block(index: usize, block: &BlockConfig) -> Result<(), ShapeError> {

@@ -14,5 +14,5 @@ mod weights;
 pub use config::{BlockConfig, ConvNetConfig, Initialization};
 pub use conv_net::{ConvBlock, ConvNet};
 pub use kernels::ConvBlockOptions;
-pub use layers::{Layer, MAX_KERNEL, MAX_SIZE, ShapeError};
-pub use weights::WeightsError;
+pub use layers::{Layer, MAX_KERNEL, MAX_SIZE, Operation, ShapeError};
+pub use weights::{Precision, WeightsError};

@@ -1,9 +1,12 @@
 //! Weights as safetensors, named and laid out as in a PyTorch `state_dict`: `conv1.weight`
-//! `[out, in, ky, kx]`, `conv1.bias`, ..., `fc1.weight` `[out, in]`, `fc1.bias`, ...
+//! `[out, in, ky, kx]`, `conv1.bias`, ..., `fc1.weight` `[out, in]`, `fc1.bias`, ...; and as Burn has
+//! them: `blocks.0.conv.weight`, ..., `hidden.0.weight` `[in, out]`, ..., `output.weight`.
 
 use burn::store::{
-    BurnToPyTorchAdapter, KeyRemapper, ModuleSnapshot, PyTorchToBurnAdapter, SafetensorsStore,
+    BurnToPyTorchAdapter, BurnpackStore, FloatCastAdapter, KeyRemapper, ModuleAdapter,
+    ModuleSnapshot, PyTorchToBurnAdapter, SafetensorsStore,
 };
+use burn::tensor::DType;
 
 use crate::conv_net::ConvNet;
 
@@ -12,17 +15,49 @@ use crate::conv_net::ConvNet;
 #[error("{0}")]
 pub struct WeightsError(String);
 
+/// How many bits a weight has in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// 32, as it is computed with.
+    Single,
+    /// 16.
+    Half,
+}
+
 impl ConvNet {
     /// The weights as a safetensors file.
     ///
     /// # Errors
     /// When a weight cannot be read back from its device.
-    pub fn to_safetensors(&self) -> Result<Vec<u8>, WeightsError> {
+    pub fn to_safetensors(&self, precision: Precision) -> Result<Vec<u8>, WeightsError> {
         let mut store = store(None)
             .remap(self.names(|burn, pytorch| (anchored(burn), pytorch.to_string()))?)
-            .with_to_adapter(BurnToPyTorchAdapter);
+            .with_to_adapter(BurnToPyTorchAdapter.chain(precision.adapter()));
         self.save_into(&mut store).map_err(error)?;
         store.get_bytes().map_err(error)
+    }
+
+    /// The weights as a safetensors file with Burn's names and layout.
+    ///
+    /// # Errors
+    /// When a weight cannot be read back from its device.
+    pub fn to_burn_safetensors(&self, precision: Precision) -> Result<Vec<u8>, WeightsError> {
+        let mut store = SafetensorsStore::from_bytes(None)
+            .clear_metadata()
+            .metadata("producer", "burn")
+            .with_to_adapter(precision.adapter());
+        self.save_into(&mut store).map_err(error)?;
+        store.get_bytes().map_err(error)
+    }
+
+    /// The weights as a burnpack file. No two are alike: Burn gives each parameter a random number.
+    ///
+    /// # Errors
+    /// When a weight cannot be read back from its device.
+    pub fn to_burnpack(&self, precision: Precision) -> Result<Vec<u8>, WeightsError> {
+        let mut store = BurnpackStore::from_bytes(None).with_to_adapter(precision.adapter());
+        self.save_into(&mut store).map_err(error)?;
+        Ok(store.get_bytes().map_err(error)?.to_vec())
     }
 
     /// This network with the weights of a safetensors file.
@@ -52,6 +87,15 @@ impl ConvNet {
             .chain([output])
             .map(|(burn, pytorch)| pair(&burn, &pytorch));
         KeyRemapper::from_patterns(patterns.collect()).map_err(error)
+    }
+}
+
+impl Precision {
+    fn adapter(self) -> FloatCastAdapter {
+        FloatCastAdapter::to(match self {
+            Self::Single => DType::F32,
+            Self::Half => DType::F16,
+        })
     }
 }
 

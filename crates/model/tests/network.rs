@@ -7,7 +7,7 @@ use burn::optim::AdamConfig;
 use burn::tensor::{Device, Distribution, Int, Tensor};
 use burn::train::TrainStep;
 use data::Batch;
-use model::{BlockConfig, ConvNet, ConvNetConfig, Initialization};
+use model::{BlockConfig, ConvNet, ConvNetConfig, Initialization, Precision};
 
 fn device(seed: u64) -> Device {
     let device = Device::default().autodiff();
@@ -73,7 +73,7 @@ fn the_layer_table_counts_the_parameters_there_are() {
 fn weights_survive_the_round_trip_and_keep_pytorchs_names() {
     let device = device(1);
     let model = small().init(&device).unwrap();
-    let bytes = model.to_safetensors().unwrap();
+    let bytes = model.to_safetensors(Precision::Single).unwrap();
     let header = String::from_utf8_lossy(&bytes[8..1000]).into_owned();
     // PyTorch stores a dense layer as [out, in]; 4 x 4 x 4 features go in.
     for entry in [
@@ -84,7 +84,7 @@ fn weights_survive_the_round_trip_and_keep_pytorchs_names() {
     ] {
         assert!(header.contains(entry), "no {entry} in {header}");
     }
-    assert_eq!(model.to_safetensors().unwrap(), bytes);
+    assert_eq!(model.to_safetensors(Precision::Single).unwrap(), bytes);
 
     let other = small().init(&device).unwrap();
     let images = batch(&device).images;
@@ -102,7 +102,11 @@ fn weights_survive_the_round_trip_and_keep_pytorchs_names() {
 #[test]
 fn foreign_weights_are_an_error() {
     let device = device(1);
-    let bytes = small().init(&device).unwrap().to_safetensors().unwrap();
+    let bytes = small()
+        .init(&device)
+        .unwrap()
+        .to_safetensors(Precision::Single)
+        .unwrap();
     let wider = ConvNetConfig {
         dense: vec![6],
         ..small()
@@ -192,7 +196,7 @@ fn logits_of_fixed_weights() {
 
 /// Element i of every weight tensor, in PyTorch's layout, is 0.3 sin(i).
 fn ramp_weights(model: ConvNet) -> ConvNet {
-    let mut bytes = model.to_safetensors().unwrap();
+    let mut bytes = model.to_safetensors(Precision::Single).unwrap();
     for (_, range) in tensor_ranges(&bytes) {
         for (i, weight) in bytes[range].chunks_exact_mut(4).enumerate() {
             weight.copy_from_slice(&(0.3 * (i as f32).sin()).to_le_bytes());
@@ -210,7 +214,7 @@ fn initial_weights_follow_the_framework() {
             ..ConvNetConfig::default()
         };
         let model = config.init(&device(3)).unwrap();
-        let bytes = model.to_safetensors().unwrap();
+        let bytes = model.to_safetensors(Precision::Single).unwrap();
         let tensors = safetensors(&bytes);
         ["conv2.weight", "conv2.bias", "fc1.weight", "fc1.bias"]
             .map(|name| bound(tensors[name].clone()))

@@ -1,6 +1,5 @@
 //! A trained network with all that is needed to use it.
 
-use std::fs;
 use std::io::ErrorKind;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -31,9 +30,9 @@ impl Classifier {
     /// # Errors
     /// When the run has no weights yet, or they are damaged or those of another network.
     pub(crate) fn open(run: &RunDir, device: Device) -> Result<Self> {
-        let config = Config::read(&run.config())?;
+        let config = Config::read(run)?;
         let path = run.model();
-        let weights = match fs::read(&path) {
+        let weights = match run.read(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let path = path.display();
                 bail!("{path}: no weights yet: they are written after the first epoch");

@@ -4,7 +4,8 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    bench, compare, devices, evaluate, explain, inspect, predict, presets, report, summary, train,
+    bench, compare, devices, evaluate, explain, export, import, inspect, predict, presets, report,
+    summary, train,
 };
 use crate::logging::Verbosity;
 
@@ -21,6 +22,8 @@ Examples:
   trainer inspect latest                       draw what it learned
   trainer report latest                        all about it on a page
   trainer --data my-pictures                   your own: a sub-folder per class
+  trainer import simple_cnn.pth                weights of PyTorch or Keras, as a run
+  trainer export latest --format onnx          a run's network for other programs
   trainer bench                                how fast this machine is
 
 Settings that no flag names come from --config, then from the preset.";
@@ -68,6 +71,10 @@ enum Command {
     Report(report::Args),
     /// Compare runs: a table, and their curves in one figure
     Compare(compare::Args),
+    /// Take weights of PyTorch, Keras or Burn for a run
+    Import(Box<import::Args>),
+    /// Write a run's network for PyTorch, ONNX Runtime or Burn
+    Export(export::Args),
     /// Walk through convolution, ReLU and max-pooling by hand
     Explain(explain::Args),
     /// Print the layers of a network, their shapes and sizes
@@ -110,6 +117,8 @@ impl Cli {
             Some(Command::Inspect(args)) => inspect::run(args),
             Some(Command::Report(args)) => report::run(args),
             Some(Command::Compare(args)) => compare::run(args),
+            Some(Command::Import(args)) => import::run(*args),
+            Some(Command::Export(args)) => export::run(args),
             Some(Command::Explain(args)) => explain::run(args),
             Some(Command::Summary(args)) => summary::run(*args),
             Some(Command::Presets(args)) => presets::run(args),

@@ -4,12 +4,13 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use data::{DatasetInfo, ImageDataset, Normalization, Scaling, SplitMethod};
 use model::ConvNetConfig;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
+use crate::run_dir::RunDir;
 use crate::{keys, presets};
 
 /// A run: where its images come from, what learns from them, and how.
@@ -192,12 +193,15 @@ impl Config {
         Ok(())
     }
 
-    /// A configuration as a run folder holds it.
+    /// The configuration of a run.
     ///
     /// # Errors
     /// When the file cannot be read or is not a configuration.
-    pub(crate) fn read(path: &Path) -> Result<Self> {
-        Self::from_table(read_table(path)?).with_context(|| path.display().to_string())
+    pub(crate) fn read(run: &RunDir) -> Result<Self> {
+        let path = run.config();
+        let table = run.read(&path).map_err(Error::new).and_then(table);
+        let config = table.and_then(Self::from_table);
+        config.with_context(|| path.display().to_string())
     }
 
     /// The same from its text. What an older program could not write yet has its default.
@@ -300,9 +304,12 @@ fn difference(path: &str, now: &Value, then: &Value) -> Option<(String, String, 
 /// # Errors
 /// When it cannot be read or is none.
 pub(crate) fn read_table(path: &Path) -> Result<Table> {
-    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    text.parse()
-        .with_context(|| format!("{}: not a TOML file", path.display()))
+    let table = fs::read(path).map_err(Error::new).and_then(table);
+    table.with_context(|| path.display().to_string())
+}
+
+fn table(bytes: Vec<u8>) -> Result<Table> {
+    String::from_utf8(bytes)?.parse().context("not a TOML file")
 }
 
 impl DataConfig {

@@ -1,14 +1,16 @@
 //! Judging a network on labelled images.
 
 use std::fmt;
+use std::io::ErrorKind;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use burn::data::dataloader::{DataLoaderIterator, Progress};
 use burn::train::{ClassificationOutput, InferenceStep};
 use data::Loader;
 use model::ConvNet;
 use serde::{Deserialize, Serialize};
 
+use crate::run_dir::RunDir;
 use crate::tally::Figures;
 
 /// What a network does with some images.
@@ -105,6 +107,30 @@ fn class_figures(classes: &[String], confusion: &[Vec<u64>]) -> Vec<ClassFigures
 }
 
 impl Evaluation {
+    /// What a run wrote down of its network on the test split, if it did.
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    pub(crate) fn of_run(run: &RunDir) -> Result<Option<Self>> {
+        let path = run.evaluation();
+        let place = || path.display().to_string();
+        match run.read(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            read => Ok(Some(
+                serde_json::from_slice(&read.with_context(place)?).with_context(place)?,
+            )),
+        }
+    }
+
+    /// Writes it down for the run.
+    ///
+    /// # Errors
+    /// When the folder cannot be written to.
+    pub(crate) fn write(&self, run: &RunDir) -> Result<()> {
+        let json = serde_json::to_string_pretty(self)?;
+        run.write(&run.evaluation(), json.as_bytes())
+    }
+
     /// Loss and accuracy alone.
     pub(crate) fn figures(&self) -> Figures {
         Figures {

@@ -129,6 +129,36 @@ pub(crate) struct RunFlags {
     out: PathBuf,
 }
 
+/// Where a new run is kept, and what computes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "How to run")]
+pub(crate) struct NewRunFlags {
+    /// auto, cpu, or one that `trainer devices` lists: flex, wgpu:1, ...
+    #[arg(long, env = device::VARIABLE, default_value = "auto")]
+    pub(crate) device: Request,
+    /// Folder in which the run's folder is made
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_ROOT)]
+    pub(crate) out: PathBuf,
+    /// Name of the run's folder [default: PRESET-NUMBER]
+    #[arg(long, value_name = "NAME")]
+    run_name: Option<String>,
+}
+
+impl NewRunFlags {
+    /// Makes the run's folder; see [`RunDir::create`].
+    ///
+    /// # Errors
+    /// When it cannot be made or filled, or its name is taken.
+    pub(crate) fn create(
+        &self,
+        config: &Config,
+        fill: impl FnOnce(&RunDir) -> Result<()>,
+    ) -> Result<RunDir> {
+        let name = self.run_name.as_deref();
+        RunDir::create(&self.out, &config.preset, name, &config.to_toml()?, fill)
+    }
+}
+
 impl RunFlags {
     /// The run and its network.
     ///

@@ -5,8 +5,8 @@ use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::checkpoint::Position;
@@ -27,6 +27,8 @@ pub(crate) struct Journal {
 pub(crate) enum Entry<'a> {
     /// What a process trains with.
     Process(&'a Environment),
+    /// The weights are those of a file.
+    Import(&'a Import),
     /// A process begins to train, or goes on, after `steps` of `steps_total` optimizer steps.
     Start {
         steps: u64,
@@ -54,6 +56,17 @@ pub(crate) enum Entry<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         error: Option<String>,
     },
+}
+
+/// Where weights came from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Import {
+    /// As it was named.
+    pub(crate) file: String,
+    /// What it is.
+    pub(crate) format: String,
+    /// Checksum of its content.
+    pub(crate) sha256: String,
 }
 
 /// How a process ended.
@@ -84,10 +97,18 @@ pub(crate) fn processes(run: &RunDir) -> Result<Vec<Environment>> {
     entries(run, "process")
 }
 
+/// Where a run's first weights came from, if not from chance.
+///
+/// # Errors
+/// As [`epochs`].
+pub(crate) fn import(run: &RunDir) -> Result<Option<Import>> {
+    Ok(entries(run, "import")?.pop())
+}
+
 /// The entries of one kind. Lines that are not understood are those of another version, or cut off.
 fn entries<T: DeserializeOwned>(run: &RunDir, event: &str) -> Result<Vec<T>> {
     let path = run.journal();
-    let text = match fs::read(&path) {
+    let text = match run.read(&path) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error).with_context(|| path.display().to_string()),
@@ -178,7 +199,7 @@ mod tests {
     #[test]
     fn what_is_trained_again_is_written_again() {
         let root = tempfile::tempdir().unwrap();
-        let run = RunDir::create(root.path(), "tiny", None, "").unwrap();
+        let run = RunDir::create(root.path(), "tiny", None, "", |_| Ok(())).unwrap();
         let entry = |steps| Entry::Batches {
             epoch: 1,
             batch: 1,

@@ -1,7 +1,7 @@
 //! Run folders: the one place that knows their paths.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -15,8 +15,22 @@ pub(crate) const DEFAULT_ROOT: &str = "artifacts/runs";
 
 /// Names that stand for a run without being its folder's.
 const RESERVED: [&str; 2] = ["latest", PRETRAINED];
-/// The run that ships with the project, beside the folder of runs.
+/// The run that ships inside the program. One of that name beside the folder of runs comes first.
 const PRETRAINED: &str = "pretrained";
+
+macro_rules! shipped {
+    ($($name:literal),*) => {
+        [$(($name, include_bytes!(concat!("../../../artifacts/pretrained/", $name)))),*]
+    };
+}
+
+/// Its files.
+const SHIPPED: [(&str, &[u8]); 4] = shipped![
+    "config.toml",
+    "evaluation.json",
+    "metrics.jsonl",
+    "model.safetensors"
+];
 
 /// Newest checkpoints that are kept: one to go on from, and one in case that it is damaged.
 const KEPT: usize = 2;
@@ -25,19 +39,22 @@ const KEPT: usize = 2;
 #[derive(Clone, Debug)]
 pub(crate) struct RunDir {
     path: PathBuf,
+    /// Whether it is read from the program; what is made of it is written to the folder.
+    is_shipped: bool,
 }
 
 impl RunDir {
     /// Makes the folder `root/name`, or `root/preset-N` with the next free number, with `config` as
-    /// its `config.toml`: a folder that is there is a run.
+    /// its `config.toml`, and what `fill` writes to it: a folder that is there is a run.
     ///
     /// # Errors
-    /// When it cannot be made, or `name` is taken.
+    /// When it cannot be made or filled, or `name` is taken.
     pub(crate) fn create(
         root: &Path,
         preset: &str,
         name: Option<&str>,
         config: &str,
+        fill: impl FnOnce(&Self) -> Result<()>,
     ) -> Result<Self> {
         if let Some(name) = name {
             check_name(name)?;
@@ -45,17 +62,23 @@ impl RunDir {
         let place = || format!("{}: cannot make the folder for runs", root.display());
         fs::create_dir_all(root).with_context(place)?;
         let folder = unfinished(0o777).tempdir_in(root).with_context(place)?;
-        let unfinished = Self {
-            path: folder.keep(),
-        };
+        let unfinished = Self::at(folder.keep());
         let made = unfinished
             .write(&unfinished.config(), config.as_bytes())
+            .and_then(|()| fill(&unfinished))
             .and_then(|()| unfinished.rename(root, preset, name));
         if made.is_err() {
             // The error says more than a folder that stays.
             let _ = fs::remove_dir_all(&unfinished.path);
         }
         made
+    }
+
+    fn at(path: PathBuf) -> Self {
+        Self {
+            path,
+            is_shipped: false,
+        }
     }
 
     /// Gives the folder its name.
@@ -65,7 +88,7 @@ impl RunDir {
                 return Ok(None);
             }
             match fs::rename(&self.path, &path) {
-                Ok(()) => Ok(Some(Self { path })),
+                Ok(()) => Ok(Some(Self::at(path))),
                 // Another process was faster.
                 Err(_) if path.exists() => Ok(None),
                 Err(error) => Err(error)
@@ -96,12 +119,19 @@ impl RunDir {
             return latest(root);
         }
         let as_run = |path: PathBuf| {
-            let run = Self { path };
+            let run = Self::at(path);
             run.config().is_file().then_some(run)
+        };
+        let shipped = || {
+            let path = folder_of(root).join(PRETRAINED);
+            let is_shipped = !path.join("config.toml").is_file();
+            Self { path, is_shipped }
         };
         as_run(PathBuf::from(run))
             .or_else(|| as_run(root.join(run)))
-            .or_else(|| as_run(folder_of(root).join(run)).filter(|_| run == PRETRAINED))
+            .or_else(|| (run == PRETRAINED).then(shipped))
+            // Where figures of it were drawn.
+            .or_else(|| Some(shipped()).filter(|shipped| shipped.path == Path::new(run)))
             .ok_or_else(|| {
                 let names = runs(root).unwrap_or_default();
                 let names = names.iter().filter_map(|path| path.file_name()?.to_str());
@@ -111,6 +141,11 @@ impl RunDir {
                     did_you_mean(run, names)
                 )
             })
+    }
+
+    /// Whether it is the one inside the program.
+    pub(crate) fn is_shipped(&self) -> bool {
+        self.is_shipped
     }
 
     /// Keeps other processes from writing to the folder.
@@ -176,13 +211,18 @@ impl RunDir {
         self.path.join("model.safetensors")
     }
 
+    /// Whether it has weights.
+    pub(crate) fn has_model(&self) -> bool {
+        self.is_shipped || self.model().exists()
+    }
+
     /// `checkpoint/`, from which the training goes on.
     fn checkpoints(&self) -> PathBuf {
         self.path.join("checkpoint")
     }
 
-    /// Writes the checkpoint after so many steps, and removes all but the two newest and that of
-    /// the `best` epoch.
+    /// Writes the checkpoint after so many steps, and removes all but the two newest, that of the
+    /// `best` epoch, and one before the first step.
     ///
     /// # Errors
     /// When the folder cannot be written to; those that are there stay.
@@ -195,7 +235,9 @@ impl RunDir {
         let folder = self.checkpoints();
         self.write(&folder.join(checkpoint_name(steps)), bytes)?;
         let older = self.list_checkpoints()?.into_iter().rev().skip(KEPT);
-        for (_, path) in older.filter(|(steps, _)| Some(*steps) != best) {
+        // Before the first step only imported weights are kept.
+        let is_kept = |steps| steps == 0 || Some(steps) == best;
+        for (_, path) in older.filter(|(steps, _)| !is_kept(*steps)) {
             self.remove(&path)?;
         }
         Ok(())
@@ -243,6 +285,11 @@ impl RunDir {
         self.path.join("evaluation.json")
     }
 
+    /// `export/NAME`, its network for another program.
+    pub(crate) fn export(&self, name: &str) -> PathBuf {
+        self.path.join("export").join(name)
+    }
+
     /// `figures/NAME`, what was drawn of it.
     pub(crate) fn figure(&self, name: &str) -> PathBuf {
         self.path.join("figures").join(name)
@@ -280,6 +327,23 @@ impl RunDir {
                 Err(error).with_context(|| format!("{}: cannot remove", path.display()))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Reads one of the run's files.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        if !self.is_shipped {
+            return fs::read(path);
+        }
+        let shipped = SHIPPED
+            .iter()
+            .find(|(name, _)| self.path.join(name) == path);
+        match shipped {
+            Some((_, bytes)) => Ok(bytes.to_vec()),
+            None => Err(ErrorKind::NotFound.into()),
         }
     }
 
@@ -321,8 +385,11 @@ fn check_name(name: &str) -> Result<()> {
 
 /// The folders of `root` that hold a run.
 fn runs(root: &Path) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(root)
-        .with_context(|| format!("{}: cannot list the folder of runs", root.display()))?;
+    let entries = match fs::read_dir(root) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries
+            .with_context(|| format!("{}: cannot list the folder of runs", root.display()))?,
+    };
     Ok(entries
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.join("config.toml").is_file() && !is_unfinished(path))
@@ -335,7 +402,7 @@ fn latest(root: &Path) -> Result<RunDir> {
     runs(root)?
         .into_iter()
         .max_by_key(|path| started(path).ok())
-        .map(|path| RunDir { path })
+        .map(RunDir::at)
         .ok_or_else(|| anyhow!("{}: no run yet; `trainer train` makes one", root.display()))
 }
 
@@ -356,11 +423,15 @@ fn last_number(root: &Path, preset: &str) -> Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
+    use crate::images::Kept;
+    use crate::presets;
+    use crate::settings::Settings;
 
     #[test]
     fn folders_are_numbered_and_never_reused() {
         let root = tempfile::tempdir().unwrap();
-        let create = |name| RunDir::create(root.path(), "dense", name, "");
+        let create = |name| RunDir::create(root.path(), "dense", name, "", |_| Ok(()));
         let name = |run: RunDir| run.path.file_name().unwrap().to_owned();
         assert_eq!(name(create(None).unwrap()), "dense-1");
         fs::create_dir(root.path().join("dense-7")).unwrap();
@@ -374,14 +445,38 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_that_cannot_be_filled_is_not_there() {
+        let root = tempfile::tempdir().unwrap();
+        let fill = |run: &RunDir| {
+            run.write(&run.model(), b"weights")?;
+            bail!("no")
+        };
+        let error = RunDir::create(root.path(), "dense", None, "", fill).unwrap_err();
+        assert_eq!(error.to_string(), "no");
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_run_that_ships_is_of_the_default_settings() {
+        let root = tempfile::tempdir().unwrap();
+        let shipped = RunDir::open(root.path(), PRETRAINED).unwrap();
+        let settings = Settings::preset(presets::DEFAULT).unwrap();
+        let (config, _) = settings.resolve(Kept::No).unwrap();
+        assert_eq!(Config::read(&shipped).unwrap(), config);
+    }
+
+    #[test]
     fn runs_are_found_by_name_and_as_latest() {
         let root = tempfile::tempdir().unwrap();
         assert!(RunDir::open(root.path(), "latest").is_err());
-        let run = RunDir::create(root.path(), "dense", None, "").unwrap();
-        let shipped = RunDir::open(&root.path().join("runs"), "pretrained");
-        assert!(shipped.is_err());
+        let run = RunDir::create(root.path(), "dense", None, "", |_| Ok(())).unwrap();
+        let pretrained = || RunDir::open(&root.path().join("runs"), "pretrained").unwrap();
+        assert!(pretrained().is_shipped());
+        let weights = pretrained().read(&pretrained().model()).unwrap();
+        assert!(weights.len() > 1_000_000);
         fs::rename(run.path(), root.path().join("pretrained")).unwrap();
-        assert!(RunDir::open(&root.path().join("runs"), "pretrained").is_ok());
+        assert!(!pretrained().is_shipped());
+        assert!(pretrained().read(&pretrained().model()).is_err());
         fs::rename(root.path().join("pretrained"), run.path()).unwrap();
         for name in ["latest", "dense-1", run.path().to_str().unwrap()] {
             let found = RunDir::open(root.path(), name).unwrap();

@@ -112,11 +112,11 @@ impl Settings {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::time::Duration;
 
     use super::*;
     use crate::config::{Time, TrainingConfig};
+    use crate::run_dir::RunDir;
 
     #[test]
     fn every_setting_has_its_key_and_every_key_its_setting() {
@@ -188,10 +188,10 @@ mod tests {
         for name in presets::names() {
             let (config, _) = Settings::preset(name).unwrap().resolve(Kept::No).unwrap();
             let folder = tempfile::tempdir().unwrap();
-            let path = folder.path().join("config.toml");
-            fs::write(&path, config.to_toml().unwrap()).unwrap();
-            assert_eq!(Config::read(&path).unwrap(), config);
-            let (again, _) = Settings::file(&path, None)
+            let text = config.to_toml().unwrap();
+            let run = RunDir::create(folder.path(), name, None, &text, |_| Ok(())).unwrap();
+            assert_eq!(Config::read(&run).unwrap(), config);
+            let (again, _) = Settings::file(&run.config(), None)
                 .unwrap()
                 .resolve(Kept::No)
                 .unwrap();

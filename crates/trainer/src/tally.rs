@@ -1,5 +1,7 @@
 //! Loss and accuracy over many batches.
 
+use std::fmt::Write as _;
+
 use burn::tensor::{Int, Tensor};
 use burn::train::ClassificationOutput;
 use serde::{Deserialize, Serialize};
@@ -11,6 +13,18 @@ pub(crate) struct Figures {
     pub(crate) loss: f64,
     /// Fraction classified correctly.
     pub(crate) accuracy: f64,
+}
+
+/// What was reached on which split, as results show it.
+pub(crate) fn table(splits: &[(&str, Option<Figures>)]) -> String {
+    let mut text = format!("{:10}    loss  accuracy\n", "");
+    for (split, figures) in splits {
+        if let Some(Figures { loss, accuracy }) = figures {
+            let percent = 100.0 * accuracy;
+            let _ = writeln!(text, "{split:10}  {loss:.4}    {percent:.2}%");
+        }
+    }
+    text
 }
 
 /// Losses and hits of the batches of an epoch. Those of the last ones stay on their device and are

@@ -152,14 +152,18 @@ impl Training {
         // On a CPU the generator of initial weights is one for the whole process.
         device.seed(config.training.seed);
         let model = config.model.init(device)?;
-        Ok(Self {
-            // Weights are drawn when they are asked for first, as by a copy: now, before dropout
-            // draws.
-            model: model.clone(),
+        // Weights are drawn when they are asked for first, as by a copy: now, before dropout draws.
+        Ok(Self::of(config, model.clone()))
+    }
+
+    /// A training of `model`, which begins.
+    pub(crate) fn of(config: &Config, model: ConvNet) -> Self {
+        Self {
+            model,
             optimizer: optimizer(&config.training),
             position: Position::default(),
             best: Vec::new(),
-        })
+        }
     }
 
     /// Where a checkpoint left off.
@@ -290,7 +294,7 @@ mod tests {
             test: splits.test,
         };
         let folder = tempfile::tempdir().unwrap();
-        let run = RunDir::create(folder.path(), "tiny", None, "").unwrap();
+        let run = RunDir::create(folder.path(), "tiny", None, "", |_| Ok(())).unwrap();
         let device = Device::default();
         let trained = train(&config, &parts, &device, &run, Style::Details, None).unwrap();
         assert_eq!(trained.end, End::Epochs);

@@ -184,7 +184,13 @@ impl Bench {
             test: test.select(0..0),
         };
         let folder = tempfile::tempdir().context("a folder for the run")?;
-        let run = RunDir::create(folder.path(), &config.preset, None, &config.to_toml()?)?;
+        let run = RunDir::create(
+            folder.path(),
+            &config.preset,
+            None,
+            &config.to_toml()?,
+            |_| Ok(()),
+        )?;
         let trained = train(&config, &parts, &self.device, &run, Style::Details, None)?;
         let measured = &trained.position.epochs[1..];
         let rates = measured.iter().map(|epoch| epoch.images_per_second);

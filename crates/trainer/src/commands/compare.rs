@@ -1,10 +1,9 @@
 //! `trainer compare RUN...`: several runs side by side.
 
-use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use crate::config::Config;
@@ -27,8 +26,8 @@ pub(crate) struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// The figure of their curves, without its ending, .svg and .png [default: comparison beside the
-    /// first run, none with --json]
+    /// The figure of their curves, without its ending, .svg and .png [default: comparison in --out,
+    /// none with --json]
     #[arg(long, value_name = "FILE")]
     figure: Option<PathBuf>,
     /// Folder in which runs are looked up by name
@@ -51,8 +50,8 @@ struct Row {
     #[serde(skip_serializing_if = "Option::is_none")]
     gain: Option<f64>,
     /// Of training, all its processes together.
-    seconds: f64,
-    images_per_second: f64,
+    seconds: Option<f64>,
+    images_per_second: Option<f64>,
     #[serde(skip)]
     is_dense: bool,
     #[serde(skip)]
@@ -93,9 +92,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let path = match &args.figure {
         Some(path) => path.clone(),
         None if args.json => return Ok(()),
-        None => RunDir::open(&args.out, &args.runs[0])?
-            .root()
-            .join("comparison"),
+        None => args.out.join("comparison"),
     };
     let [svg, png] = save_figure(&rows, &path)?;
     if !args.json {
@@ -106,21 +103,15 @@ pub(crate) fn run(args: Args) -> Result<()> {
 
 impl Row {
     fn read(run: &RunDir) -> Result<Self> {
-        let config = Config::read(&run.config())?;
+        let config = Config::read(run)?;
         let history = journal::epochs(run)?;
-        let last = history.last().with_context(|| {
-            let path = run.path().display();
-            format!("{path}: no finished epoch to compare")
-        })?;
-        let path = run.evaluation();
-        let test = match fs::read(&path) {
-            Err(_) => None,
-            Ok(bytes) => {
-                let evaluation: Evaluation = serde_json::from_slice(&bytes)
-                    .with_context(|| format!("{}: no evaluation", path.display()))?;
-                Some(evaluation.figures())
-            }
-        };
+        let test = Evaluation::of_run(run)?.map(|evaluation| evaluation.figures());
+        let last = history.last();
+        ensure!(
+            last.is_some() || test.is_some(),
+            "{}: no finished epoch to compare",
+            run.path().display()
+        );
         let speeds: f64 = history.iter().map(|epoch| epoch.images_per_second).sum();
         Ok(Self {
             run: run.name(),
@@ -129,8 +120,8 @@ impl Row {
             validation: best(&history).and_then(|best| best.validation),
             test,
             gain: None,
-            seconds: last.seconds,
-            images_per_second: speeds / history.len() as f64,
+            seconds: last.map(|last| last.seconds),
+            images_per_second: last.map(|_| speeds / history.len() as f64),
             is_dense: config.model.blocks.is_empty(),
             preset: config.preset,
             history,
@@ -153,14 +144,9 @@ fn save_figure(rows: &[Row], path: &Path) -> Result<[PathBuf; 2]> {
 
 /// The rows as text; the last column tells what is gained over the baseline.
 fn table(rows: &[Row], baseline: Option<&str>) -> String {
-    let percent = |figures: &Option<Figures>| match figures {
-        Some(figures) => format!("{:.2}%", 100.0 * figures.accuracy),
-        None => "-".into(),
-    };
-    let loss = |figures: &Option<Figures>| match figures {
-        Some(figures) => format!("{:.4}", figures.loss),
-        None => "-".into(),
-    };
+    let or_dash = |cell: Option<String>| cell.unwrap_or_else(|| "-".into());
+    let percent = |figures: &Figures| format!("{:.2}%", 100.0 * figures.accuracy);
+    let loss = |figures: &Figures| format!("{:.4}", figures.loss);
     let mut lines = vec![
         [
             "run",
@@ -180,13 +166,12 @@ fn table(rows: &[Row], baseline: Option<&str>) -> String {
             row.run.clone(),
             row.parameters.to_string(),
             row.epochs.to_string(),
-            percent(&row.validation),
-            percent(&row.test),
-            loss(&row.test),
-            duration(seconds(row.seconds)),
-            format!("{:.0}", row.images_per_second),
-            row.gain
-                .map_or_else(|| "-".into(), |gain| format!("{gain:+.2}")),
+            or_dash(row.validation.as_ref().map(percent)),
+            or_dash(row.test.as_ref().map(percent)),
+            or_dash(row.test.as_ref().map(loss)),
+            or_dash(row.seconds.map(|time| duration(seconds(time)))),
+            or_dash(row.images_per_second.map(|speed| format!("{speed:.0}"))),
+            or_dash(row.gain.map(|gain| format!("{gain:+.2}"))),
         ]);
     }
     let mut widths = [0; 9];

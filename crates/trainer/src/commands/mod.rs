@@ -5,6 +5,8 @@ pub(crate) mod compare;
 pub(crate) mod devices;
 pub(crate) mod evaluate;
 pub(crate) mod explain;
+pub(crate) mod export;
+pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod predict;
 pub(crate) mod presets;

@@ -13,7 +13,7 @@ use crate::figures::Figure;
 use crate::flags::RunFlags;
 use crate::gallery::{Choices, Gallery};
 use crate::history::{Epoch, best};
-use crate::journal;
+use crate::journal::{self, Import};
 use crate::progress::{duration, seconds};
 
 #[derive(Debug, clap::Args)]
@@ -38,8 +38,10 @@ struct Page<'a> {
     time: Option<String>,
     figures: Vec<Inline<'a>>,
     processes: Vec<Environment>,
+    /// Where its first weights came from, if not from chance.
+    import: Option<Import>,
     /// The command that repeats the run.
-    repeat: String,
+    repeat: Option<String>,
 }
 
 /// A figure within the page.
@@ -62,6 +64,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let gallery = Gallery::draw(&run, &classifier, &Choices::default())?;
     let epochs = &gallery.epochs;
     let config = &classifier.config;
+    let import = journal::import(&run)?;
+    let processes = journal::processes(&run)?;
     let page = Page {
         run: run.name(),
         config,
@@ -73,11 +77,16 @@ pub(crate) fn run(args: Args) -> Result<()> {
         best: best(epochs),
         time: epochs.last().map(|last| duration(seconds(last.seconds))),
         figures: gallery.figures.iter().map(Inline::of).collect(),
-        processes: journal::processes(&run)?,
-        repeat: format!(
-            "trainer --config {}",
-            quoted(&run.config().to_string_lossy())
-        ),
+        repeat: match &import {
+            Some(_) => processes.first().map(|process| process.command.clone()),
+            None if run.is_shipped() => Some(format!("trainer --preset {}", config.preset)),
+            None => Some(format!(
+                "trainer --config {}",
+                quoted(&run.config().to_string_lossy())
+            )),
+        },
+        import,
+        processes,
     };
     let path = run.report();
     run.write(&path, page.render()?.as_bytes())?;

@@ -30,11 +30,12 @@ pub(crate) fn run(args: Args) -> Result<()> {
     };
     writeln!(out, "{:8} {kind:24} {input:16} {:10}", "input", 0)?;
     for layer in config.model.layers()? {
+        let operation = layer.operation.to_string();
         let output = format!("{:?}", layer.output);
         writeln!(
             out,
-            "{:8} {:24} {output:16} {:10}",
-            layer.name, layer.kind, layer.parameters
+            "{:8} {operation:24} {output:16} {:10}",
+            layer.name, layer.parameters
         )?;
     }
     writeln!(out, "{:50} {:10}", "total", config.model.parameters()?)?;

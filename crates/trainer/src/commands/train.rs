@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Error, Result, ensure};
 use burn::tensor::Device;
@@ -11,11 +11,11 @@ use tracing::{info, warn};
 
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, Schedule};
-use crate::device::{self, Request};
+use crate::device;
 use crate::environment::Environment;
 use crate::epochs::End;
 use crate::evaluation::evaluate;
-use crate::flags::SettingsFlags;
+use crate::flags::{NewRunFlags, SettingsFlags};
 use crate::history::best;
 use crate::images::{self, Kept};
 use crate::interruption::{self, Interrupted};
@@ -23,8 +23,8 @@ use crate::journal::{Entry, Journal, State};
 use crate::lock::Lock;
 use crate::logging::{self, FILE_ONLY};
 use crate::progress::{Progress, Style};
-use crate::run_dir::{DEFAULT_ROOT, RunDir};
-use crate::tally::Figures;
+use crate::run_dir::RunDir;
+use crate::tally::{Figures, table};
 use crate::training::{Parts, Trained, evaluation_loader, train};
 
 #[derive(Debug, clap::Args)]
@@ -40,15 +40,8 @@ pub(crate) struct Args {
         help_heading = "How to run"
     )]
     resume: Option<String>,
-    /// auto, cpu, or one that `trainer devices` lists: flex, wgpu:1, ...
-    #[arg(long, env = device::VARIABLE, default_value = "auto", help_heading = "How to run")]
-    device: Request,
-    /// Folder in which the run's folder is made
-    #[arg(long, value_name = "DIR", default_value = DEFAULT_ROOT, help_heading = "How to run")]
-    out: PathBuf,
-    /// Name of the run's folder [default: PRESET-NUMBER]
-    #[arg(long, value_name = "NAME", help_heading = "How to run")]
-    run_name: Option<String>,
+    #[command(flatten)]
+    new: NewRunFlags,
     /// What to show meanwhile
     #[arg(
         long,
@@ -85,16 +78,15 @@ pub(crate) fn run(args: Args, quiet: bool) -> Result<()> {
     interruption::listen()?;
     let (mut work, (found, reason)) = match &args.resume {
         Some(run) => {
-            let device = device::open(args.device)?;
-            (resume(&args.out, run, &args.settings)?, device)
+            let device = device::open(args.new.device)?;
+            (resume(&args.new.out, run, &args.settings)?, device)
         }
         None => {
             // Nothing is left behind where the device does not work.
-            let (config, splits) = args.settings.resolve(Kept::Write(&args.out))?;
+            let (config, splits) = args.settings.resolve(Kept::Write(&args.new.out))?;
             config.data.divide(&splits.train, config.training.seed)?;
-            let device = device::open(args.device)?;
-            let name = args.run_name.as_deref();
-            (begin(config, splits, &args.out, name)?, device)
+            let device = device::open(args.new.device)?;
+            (begin(config, splits, &args.new)?, device)
         }
     };
     logging::to_file(&work.run.log())?;
@@ -131,8 +123,8 @@ pub(crate) fn run(args: Args, quiet: bool) -> Result<()> {
 }
 
 /// A new run.
-fn begin(config: Config, splits: Splits, root: &Path, name: Option<&str>) -> Result<Work> {
-    let run = RunDir::create(root, &config.preset, name, &config.to_toml()?)?;
+fn begin(config: Config, splits: Splits, flags: &NewRunFlags) -> Result<Work> {
+    let run = flags.create(&config, |_| Ok(()))?;
     let lock = run.lock()?;
     Ok(Work {
         config,
@@ -146,13 +138,18 @@ fn begin(config: Config, splits: Splits, root: &Path, name: Option<&str>) -> Res
 /// A run that is there already, from its last checkpoint on.
 fn resume(root: &Path, run: &str, flags: &SettingsFlags) -> Result<Work> {
     let run = RunDir::open(root, run)?;
+    ensure!(
+        !run.list_checkpoints()?.is_empty() || !run.has_model(),
+        "{}: has weights, but no checkpoint to go on from",
+        run.path().display()
+    );
     reopen(run.clone(), flags).map_err(|error| in_run(error, &run))
 }
 
 fn reopen(run: RunDir, flags: &SettingsFlags) -> Result<Work> {
     let lock = run.lock()?;
     let path = run.config();
-    let begun = Config::read(&path)?;
+    let begun = Config::read(&run)?;
     let splits =
         images::load(&begun.data, Kept::Write(&run.root())).context("the images of the run")?;
     ensure!(
@@ -235,8 +232,7 @@ impl Work {
         };
         let learned = judge("train", &parts.train)?.figures();
         let test = judge("test", &parts.test)?;
-        let json = serde_json::to_string_pretty(&test)?;
-        run.write(&run.evaluation(), json.as_bytes())?;
+        test.write(run)?;
         let validation = best(&trained.position.epochs).and_then(|best| best.validation);
         let splits = [
             ("train", Some(learned)),
@@ -308,13 +304,7 @@ fn results(
     splits: &[(&str, Option<Figures>)],
     run: &RunDir,
 ) -> String {
-    let mut text = format!("{:10}    loss  accuracy\n", "");
-    for (split, figures) in splits {
-        if let Some(Figures { loss, accuracy }) = figures {
-            let percent = 100.0 * accuracy;
-            let _ = writeln!(text, "{split:10}  {loss:.4}    {percent:.2}%");
-        }
-    }
+    let mut text = table(splits);
     let chosen = match config.data.validation {
         0.0 => "the last: there is no validation split",
         _ => "by validation accuracy",

@@ -1,0 +1,362 @@
+//! A network as an ONNX file.
+//!
+//! The messages are those parts of <https://github.com/onnx/onnx/blob/main/onnx/onnx.proto> (IR
+//! version 8) that a convolutional network needs, and the operators those of opset 17.
+
+use data::Scaling;
+use model::{ConvNetConfig, Operation, ShapeError};
+use prost::Message;
+
+use crate::tensor::{Dtype, Tensor, Tensors};
+
+/// Version of the file format that came with the opset.
+const IR_VERSION: i64 = 8;
+/// Version of the operators.
+const OPSET: i64 = 17;
+
+/// Kinds of numbers, as ONNX counts them.
+const FLOAT: i32 = 1;
+const UINT8: i32 = 2;
+const FLOAT16: i32 = 10;
+/// Kinds of attributes.
+const INT: i32 = 2;
+const INTS: i32 = 7;
+
+/// What a file is made of.
+#[derive(Debug)]
+pub struct Export<'a> {
+    /// Name of the graph.
+    pub name: &'a str,
+    /// The network.
+    pub network: &'a ConvNetConfig,
+    /// Its weights with PyTorch's names and layout, in single or half precision. They are computed with
+    /// in single precision.
+    pub weights: &'a Tensors,
+    /// What is done to pixels of 0 to 255, where the network shall take these.
+    pub normalization: Option<Scaling>,
+    /// What else there is to know, by name.
+    pub metadata: &'a [(&'a str, String)],
+}
+
+/// A network that cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExportError {
+    /// It cannot be.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+    /// It lacks a tensor.
+    #[error("no tensor {0}")]
+    Missing(String),
+}
+
+impl Export<'_> {
+    /// The file. Its input is `images`, single precision `[N, channels, height, width]`, or `pixels`,
+    /// unsigned bytes of that shape, where it normalises; its output `logits`, `[N, classes]`.
+    ///
+    /// # Errors
+    /// When no such network exists, or a weight is missing.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, ExportError> {
+        let ConvNetConfig {
+            channels,
+            input: [height, width],
+            classes,
+            ..
+        } = *self.network;
+        let mut graph = Graph::default();
+        let (input, kind) = match self.normalization {
+            None => ("images", FLOAT),
+            Some(_) => ("pixels", UINT8),
+        };
+        let mut value = input.to_string();
+        if let Some(Scaling { mean, std }) = self.normalization {
+            value = graph.node("Cast", "numbers", &[&value], vec![int("to", FLOAT.into())]);
+            // (x / 255 - mean) / std
+            for (operator, name, constant, number) in [
+                ("Mul", "scaled", "factor", 1.0 / (255.0 * std)),
+                ("Sub", "images", "shift", mean / std),
+            ] {
+                let number = Tensor::from_values(Vec::new(), &[number as f32]);
+                graph.constant(constant, FLOAT, &number);
+                value = graph.node(operator, name, &[&value, constant], Vec::new());
+            }
+        }
+        for layer in self.network.layers()? {
+            let name = layer.name.as_str();
+            value = match layer.operation {
+                Operation::Convolution { kernel, padding } => {
+                    let attributes = vec![
+                        ints("kernel_shape", vec![kernel as i64; 2]),
+                        ints("pads", vec![padding as i64; 4]),
+                    ];
+                    let sums = self.layer(&mut graph, "Conv", name, name, value, attributes)?;
+                    graph.node("Relu", &format!("{name}.relu"), &[&sums], Vec::new())
+                }
+                Operation::MaxPooling => {
+                    let attributes = ["kernel_shape", "strides"].map(|name| ints(name, vec![2; 2]));
+                    graph.node("MaxPool", name, &[&value], attributes.into())
+                }
+                Operation::Flatten => graph.node("Flatten", name, &[&value], vec![int("axis", 1)]),
+                Operation::Dense => {
+                    let transposed = vec![int("transB", 1)];
+                    let sums = self.layer(&mut graph, "Gemm", name, name, value, transposed)?;
+                    graph.node("Relu", &format!("{name}.relu"), &[&sums], Vec::new())
+                }
+                Operation::Logits => {
+                    let transposed = vec![int("transB", 1)];
+                    self.layer(&mut graph, "Gemm", name, "logits", value, transposed)?
+                }
+                // It does nothing once the network has learned.
+                Operation::Dropout(_) => value,
+            };
+        }
+        graph.name = self.name.into();
+        graph.input = vec![information(input, kind, &[channels, height, width])];
+        graph.output = vec![information("logits", FLOAT, &[classes])];
+        let entry = |(key, value): &(&str, String)| StringStringEntry {
+            key: (*key).into(),
+            value: value.clone(),
+        };
+        let model = Model {
+            ir_version: IR_VERSION,
+            producer_name: "trainer".into(),
+            producer_version: env!("CARGO_PKG_VERSION").into(),
+            graph: Some(graph),
+            opset_import: vec![OperatorSet {
+                domain: String::new(),
+                version: OPSET,
+            }],
+            metadata_props: self.metadata.iter().map(entry).collect(),
+        };
+        Ok(model.encode_to_vec())
+    }
+
+    /// Adds a layer with the weights of `name`.
+    fn layer(
+        &self,
+        graph: &mut Graph,
+        operator: &str,
+        name: &str,
+        output: &str,
+        input: String,
+        attributes: Vec<Attribute>,
+    ) -> Result<String, ExportError> {
+        let mut inputs = vec![input];
+        for part in ["weight", "bias"] {
+            let name = format!("{name}.{part}");
+            let tensor = self.weights.get(&name);
+            let tensor = tensor.ok_or_else(|| ExportError::Missing(name.clone()))?;
+            match tensor.dtype {
+                Dtype::F16 => {
+                    let half = format!("{name}.half");
+                    graph.constant(&half, FLOAT16, tensor);
+                    graph.node("Cast", &name, &[&half], vec![int("to", FLOAT.into())]);
+                }
+                _ => graph.constant(&name, FLOAT, tensor),
+            }
+            inputs.push(name);
+        }
+        let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+        Ok(graph.node(operator, output, &inputs, attributes))
+    }
+}
+
+impl Graph {
+    /// Adds a node whose output is called as it is, and gives that name.
+    fn node(
+        &mut self,
+        operator: &str,
+        name: &str,
+        inputs: &[&str],
+        attribute: Vec<Attribute>,
+    ) -> String {
+        self.node.push(Node {
+            input: inputs.iter().map(|&input| input.into()).collect(),
+            output: vec![name.into()],
+            name: name.into(),
+            op_type: operator.into(),
+            attribute,
+        });
+        name.into()
+    }
+
+    /// Adds numbers that stay the same.
+    fn constant(&mut self, name: &str, kind: i32, tensor: &Tensor) {
+        self.initializer.push(TensorMessage {
+            dims: tensor.shape.iter().map(|&size| size as i64).collect(),
+            data_type: kind,
+            name: name.into(),
+            raw_data: tensor.bytes.clone(),
+        });
+    }
+}
+
+fn int(name: &str, value: i64) -> Attribute {
+    Attribute {
+        name: name.into(),
+        i: Some(value),
+        ints: Vec::new(),
+        kind: INT,
+    }
+}
+
+fn ints(name: &str, values: Vec<i64>) -> Attribute {
+    Attribute {
+        name: name.into(),
+        i: None,
+        ints: values,
+        kind: INTS,
+    }
+}
+
+/// What goes in or comes out: any number of values of this shape.
+fn information(name: &str, kind: i32, shape: &[usize]) -> ValueInfo {
+    let count = Dimension {
+        value: Some(dimension::Value::Name("N".into())),
+    };
+    let sizes = shape.iter().map(|&size| Dimension {
+        value: Some(dimension::Value::Size(size as i64)),
+    });
+    let shape = Shape {
+        dim: [count].into_iter().chain(sizes).collect(),
+    };
+    let tensor = TensorType {
+        elem_type: kind,
+        shape: Some(shape),
+    };
+    ValueInfo {
+        name: name.into(),
+        kind: Some(Type {
+            tensor_type: Some(tensor),
+        }),
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Model {
+    #[prost(int64, tag = "1")]
+    ir_version: i64,
+    #[prost(string, tag = "2")]
+    producer_name: String,
+    #[prost(string, tag = "3")]
+    producer_version: String,
+    #[prost(message, optional, tag = "7")]
+    graph: Option<Graph>,
+    #[prost(message, repeated, tag = "8")]
+    opset_import: Vec<OperatorSet>,
+    #[prost(message, repeated, tag = "14")]
+    metadata_props: Vec<StringStringEntry>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct OperatorSet {
+    #[prost(string, tag = "1")]
+    domain: String,
+    #[prost(int64, tag = "2")]
+    version: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StringStringEntry {
+    #[prost(string, tag = "1")]
+    key: String,
+    #[prost(string, tag = "2")]
+    value: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Graph {
+    #[prost(message, repeated, tag = "1")]
+    node: Vec<Node>,
+    #[prost(string, tag = "2")]
+    name: String,
+    #[prost(message, repeated, tag = "5")]
+    initializer: Vec<TensorMessage>,
+    #[prost(message, repeated, tag = "11")]
+    input: Vec<ValueInfo>,
+    #[prost(message, repeated, tag = "12")]
+    output: Vec<ValueInfo>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Node {
+    #[prost(string, repeated, tag = "1")]
+    input: Vec<String>,
+    #[prost(string, repeated, tag = "2")]
+    output: Vec<String>,
+    #[prost(string, tag = "3")]
+    name: String,
+    #[prost(string, tag = "4")]
+    op_type: String,
+    #[prost(message, repeated, tag = "5")]
+    attribute: Vec<Attribute>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Attribute {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(int64, optional, tag = "3")]
+    i: Option<i64>,
+    #[prost(int64, repeated, tag = "8")]
+    ints: Vec<i64>,
+    #[prost(int32, tag = "20")]
+    kind: i32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TensorMessage {
+    #[prost(int64, repeated, tag = "1")]
+    dims: Vec<i64>,
+    #[prost(int32, tag = "2")]
+    data_type: i32,
+    #[prost(string, tag = "8")]
+    name: String,
+    #[prost(bytes = "vec", tag = "9")]
+    raw_data: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ValueInfo {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(message, optional, tag = "2")]
+    kind: Option<Type>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Type {
+    #[prost(message, optional, tag = "1")]
+    tensor_type: Option<TensorType>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TensorType {
+    #[prost(int32, tag = "1")]
+    elem_type: i32,
+    #[prost(message, optional, tag = "2")]
+    shape: Option<Shape>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Shape {
+    #[prost(message, repeated, tag = "1")]
+    dim: Vec<Dimension>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Dimension {
+    #[prost(oneof = "dimension::Value", tags = "1, 2")]
+    value: Option<dimension::Value>,
+}
+
+mod dimension {
+    /// How long a dimension is, or what it is called where that is open.
+    #[derive(Clone, PartialEq, prost::Oneof)]
+    pub(super) enum Value {
+        #[prost(int64, tag = "1")]
+        Size(i64),
+        #[prost(string, tag = "2")]
+        Name(String),
+    }
+}

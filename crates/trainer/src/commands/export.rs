@@ -1,0 +1,161 @@
+//! `trainer export RUN`: a network for other programs.
+
+use std::io::Write;
+use std::path::{MAIN_SEPARATOR, PathBuf};
+
+use anyhow::{Result, ensure};
+use clap::ValueEnum;
+use formats::Export;
+use model::Precision;
+use serde_json::json;
+
+use crate::classifier::Classifier;
+use crate::evaluation::Evaluation;
+use crate::files;
+use crate::flags::RunFlags;
+use crate::run_dir::RunDir;
+
+const EXAMPLES: &str = "\
+Examples:
+  trainer export latest --format pytorch-safetensors --to simple_cnn.safetensors
+  trainer export pretrained --format onnx --raw-pixels --half
+
+docs/weights.md says what is in these files and how they are loaded.";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    run: RunFlags,
+    /// For which program
+    #[arg(long, value_name = "FORMAT")]
+    format: Format,
+    /// Keep weights in 16 bits: half the size, three digits of each
+    #[arg(long)]
+    half: bool,
+    /// ONNX: take pixels of 0 to 255 as unsigned bytes, and normalise them inside
+    #[arg(long)]
+    raw_pixels: bool,
+    /// The file to write, one that is not there yet [default: export/ of the run, written anew]
+    #[arg(long, value_name = "FILE")]
+    to: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// safetensors with PyTorch's names and layout, for `load_state_dict`; as model.safetensors of the run
+    PytorchSafetensors,
+    /// safetensors with Burn's names and layout
+    Safetensors,
+    /// Burn's own format
+    Burnpack,
+    /// The network with its weights, for ONNX Runtime and its like
+    Onnx,
+}
+
+impl Format {
+    /// How its files end.
+    fn extension(self) -> &'static str {
+        match self {
+            Self::PytorchSafetensors => "safetensors",
+            Self::Safetensors => "burn.safetensors",
+            Self::Burnpack => "bpk",
+            Self::Onnx => "onnx",
+        }
+    }
+}
+
+pub(crate) fn run(args: Args) -> Result<()> {
+    ensure!(
+        !args.raw_pixels || args.format == Format::Onnx,
+        "--raw-pixels: only an ONNX file holds what is done to pixels"
+    );
+    if let Some(path) = &args.to {
+        ensure!(
+            path.symlink_metadata().is_err(),
+            "{}: is there already; choose another --to",
+            path.display()
+        );
+        ensure!(
+            !path.to_string_lossy().ends_with(MAIN_SEPARATOR),
+            "{}: a folder; name a file in it",
+            path.display()
+        );
+    }
+    let (run, classifier) = args.run.open()?;
+    let precision = match args.half {
+        true => Precision::Half,
+        false => Precision::Single,
+    };
+    let model = &classifier.model;
+    let bytes = match args.format {
+        Format::PytorchSafetensors => model.to_safetensors(precision)?,
+        Format::Safetensors => model.to_burn_safetensors(precision)?,
+        Format::Burnpack => model.to_burnpack(precision)?,
+        Format::Onnx => onnx(&run, &classifier, precision, args.raw_pixels)?,
+    };
+    let path = match args.to {
+        None => {
+            let half = if args.half { ".half" } else { "" };
+            let raw = if args.raw_pixels { ".raw-pixels" } else { "" };
+            let extension = args.format.extension();
+            run.export(&format!("{}{half}{raw}.{extension}", run.name()))
+        }
+        Some(path) => path,
+    };
+    files::write(&path, &bytes)?;
+    writeln!(std::io::stdout().lock(), "{}", path.display())?;
+    Ok(())
+}
+
+/// The network as an ONNX file that says what it knows and wants.
+fn onnx(
+    run: &RunDir,
+    classifier: &Classifier,
+    precision: Precision,
+    is_raw: bool,
+) -> Result<Vec<u8>> {
+    let config = &classifier.config;
+    let scaling = config.scaling();
+    let images = &config.images;
+    let steps = match is_raw {
+        true => json!({ "type": "uint8", "range": [0, 255] }),
+        false => json!({
+            "type": "float32",
+            "formula": "(pixel / 255 - mean) / std",
+            "mean": scaling.mean,
+            "std": scaling.std,
+        }),
+    };
+    let preprocessing = json!({
+        "layout": "NCHW",
+        "shape": images.shape(),
+        "channels": if images.channels == 1 { "grey" } else { "RGB" },
+        "pictures": images.preparation.about(),
+        "numbers": steps,
+    });
+    let mut metadata = vec![
+        ("run", run.name()),
+        ("preset", config.preset.clone()),
+        ("data", config.images.name.clone()),
+        ("classes", json!(config.images.classes).to_string()),
+        ("preprocessing", preprocessing.to_string()),
+    ];
+    if let Some(evaluation) = Evaluation::of_run(run)? {
+        metadata.push(("accuracy", evaluation.accuracy.to_string()));
+        let examples = evaluation.examples;
+        metadata.push((
+            "judged_on",
+            format!("{examples} test images of {}", images.name),
+        ));
+    }
+    let weights = formats::from_safetensors(&classifier.model.to_safetensors(precision)?)?;
+    let export = Export {
+        name: &config.preset,
+        network: &config.model,
+        weights: &weights,
+        normalization: is_raw.then_some(scaling),
+        metadata: &metadata,
+    };
+    Ok(export.to_bytes()?)
+}

@@ -1,0 +1,20 @@
+//! Files of weights, in all formats.
+#![no_main]
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use libfuzzer_sys::fuzz_target;
+use model::ConvNetConfig;
+
+/// Each process has a file of its own.
+static PATH: LazyLock<PathBuf> =
+    LazyLock::new(|| std::env::temp_dir().join(format!("weights-{}", std::process::id())));
+
+fuzz_target!(|bytes: &[u8]| {
+    fs::write(&*PATH, bytes).expect("a temporary file");
+    if let Ok(weights) = formats::read(&PATH) {
+        let _ = formats::fit(&weights, &ConvNetConfig::default());
+    }
+});

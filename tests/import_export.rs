@@ -1,0 +1,224 @@
+//! Weights of other programs in, and out for them.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::support::{WorkDir, project};
+
+/// Preset `tiny` as PyTorch and Keras trained and saved it.
+fn fixture(name: &str) -> String {
+    project("tests/weights").join(name).display().to_string()
+}
+
+#[test]
+fn an_imported_network_is_judged_used_drawn_compared_and_trained_on() {
+    let work = WorkDir::new();
+    let imported = work
+        .trainer(&format!(
+            "import {} --preset tiny --epochs 1 --limit-train 600",
+            fixture("tiny.pt")
+        ))
+        .success();
+    let lines: Vec<&str> = imported.stdout.lines().collect();
+    assert!(
+        lines[1].starts_with("test        0.") && lines[1].ends_with('%'),
+        "{lines:?}"
+    );
+    assert_eq!(lines[2], "saved in    artifacts/runs/tiny-1");
+    let percent: f64 = lines[1]
+        .rsplit(' ')
+        .next()
+        .unwrap()
+        .trim_end_matches('%')
+        .parse()
+        .unwrap();
+    assert!(percent > 93.0, "{percent}");
+    let evaluation: Value =
+        serde_json::from_str(&work.trainer("evaluate latest --json").success().stdout).unwrap();
+    assert!((evaluation["accuracy"].as_f64().unwrap() * 100.0 - percent).abs() < 0.005);
+
+    let predicted = work
+        .trainer("predict latest --test-index 0 -q")
+        .success()
+        .stdout;
+    assert!(predicted.contains("true 7, right"), "{predicted}");
+    assert!(
+        work.trainer("inspect latest")
+            .success()
+            .stdout
+            .contains("figures/filters-block1.svg")
+    );
+    work.trainer("report latest").success();
+    let table = work.trainer("compare tiny-1 pretrained").success().stdout;
+    let row = table.lines().nth(1).unwrap();
+    assert!(
+        row.starts_with("tiny-1 ") && row.contains(&format!("{percent:.2}%")),
+        "{table}"
+    );
+
+    let before = work.run_file("tiny-1", "model.safetensors");
+    work.trainer("train --resume tiny-1 -q").success();
+    assert_ne!(work.run_file("tiny-1", "model.safetensors"), before);
+    assert_eq!(work.run_text("tiny-1", "metrics.csv").lines().count(), 2);
+    // One epoch over 540 digits from random weights reaches no 70%.
+    let evaluation: Value =
+        serde_json::from_str(&work.run_text("tiny-1", "evaluation.json")).unwrap();
+    assert!(
+        evaluation["accuracy"].as_f64().unwrap() > 0.9,
+        "{evaluation}"
+    );
+}
+
+#[test]
+fn weights_come_back_as_they_went() {
+    let work = WorkDir::new();
+    let import = |file: &str, run: &str| {
+        work.trainer(&format!("import {file} --preset tiny --run-name {run} -q"))
+            .success();
+    };
+    import(&fixture("tiny.weights.h5"), "first");
+    for (format, ending) in [
+        ("pytorch-safetensors", "safetensors"),
+        ("safetensors", "burn.safetensors"),
+    ] {
+        let export = |run: &str| {
+            let path = work
+                .trainer(&format!("export {run} --format {format} -q"))
+                .success()
+                .stdout;
+            assert_eq!(
+                path,
+                format!("artifacts/runs/{run}/export/{run}.{ending}\n")
+            );
+            fs::read(work.path(path.trim_end())).unwrap()
+        };
+        let first = export("first");
+        let again = format!("again-{format}");
+        import(
+            &format!("artifacts/runs/first/export/first.{ending}"),
+            &again,
+        );
+        assert!(export(&again) == first, "{format}");
+        assert!(
+            work.run_file(&again, "model.safetensors")
+                == work.run_file("first", "model.safetensors")
+        );
+    }
+    work.trainer("export first --format burnpack --half --to half.bpk")
+        .success();
+    import("half.bpk", "half");
+    assert!(
+        work.run_file("half", "model.safetensors").len()
+            == work.run_file("first", "model.safetensors").len()
+    );
+    let size = |file: &str| fs::metadata(work.path(file)).unwrap().len();
+    for options in ["", " --half", " --raw-pixels"] {
+        work.trainer(&format!("export first --format onnx{options}"))
+            .success();
+    }
+    let folder = "artifacts/runs/first/export/first";
+    assert!(size(&format!("{folder}.half.onnx")) < size(&format!("{folder}.onnx")) * 6 / 10);
+    assert!(size(&format!("{folder}.raw-pixels.onnx")) > size(&format!("{folder}.onnx")));
+
+    let message = work
+        .trainer("export first --format onnx --to half.bpk")
+        .error();
+    assert_eq!(message, "half.bpk: is there already; choose another --to");
+    let message = work
+        .trainer("export first --format burnpack --raw-pixels")
+        .error();
+    assert!(
+        message.starts_with("--raw-pixels: only an ONNX file"),
+        "{message}"
+    );
+}
+
+#[test]
+fn what_does_not_fit_is_said_with_what_would() {
+    let work = WorkDir::new();
+    let message = work
+        .trainer(&format!("import {}", fixture("tiny.pt")))
+        .error();
+    let file = fixture("tiny.pt");
+    assert_eq!(
+        message,
+        format!(
+            "{file}: not the weights of convnet:\n  \
+             conv1.weight [8, 1, 3, 3]: expected [32, 1, 3, 3]\n  \
+             conv1.bias [8]: expected [32]\n  \
+             conv2.weight [64, 32, 3, 3]: missing\n  \
+             conv2.bias [64]: missing\n  \
+             fc1.weight [10, 1352]: expected [128, 3136]\n  \
+             fc1.bias [10]: expected [128]\n  \
+             fc2.weight [10, 128]: missing\n  \
+             fc2.bias [10]: missing\n\
+             they fit --preset tiny"
+        )
+    );
+    let odd = "blocks = [{ channels = 8, kernel = 5, padding = 0, pool = false }]";
+    fs::write(work.path("odd.toml"), format!("[model]\n{odd}\n")).unwrap();
+    let message = work
+        .trainer(&format!("import {file} --config odd.toml"))
+        .error();
+    assert!(message.contains("they fit --preset tiny"), "{message}");
+    let folder = work.trainer("import .").error();
+    assert_eq!(folder, ".: not a file");
+    assert!(!work.has_runs());
+}
+
+#[test]
+fn weights_that_are_no_numbers_are_told_of() {
+    let work = WorkDir::new();
+    let mut bytes = fs::read(fixture("tiny.safetensors")).unwrap();
+    let end = bytes.len();
+    bytes[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(work.path("nan.safetensors"), bytes).unwrap();
+    let imported = work
+        .trainer("import nan.safetensors --preset tiny")
+        .success();
+    assert!(
+        imported
+            .stderr
+            .contains("fc1.weight: 1 of 13520 values are no finite numbers"),
+        "{}",
+        imported.stderr
+    );
+    assert!(
+        work.trainer("evaluate latest")
+            .error()
+            .ends_with("some weights are no finite numbers")
+    );
+}
+
+#[test]
+fn the_network_that_ships_is_in_the_binary() {
+    let work = WorkDir::new();
+    let digit = project("tests/handwriting/7-marker.png");
+    let predicted = work
+        .trainer(&format!("predict pretrained {} -q", digit.display()))
+        .success();
+    assert!(
+        predicted.stdout.contains("7-marker.png  7  "),
+        "{}",
+        predicted.stdout
+    );
+    // Nothing was written for it, until something is.
+    assert!(!work.path("artifacts").exists());
+    work.trainer("export pretrained --format onnx").success();
+    assert!(
+        work.path("artifacts/pretrained/export/pretrained.onnx")
+            .exists()
+    );
+    work.trainer("inspect pretrained").success();
+    let figures = work.path("artifacts/pretrained/figures");
+    assert_eq!(
+        fs::read_to_string(figures.join("confusion.svg")).unwrap(),
+        fs::read_to_string(project("artifacts/pretrained/figures/confusion.svg")).unwrap()
+    );
+    let message = work.trainer("train --resume pretrained").error();
+    assert_eq!(
+        message,
+        "artifacts/pretrained: has weights, but no checkpoint to go on from"
+    );
+}

@@ -1,0 +1,180 @@
+"""Holds `trainer import` and `export` against PyTorch, Keras and ONNX Runtime: five networks, one for
+each way of naming and saving weights.
+
+    pip install torch safetensors keras tensorflow-cpu onnx onnxruntime pillow
+    cargo build -p trainer
+    python tests/weights/check.py target/debug/trainer
+"""
+
+import csv
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+import numpy as np
+import onnx
+import onnxruntime
+import safetensors.torch
+import torch
+from PIL import Image
+
+import mnist
+
+TRAINER = pathlib.Path(sys.argv[1]).resolve()
+TOLERANCE = 1e-4
+SOME = 1000
+
+pixels, labels = mnist.images("t10k")
+train_pixels, train_labels = (part[:12_800] for part in mnist.images("train"))
+MEAN_STD = (0.1307, 0.3081)
+
+
+def trainer(*arguments):
+    done = subprocess.run([TRAINER, *map(str, arguments)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def log_softmax(logits):
+    logits = logits.astype(np.float64)
+    logits = logits - logits.max(1, keepdims=True)
+    return logits - np.log(np.exp(logits).sum(1, keepdims=True))
+
+
+def predicted(run, pictures):
+    """What `predict` says of all test images: the logarithms of the probabilities."""
+    text = trainer("predict", run, pictures, "--raw", "--csv", "--top", 10, "-q")
+    result = np.zeros((len(pixels), 10))
+    for row in list(csv.reader(text.splitlines()))[1:]:
+        index = int(pathlib.Path(row[0]).stem)
+        for place in range(10):
+            with np.errstate(divide="ignore"):
+                result[index, int(row[1 + 2 * place])] = np.log(float(row[2 + 2 * place]))
+    return result
+
+
+def compared(found, expected, what):
+    """Greatest difference on the first images, and equal answers on all."""
+    difference = np.abs(found[:SOME] - expected[:SOME])
+    difference = difference[np.isfinite(difference)].max()
+    same = (found.argmax(1) == expected.argmax(1)).sum()
+    assert difference < TOLERANCE and same == len(expected), (what, difference, same)
+    return f"{what}: differ by {difference:.1e}, {same} of {len(expected)} predictions the same"
+
+
+def pytorch(network, scaling, save, batch=64):
+    torch.manual_seed(7)
+    network = network()
+    optimizer = mnist.train(network, mnist.normalized(train_pixels, *scaling), train_labels, batch)
+    save(network, optimizer)
+    return mnist.logits(network, mnist.normalized(pixels, *scaling))
+
+
+def keras(network, scaling, save):
+    import keras as library
+
+    library.utils.set_random_seed(7)
+    network = network()
+    inputs = mnist.normalized(train_pixels, *scaling).transpose(0, 2, 3, 1)
+    network.fit(inputs, train_labels, batch_size=64, epochs=1, verbose=0)
+    save(network)
+    return mnist.keras_logits(network, mnist.normalized(pixels, *scaling))
+
+
+def named(**sizes):
+    return lambda: mnist.Named(**sizes)
+
+
+def cases(folder):
+    """Name of the file, preset, normalisation, logits, the network's class in PyTorch."""
+    file = folder / "simple_cnn.pth"
+    yield file, "convnet", MEAN_STD, pytorch(
+        named(), MEAN_STD, lambda network, _: torch.save(network.state_dict(), file)), named()
+
+    file = folder / "blocks.pt"
+    yield file, "half-norm", (0.5, 0.5), pytorch(
+        mnist.Blocks, (0.5, 0.5), lambda network, optimizer: torch.save(
+            {"epoch": 1, "optimizer": optimizer.state_dict(),
+             "state_dict": {f"module.{k}": v for k, v in network.state_dict().items()}},
+            file, _use_new_zipfile_serialization=False)), named()
+
+    file = folder / "compiled.safetensors"
+    yield file, "single-pool", MEAN_STD, pytorch(
+        named(unpooled=(0,)), MEAN_STD, lambda network, _: safetensors.torch.save_file(
+            {f"_orig_mod.{k}": v for k, v in network.state_dict().items()}, file)
+    ), named(unpooled=(0,))
+
+    file = folder / "notebook.weights.h5"
+    yield file, "dropout", (0, 1), keras(
+        lambda: mnist.keras_network(dropout=0.5), (0, 1),
+        lambda network: network.save_weights(file)), named()
+
+    file = folder / "three.keras"
+    yield file, "three-block", MEAN_STD, keras(
+        lambda: mnist.keras_network(channels=(32, 64, 128)), MEAN_STD,
+        lambda network: network.save(file)), named(channels=(32, 64, 128))
+
+
+def run_onnx(path, inputs):
+    onnx.checker.check_model(onnx.load(path), full_check=True)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    parts = [session.run(None, {name: part})[0] for part in np.array_split(inputs, 13)]
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert len(json.loads(metadata["classes"])) == 10, metadata
+    return np.concatenate(parts), metadata
+
+
+def check(folder, pictures, file, preset, scaling, expected, network):
+    runs = folder / "runs"
+    print(f"{file.name}, {preset}")
+    imported = trainer("import", file, "--preset", preset, "--out", runs, "--run-name", file.stem)
+    accuracy = (expected.argmax(1) == labels).mean()
+    assert f"{100 * accuracy:.2f}%" in imported, (imported, accuracy)
+    run = runs / file.stem
+    print(" ", compared(predicted(run, pictures), log_softmax(expected), "import, log-probabilities"))
+
+    def export(form, *options, run=run):
+        path = folder / f"{run.name}-{form}{''.join(options)}.safetensors"
+        path.unlink(missing_ok=True)
+        trainer("export", run, "--format", form, "--to", path, *options)
+        return path
+
+    weights = safetensors.torch.load_file(export("pytorch-safetensors"))
+    torch_network = network()
+    torch_network.load_state_dict(weights, strict=True)
+    inputs = mnist.normalized(pixels, *scaling)
+    print(" ", compared(mnist.logits(torch_network.eval(), inputs), expected, "PyTorch, strict=True"))
+    found, metadata = run_onnx(export("onnx"), inputs)
+    print(" ", compared(found, expected, "ONNX Runtime"))
+    assert abs(float(metadata["accuracy"]) - (found.argmax(1) == labels).mean()) < 1e-9
+    found, _ = run_onnx(export("onnx", "--raw-pixels"), pixels)
+    print(" ", compared(found, expected, "ONNX Runtime, raw pixels"))
+    found, _ = run_onnx(export("onnx", "--half"), inputs)
+    print(f"  ONNX in half precision: differs by {np.abs(found - expected).max():.1e}, "
+          f"{(found.argmax(1) == expected.argmax(1)).sum()} of {len(expected)} predictions the same")
+
+    for form in "pytorch-safetensors", "safetensors":
+        first = export(form)
+        again = runs / f"{file.stem}-{form}-again"
+        trainer("import", first, "--preset", preset, "--out", runs, "--run-name", again.name)
+        second = export(form, run=again)
+        assert first.read_bytes() == second.read_bytes(), form
+    print("  export, import, export: byte-identical")
+
+
+with tempfile.TemporaryDirectory() as folder:
+    folder = pathlib.Path(folder)
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    for index, image in enumerate(pixels):
+        Image.fromarray(image[0]).save(pictures / f"{index}.png")
+    for case in cases(folder):
+        check(folder, pictures, *case)
+print("all checks passed")

@@ -1,0 +1,89 @@
+"""Makes the files beside this one: the network of preset `tiny`, trained in PyTorch, as PyTorch and
+Keras save it, its logits on ten test images, and a deeper one with layers of equal shapes.
+
+    pip install torch safetensors keras tensorflow-cpu
+    python tests/weights/make.py
+
+All files of a network hold the same weights, so that all of them import to the same run, byte for
+byte.
+"""
+
+import json
+import os
+import pathlib
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import safetensors.torch
+import torch
+
+import mnist
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+torch.manual_seed(1)
+network = mnist.Named(channels=(8,), padding=0, dense=())
+pixels, labels = mnist.images("train")
+mnist.train(network, mnist.normalized(pixels, 0, 1), labels)
+test = mnist.normalized(mnist.images("t10k")[0][:10], 0, 1)
+expected = mnist.logits(network, test)
+weights = network.state_dict()
+
+torch.save(weights, HERE / "tiny.pt")
+torch.save(weights, HERE / "tiny-legacy.pth", _use_new_zipfile_serialization=False)
+safetensors.torch.save_file(weights, HERE / "tiny.safetensors")
+
+# A training checkpoint of a compiled network in blocks, with channels-last filters.
+blocks = {
+    "conv_block.0.weight": weights["conv1.weight"].to(memory_format=torch.channels_last),
+    "conv_block.0.bias": weights["conv1.bias"],
+    "fc_block.1.weight": weights["fc1.weight"],
+    "fc_block.1.bias": weights["fc1.bias"],
+}
+blocks = {f"_orig_mod.{name}": tensor for name, tensor in blocks.items()}
+optimizer = torch.optim.Adam([torch.nn.Parameter(torch.ones(2, 2))])
+checkpoint = {"epoch": 1, "loss": torch.tensor(0.1), "accuracy": np.float64(0.9), "model_state_dict": blocks,
+              "optimizer_state_dict": optimizer.state_dict()}
+torch.save(checkpoint, HERE / "tiny-checkpoint.pt")
+
+# Channels last in Keras: filters [ky, kx, in, out], dense weights [in, out] whose inputs are
+# [height, width, channels].
+def in_keras(weights, maps, network):
+    """`network` with the weights of one in PyTorch, whose dense layers take these feature maps."""
+    arrays = []
+    for tensor in weights.values():
+        array = tensor.numpy()
+        if array.ndim == 4:
+            array = array.transpose(2, 3, 1, 0)
+        elif array.ndim == 2 and maps:
+            array = array.reshape(-1, *maps).transpose(2, 3, 1, 0).reshape(-1, len(array))
+            maps = None
+        elif array.ndim == 2:
+            array = array.T
+        arrays.append(array)
+    network.set_weights(arrays)
+    return network
+
+
+def assert_same(network, keras_network):
+    difference = np.abs(mnist.keras_logits(keras_network, test) - mnist.logits(network, test)).max()
+    assert difference < 1e-4, difference
+    print("logits differ between PyTorch and Keras by", difference)
+
+
+keras_network = mnist.keras_network(channels=(8,), padding="valid", dense=())
+assert_same(network, in_keras(weights, (8, 13, 13), keras_network))
+keras_network.save_weights(HERE / "tiny.weights.h5")
+keras_network.save(HERE / "tiny.keras")
+keras_network.save(HERE / "tiny-whole.h5")
+
+(HERE / "logits.json").write_text(json.dumps(expected.astype(float).round(6).tolist(), indent=0))
+
+# Layers of equal shapes, whose numbers tell their order: in PyTorch 3, 6, 12 and 14.
+deep = mnist.sequential(channels=(2, 2, 2), dense=(4, 4, 4)).eval()
+torch.save(deep.state_dict(), HERE / "deep.pt")
+keras_deep = mnist.keras_network(channels=(2, 2, 2), dense=(4, 4, 4))
+assert_same(deep, in_keras(deep.state_dict(), (2, 3, 3), keras_deep))
+keras_deep.save_weights(HERE / "deep.weights.h5")
+keras_deep.save(HERE / "deep-whole.h5")

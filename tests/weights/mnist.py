@@ -1,0 +1,127 @@
+"""MNIST as the project embeds it, and the networks of its presets in PyTorch and Keras."""
+
+import gzip
+import pathlib
+
+import numpy as np
+import torch
+from torch import nn
+
+PROJECT = pathlib.Path(__file__).resolve().parents[2]
+FOLDER = PROJECT / "crates/data/mnist"
+
+
+def read(name, header):
+    """The bytes of an IDX file after its header."""
+    with gzip.open(FOLDER / name) as file:
+        return np.frombuffer(file.read()[header:], np.uint8)
+
+
+def images(split):
+    """Images of 0 to 255, `[N, 1, 28, 28]`, and their labels."""
+    pixels = read(f"{split}-images-idx3-ubyte.gz", 16).reshape(-1, 1, 28, 28)
+    return pixels, read(f"{split}-labels-idx1-ubyte.gz", 8).astype(np.int64)
+
+
+def normalized(pixels, mean, std):
+    return ((pixels.astype(np.float32) / 255 - mean) / std).astype(np.float32)
+
+
+class Named(nn.Module):
+    """conv1, conv2, ..., fc1, fc2: a pool after each convolution but for those in `unpooled`."""
+
+    def __init__(self, channels=(32, 64), kernel=3, padding=1, dense=(128,), unpooled=()):
+        super().__init__()
+        self.blocks, size, before = len(channels), 28, 1
+        self.pooled = [i not in unpooled for i in range(self.blocks)]
+        for i, after in enumerate(channels):
+            self.add_module(f"conv{i + 1}", nn.Conv2d(before, after, kernel, padding=padding))
+            size = size + 2 * padding + 1 - kernel
+            size, before = size // 2 if self.pooled[i] else size, after
+        widths = [before * size * size, *dense, 10]
+        self.dense = len(widths) - 1
+        for i in range(self.dense):
+            self.add_module(f"fc{i + 1}", nn.Linear(widths[i], widths[i + 1]))
+
+    def forward(self, x):
+        for i in range(self.blocks):
+            x = torch.relu(getattr(self, f"conv{i + 1}")(x))
+            x = nn.functional.max_pool2d(x, 2) if self.pooled[i] else x
+        x = x.flatten(1)
+        for i in range(self.dense):
+            x = getattr(self, f"fc{i + 1}")(torch.relu(x) if i else x)
+        return x
+
+
+class Blocks(nn.Module):
+    """conv_block.0, conv_block.3, fc_block.1, fc_block.3 (fc_block.4 with dropout)."""
+
+    def __init__(self, dropout=0.0):
+        super().__init__()
+        self.conv_block = nn.Sequential(
+            nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        )
+        drop = [nn.Dropout(dropout)] if dropout else []
+        self.fc_block = nn.Sequential(
+            nn.Flatten(), nn.Linear(64 * 7 * 7, 128), nn.ReLU(), *drop, nn.Linear(128, 10),
+        )
+
+    def forward(self, x):
+        return self.fc_block(self.conv_block(x))
+
+
+def sequential(channels, dense):
+    """One nn.Sequential of all: 0, 3, ..., and then its dense layers."""
+    layers, size, before = [], 28, 1
+    for after in channels:
+        layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+        size, before = size // 2, after
+    widths = [before * size * size, *dense, 10]
+    layers.append(nn.Flatten())
+    for i in range(len(widths) - 1):
+        layers += [nn.ReLU()] * bool(i) + [nn.Linear(widths[i], widths[i + 1])]
+    return nn.Sequential(*layers)
+
+
+def keras_network(channels=(32, 64), kernel=3, padding="same", dense=(128,), dropout=0.0):
+    import keras
+
+    layers = [keras.Input((28, 28, 1))]
+    for filters in channels:
+        layers.append(keras.layers.Conv2D(filters, kernel, padding=padding, activation="relu"))
+        layers.append(keras.layers.MaxPooling2D())
+    layers.append(keras.layers.Flatten())
+    layers += [keras.layers.Dense(width, activation="relu") for width in dense]
+    layers += [keras.layers.Dropout(dropout)] if dropout else []
+    layers.append(keras.layers.Dense(10))
+    network = keras.Sequential(layers)
+    network.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return network
+
+
+def train(network, pixels, labels, batch=64):
+    """One epoch of Adam; `pixels` are normalised already."""
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+    network.train()
+    for start in range(0, len(pixels), batch):
+        batch_pixels = torch.from_numpy(pixels[start:start + batch])
+        batch_labels = torch.from_numpy(labels[start:start + batch])
+        loss = nn.functional.cross_entropy(network(batch_pixels), batch_labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    network.eval()
+    return optimizer
+
+
+def logits(network, pixels):
+    """Those of a network of PyTorch, `[N, 10]`."""
+    with torch.no_grad():
+        batches = [network(torch.from_numpy(batch)) for batch in np.array_split(pixels, 20)]
+    return torch.cat(batches).numpy()
+
+
+def keras_logits(network, pixels):
+    """Those of a network of Keras; `pixels` are channels first, as everywhere here."""
+    return network.predict(pixels.transpose(0, 2, 3, 1), batch_size=500, verbose=0)
