@@ -8,6 +8,7 @@ mod pictures;
 mod predict;
 mod resume;
 mod runs;
+mod serve;
 mod support;
 #[cfg(unix)]
 mod terminal;

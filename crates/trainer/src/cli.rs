@@ -3,6 +3,8 @@
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+#[cfg(feature = "serve")]
+use crate::commands::serve;
 use crate::commands::{
     bench, compare, devices, evaluate, explain, export, import, inspect, predict, presets, report,
     summary, train,
@@ -21,6 +23,7 @@ Examples:
   trainer predict latest digit.png             what is written on a picture
   trainer inspect latest                       draw what it learned
   trainer report latest                        all about it on a page
+  trainer serve                                draw digits and follow runs in a browser
   trainer --data my-pictures                   your own: a sub-folder per class
   trainer import simple_cnn.pth                weights of PyTorch or Keras, as a run
   trainer export latest --format onnx          a run's network for other programs
@@ -77,6 +80,9 @@ enum Command {
     Export(export::Args),
     /// Walk through convolution, ReLU and max-pooling by hand
     Explain(explain::Args),
+    /// A page to draw on, all runs with live curves, and an API
+    #[cfg(feature = "serve")]
+    Serve(serve::Args),
     /// Print the layers of a network, their shapes and sizes
     Summary(Box<summary::Args>),
     /// List the presets, or print one as a file for --config
@@ -120,6 +126,8 @@ impl Cli {
             Some(Command::Import(args)) => import::run(*args),
             Some(Command::Export(args)) => export::run(args),
             Some(Command::Explain(args)) => explain::run(args),
+            #[cfg(feature = "serve")]
+            Some(Command::Serve(args)) => serve::run(args),
             Some(Command::Summary(args)) => summary::run(*args),
             Some(Command::Presets(args)) => presets::run(args),
             Some(Command::Bench(args)) => bench::run(args),

@@ -101,18 +101,18 @@ impl Gallery {
 }
 
 /// What the network makes of a test image.
-struct Guess {
-    index: usize,
-    label: usize,
-    probabilities: Probabilities,
+pub(crate) struct Guess {
+    pub(crate) index: usize,
+    pub(crate) label: usize,
+    pub(crate) probabilities: Probabilities,
 }
 
 impl Guess {
-    fn is_wrong(&self) -> bool {
+    pub(crate) fn is_wrong(&self) -> bool {
         self.probabilities.best().0 != self.label
     }
 
-    fn loss(&self) -> f32 {
+    pub(crate) fn loss(&self) -> f32 {
         self.probabilities.loss(self.label)
     }
 
@@ -128,7 +128,13 @@ impl Guess {
 }
 
 /// Judges all images of the test split.
-fn judge(classifier: &Classifier, test: &ImageDataset) -> Result<(Evaluation, Vec<Guess>)> {
+///
+/// # Errors
+/// When the device fails.
+pub(crate) fn judge(
+    classifier: &Classifier,
+    test: &ImageDataset,
+) -> Result<(Evaluation, Vec<Guess>)> {
     let Classifier {
         config,
         model,

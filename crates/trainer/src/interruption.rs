@@ -12,11 +12,11 @@ pub(crate) const EXIT_CODE: u8 = 130;
 /// How often one of the signals came.
 static REQUESTS: AtomicU32 = AtomicU32::new(0);
 
-/// Handles the signals from here on.
+/// Handles the signals from here on, and says `first` at the first one.
 ///
 /// # Errors
 /// When the system refuses the handler.
-pub(crate) fn listen() -> Result<()> {
+pub(crate) fn listen(first: &'static str) -> Result<()> {
     let terminal = Terminal::now();
     on_signal(move || {
         if REQUESTS.fetch_add(1, Ordering::Relaxed) > 0 {
@@ -25,7 +25,7 @@ pub(crate) fn listen() -> Result<()> {
             terminal.restore(&mut out);
             std::process::exit(EXIT_CODE.into());
         }
-        info!("stopping after this step; once more stops at once");
+        info!("{first}; once more stops at once");
     })
     .context("cannot handle Ctrl-C")
 }

@@ -105,17 +105,48 @@ pub(crate) fn import(run: &RunDir) -> Result<Option<Import>> {
     Ok(entries(run, "import")?.pop())
 }
 
-/// The entries of one kind. Lines that are not understood are those of another version, or cut off.
-fn entries<T: DeserializeOwned>(run: &RunDir, event: &str) -> Result<Vec<T>> {
+/// All entries, as they are.
+///
+/// # Errors
+/// As [`epochs`].
+pub(crate) fn all(run: &RunDir) -> Result<Vec<Value>> {
     let path = run.journal();
     let text = match run.read(&path) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error).with_context(|| path.display().to_string()),
     };
-    let entries = text
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let entries = text.lines().map(serde_json::from_str::<Value>);
+    Ok(entries.filter_map(Result::ok).collect())
+}
+
+/// Whether a run is `running`, `finished`, `interrupted` or `failed`, and with which error.
+///
+/// # Errors
+/// As [`epochs`].
+#[cfg(feature = "serve")]
+pub(crate) fn state(run: &RunDir) -> Result<(&'static str, Option<String>)> {
+    if run.is_locked() {
+        return Ok(("running", None));
+    }
+    let entries = all(run)?;
+    let text = |entry: &Value, key: &str| entry.get(key).and_then(Value::as_str).map(String::from);
+    let last = entries
+        .last()
+        .filter(|entry| text(entry, "event").as_deref() == Some("end"));
+    let error = last.and_then(|entry| text(entry, "error"));
+    let state = last.and_then(|entry| text(entry, "state"));
+    Ok(match state.as_deref() {
+        Some("finished") => ("finished", None),
+        Some("failed") => ("failed", error),
+        // Killed, or stopped to go on later.
+        _ => ("interrupted", None),
+    })
+}
+
+/// The entries of one kind. Lines that are not understood are those of another version, or cut off.
+fn entries<T: DeserializeOwned>(run: &RunDir, event: &str) -> Result<Vec<T>> {
+    let entries = all(run)?.into_iter();
     let of_kind = entries.filter(|entry| entry.get("event").and_then(Value::as_str) == Some(event));
     Ok(of_kind
         .filter_map(|entry| serde_json::from_value(entry).ok())

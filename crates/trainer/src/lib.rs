@@ -33,6 +33,9 @@ mod prediction;
 mod figures;
 mod gallery;
 
+#[cfg(feature = "serve")]
+mod serve;
+
 mod interruption;
 mod environment;
 mod logging;

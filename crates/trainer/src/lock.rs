@@ -51,6 +51,18 @@ impl Lock {
     }
 }
 
+impl Lock {
+    /// Whether a process has the lock at `path`.
+    #[cfg(feature = "serve")]
+    pub(crate) fn is_taken(path: &Path) -> bool {
+        let Ok(file) = File::open(path) else {
+            return false;
+        };
+        // A shared lock, so that those who look do not see each other.
+        matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+    }
+}
+
 impl Drop for Lock {
     fn drop(&mut self) {
         // An owner that is named here would be taken for dead.

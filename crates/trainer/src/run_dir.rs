@@ -148,14 +148,44 @@ impl RunDir {
         self.is_shipped
     }
 
+    /// All runs, the newest first, and at last the one that ships.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed.
+    #[cfg(feature = "serve")]
+    pub(crate) fn list(root: &Path) -> Result<Vec<Self>> {
+        let started = |path: &PathBuf| fs::metadata(path.join("config.toml"))?.modified();
+        let mut runs = runs(root)?;
+        runs.sort_by_cached_key(|path| std::cmp::Reverse(started(path).ok()));
+        let shipped = Self::open(root, PRETRAINED);
+        Ok(runs.into_iter().map(Self::at).chain(shipped).collect())
+    }
+
+    /// The run of a name that [`list`](Self::list) gave: never that of a path.
+    #[cfg(feature = "serve")]
+    pub(crate) fn named(root: &Path, name: &str) -> Option<Self> {
+        let runs = Self::list(root).ok()?;
+        runs.into_iter().find(|run| run.name() == name)
+    }
+
     /// Keeps other processes from writing to the folder.
     ///
     /// # Errors
     /// When another process writes to it.
     pub(crate) fn lock(&self) -> Result<Lock> {
-        let lock = Lock::take(&self.path.join("lock"))?;
+        let lock = Lock::take(&self.lock_file())?;
         self.remove_unfinished();
         Ok(lock)
+    }
+
+    /// Whether a process writes to the folder.
+    #[cfg(feature = "serve")]
+    pub(crate) fn is_locked(&self) -> bool {
+        Lock::is_taken(&self.lock_file())
+    }
+
+    fn lock_file(&self) -> PathBuf {
+        self.path.join("lock")
     }
 
     /// Removes what a process that was killed had begun to write.
@@ -180,11 +210,11 @@ impl RunDir {
 
     /// The folder it is in, with other runs.
     pub(crate) fn root(&self) -> PathBuf {
-        folder_of(&self.named()).into()
+        folder_of(&self.absolute()).into()
     }
 
     /// The folder by its own name, also where it was called `.`.
-    fn named(&self) -> PathBuf {
+    fn absolute(&self) -> PathBuf {
         match self.path.file_name() {
             Some(_) => self.path.clone(),
             None => self
@@ -196,7 +226,7 @@ impl RunDir {
 
     /// Its name.
     pub(crate) fn name(&self) -> String {
-        let path = self.named();
+        let path = self.absolute();
         let name = path.file_name().unwrap_or(path.as_os_str());
         name.to_string_lossy().into_owned()
     }

@@ -11,5 +11,7 @@ pub(crate) mod inspect;
 pub(crate) mod predict;
 pub(crate) mod presets;
 pub(crate) mod report;
+#[cfg(feature = "serve")]
+pub(crate) mod serve;
 pub(crate) mod summary;
 pub(crate) mod train;

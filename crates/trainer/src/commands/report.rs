@@ -6,6 +6,7 @@ use anyhow::Result;
 use askama::Template;
 use model::Layer;
 
+use crate::classifier::Classifier;
 use crate::config::Config;
 use crate::environment::{Environment, quoted};
 use crate::evaluation::Evaluation;
@@ -15,6 +16,7 @@ use crate::gallery::{Choices, Gallery};
 use crate::history::{Epoch, best};
 use crate::journal::{self, Import};
 use crate::progress::{duration, seconds};
+use crate::run_dir::RunDir;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -61,11 +63,22 @@ impl Inline<'_> {
 
 pub(crate) fn run(args: Args) -> Result<()> {
     let (run, classifier) = args.run.open()?;
-    let gallery = Gallery::draw(&run, &classifier, &Choices::default())?;
+    let path = run.report();
+    run.write(&path, page(&run, &classifier)?.as_bytes())?;
+    writeln!(std::io::stdout().lock(), "{}", path.display())?;
+    Ok(())
+}
+
+/// The page of a run.
+///
+/// # Errors
+/// When its images cannot be read, or the device fails.
+pub(crate) fn page(run: &RunDir, classifier: &Classifier) -> Result<String> {
+    let gallery = Gallery::draw(run, classifier, &Choices::default())?;
     let epochs = &gallery.epochs;
     let config = &classifier.config;
-    let import = journal::import(&run)?;
-    let processes = journal::processes(&run)?;
+    let import = journal::import(run)?;
+    let processes = journal::processes(run)?;
     let page = Page {
         run: run.name(),
         config,
@@ -88,10 +101,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         import,
         processes,
     };
-    let path = run.report();
-    run.write(&path, page.render()?.as_bytes())?;
-    writeln!(std::io::stdout().lock(), "{}", path.display())?;
-    Ok(())
+    Ok(page.render()?)
 }
 
 /// A fraction as a percentage.

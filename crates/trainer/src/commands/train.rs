@@ -75,7 +75,7 @@ pub(crate) fn run(args: Args, quiet: bool) -> Result<()> {
     } else {
         args.progress.style()?
     };
-    interruption::listen()?;
+    interruption::listen("stopping after this step")?;
     let (mut work, (found, reason)) = match &args.resume {
         Some(run) => {
             let device = device::open(args.new.device)?;

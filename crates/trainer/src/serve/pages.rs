@@ -1,0 +1,65 @@
+//! The pages, which are inside the program.
+
+use axum::extract::{Path, RawQuery};
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+
+use super::guard::remember;
+use super::problem::Problem;
+
+macro_rules! files {
+    ($($name:literal),* $(,)?) => {
+        &[$(($name, include_str!(concat!("../../web/", $name)))),*]
+    };
+}
+
+/// By their names.
+const FILES: &[(&str, &str)] = files![
+    "index.html",
+    "runs.html",
+    "style.css",
+    "draw.js",
+    "runs.js",
+    "chart.js",
+    "icon.svg",
+    "openapi.json",
+];
+
+/// `GET /`: to draw on.
+pub(crate) async fn draw(RawQuery(query): RawQuery) -> Result<Response, Problem> {
+    page("index.html", query.as_deref())
+}
+
+/// `GET /runs`.
+pub(crate) async fn runs(RawQuery(query): RawQuery) -> Result<Response, Problem> {
+    page("runs.html", query.as_deref())
+}
+
+/// `GET /web/{name}`: what pages load.
+pub(crate) async fn file(Path(name): Path<String>) -> Result<Response, Problem> {
+    found(&name)
+}
+
+/// `GET /openapi.json`: what the API takes and gives.
+pub(crate) async fn openapi() -> Result<Response, Problem> {
+    found("openapi.json")
+}
+
+fn page(name: &str, query: Option<&str>) -> Result<Response, Problem> {
+    let mut response = found(name)?;
+    remember(query, &mut response);
+    Ok(response)
+}
+
+fn found(name: &str) -> Result<Response, Problem> {
+    let file = FILES.iter().find(|(known, _)| *known == name);
+    let (name, text) = file.ok_or_else(|| Problem::missing(format!("{name}: no such file")))?;
+    let kind = match name.rsplit('.').next() {
+        Some("html") => "text/html; charset=utf-8",
+        Some("css") => "text/css; charset=utf-8",
+        Some("js") => "text/javascript; charset=utf-8",
+        Some("svg") => "image/svg+xml",
+        _ => "application/json",
+    };
+    Ok(([(CONTENT_TYPE, kind)], *text).into_response())
+}

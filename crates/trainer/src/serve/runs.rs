@@ -1,0 +1,164 @@
+//! `/api/runs`: what run folders tell.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::header::CONTENT_SECURITY_POLICY;
+use axum::response::{Html, IntoResponse, Response};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::App;
+use super::problem::Problem;
+use crate::classifier::Classifier;
+use crate::commands::report;
+use crate::config::Config;
+use crate::evaluation::Evaluation;
+use crate::history::best;
+use crate::journal;
+use crate::run_dir::RunDir;
+use crate::tally::Figures;
+
+/// The report has its own styles and pictures inside of it.
+const REPORT_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; \
+                             base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// A run in a line.
+#[derive(Debug, Serialize)]
+pub(crate) struct Row {
+    id: String,
+    preset: String,
+    about: String,
+    data: String,
+    /// `running`, `finished`, `interrupted`, or `failed`.
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    /// Epochs that ended, of how many.
+    epochs: usize,
+    epochs_total: usize,
+    /// Of the best epoch, on validation.
+    validation: Option<Figures>,
+    test: Option<Figures>,
+    parameters: usize,
+}
+
+/// A layer of the table.
+#[derive(Debug, Serialize)]
+pub(crate) struct LayerRow {
+    name: String,
+    operation: String,
+    output: Vec<usize>,
+    parameters: usize,
+}
+
+/// All about a run.
+#[derive(Debug, Serialize)]
+struct Detail {
+    #[serde(flatten)]
+    row: Row,
+    settings: String,
+    layers: Vec<LayerRow>,
+    evaluation: Option<Evaluation>,
+}
+
+/// `GET /api/runs`: all runs, the newest first.
+pub(crate) async fn runs(State(app): State<Arc<App>>) -> Result<Json<Vec<Row>>, Problem> {
+    blocking(move || {
+        let runs = RunDir::list(&app.root).map_err(Problem::failed)?;
+        // A run that is removed meanwhile, or damaged, is none.
+        Ok(Json(runs.iter().filter_map(|run| row(run).ok()).collect()))
+    })
+    .await
+}
+
+/// `GET /api/runs/{id}`.
+pub(crate) async fn run(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    blocking(move || {
+        let run = find(&app, &id)?;
+        let config = Config::read(&run).map_err(Problem::failed)?;
+        let detail = Detail {
+            row: row(&run).map_err(Problem::failed)?,
+            settings: config.to_toml().map_err(Problem::failed)?,
+            layers: layers(&config)?,
+            evaluation: Evaluation::of_run(&run).map_err(Problem::failed)?,
+        };
+        Ok(Json(detail).into_response())
+    })
+    .await
+}
+
+/// `GET /api/runs/{id}/metrics`: the entries of its journal.
+pub(crate) async fn metrics(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Json<Vec<Value>>, Problem> {
+    blocking(move || {
+        let run = find(&app, &id)?;
+        journal::all(&run).map(Json).map_err(Problem::failed)
+    })
+    .await
+}
+
+/// `GET /runs/{id}/report`: the page that `trainer report` writes.
+pub(crate) async fn report_page(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    blocking(move || {
+        let run = find(&app, &id)?;
+        let page = Classifier::open(&run, app.classifier.device.clone())
+            .and_then(|classifier| report::page(&run, &classifier))
+            .map_err(Problem::failed)?;
+        Ok(([(CONTENT_SECURITY_POLICY, REPORT_POLICY)], Html(page)).into_response())
+    })
+    .await
+}
+
+/// A run by its name, which is never a path.
+pub(crate) fn find(app: &App, id: &str) -> Result<RunDir, Problem> {
+    RunDir::named(&app.root, id).ok_or_else(|| Problem::missing(format!("{id}: no such run")))
+}
+
+pub(crate) fn layers(config: &Config) -> Result<Vec<LayerRow>, Problem> {
+    let layers = config.model.layers().map_err(Problem::failed)?;
+    let row = |layer: model::Layer| LayerRow {
+        name: layer.name,
+        operation: layer.operation.to_string(),
+        output: layer.output,
+        parameters: layer.parameters,
+    };
+    Ok(layers.into_iter().map(row).collect())
+}
+
+fn row(run: &RunDir) -> anyhow::Result<Row> {
+    let config = Config::read(run)?;
+    let epochs = journal::epochs(run)?;
+    let (state, error) = journal::state(run)?;
+    Ok(Row {
+        id: run.name(),
+        state,
+        error,
+        epochs: epochs.len(),
+        epochs_total: config.training.epochs,
+        validation: best(&epochs).and_then(|best| best.validation),
+        test: Evaluation::of_run(run)?.map(|evaluation| evaluation.figures()),
+        parameters: config.model.parameters()?,
+        preset: config.preset,
+        about: config.about,
+        data: config.images.name,
+    })
+}
+
+/// Reads files where that keeps nobody waiting.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(Problem::failed)?
+}

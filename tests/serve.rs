@@ -1,0 +1,536 @@
+//! `trainer serve`, asked over the network as programs and browsers do.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use std::{fs, thread};
+
+use serde_json::{Value, json};
+
+use crate::support::{WorkDir, project};
+
+/// A server that runs until this is dropped.
+pub(crate) struct Running {
+    child: Child,
+    /// Its address and port.
+    pub(crate) address: String,
+}
+
+/// What it answered.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Running {
+    /// Starts `trainer serve` with these arguments on a port of its own.
+    pub(crate) fn start(work: &WorkDir, arguments: &str) -> Self {
+        let mut command = work.command(&format!("serve {arguments} --listen 127.0.0.1:0 -q"));
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        let stdout = child.stdout.take().unwrap();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        let address = line.trim_end().trim_end_matches('/').rsplit_once("//");
+        let address = address.unwrap_or_else(|| panic!("{line:?}")).1.to_string();
+        Self { child, address }
+    }
+
+    /// Sends bytes as they are, and reads until the server is done.
+    fn send(&self, bytes: &[u8]) -> Answer {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        // A server that refuses early may not read all of it.
+        let _ = stream.write_all(bytes);
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        Answer::parse(&answer)
+    }
+
+    fn request(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Answer {
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n",
+            self.address,
+            body.len()
+        );
+        self.send(&[head.as_bytes(), body].concat())
+    }
+
+    fn get(&self, path: &str) -> Answer {
+        self.request("GET", path, "", b"")
+    }
+
+    fn post_json(&self, path: &str, body: &Value) -> Answer {
+        let body = body.to_string();
+        self.request(
+            "POST",
+            path,
+            "Content-Type: application/json\r\n",
+            body.as_bytes(),
+        )
+    }
+
+    fn post_picture(&self, path: &str, body: &[u8]) -> Answer {
+        self.request("POST", path, "Content-Type: image/png\r\n", body)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Answer {
+    #[track_caller]
+    fn parse(bytes: &[u8]) -> Self {
+        let end = bytes.windows(4).position(|part| part == b"\r\n\r\n");
+        let end = end.unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(bytes)));
+        let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
+        Self {
+            status: head.split(' ').nth(1).unwrap().parse().unwrap(),
+            head,
+            body: bytes[end + 4..].to_vec(),
+        }
+    }
+
+    #[track_caller]
+    fn json(&self) -> Value {
+        assert_eq!(self.status, 200, "{self:?}");
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    /// The message of an error, which is as RFC 9457 has it.
+    #[track_caller]
+    fn problem(&self, status: u16) -> String {
+        assert_eq!(self.status, status, "{self:?}");
+        assert!(
+            self.head.contains("content-type: application/problem+json"),
+            "{}",
+            self.head
+        );
+        let problem: Value = serde_json::from_slice(&self.body).unwrap();
+        assert_eq!(problem["status"], status);
+        problem["detail"].as_str().unwrap().into()
+    }
+}
+
+fn digit() -> Vec<u8> {
+    fs::read(project("tests/handwriting/7-marker.png")).unwrap()
+}
+
+#[test]
+fn a_picture_has_the_probabilities_that_predict_prints() {
+    let work = WorkDir::new();
+    let server = Running::start(&work, "pretrained");
+    let folder = project("tests/handwriting");
+    let printed = work
+        .trainer(&format!(
+            "predict pretrained {} --json -q",
+            folder.display()
+        ))
+        .success();
+    for line in printed.stdout.lines().step_by(7) {
+        let expected: Value = serde_json::from_str(line).unwrap();
+        let path = expected["path"].as_str().unwrap();
+        let name = path.rsplit('/').next().unwrap();
+        let found = server.post_picture(
+            &format!("/api/predict?name={name}"),
+            &fs::read(path).unwrap(),
+        );
+        let mut found = found.json();
+        assert_eq!(found["path"], name);
+        found["path"] = expected["path"].clone();
+        assert_eq!(found, expected);
+    }
+}
+
+#[test]
+fn pixels_are_taken_alone_and_together() {
+    let work = WorkDir::new();
+    let server = Running::start(&work, "pretrained");
+    let seen = server.post_picture("/api/inspect", &digit()).json();
+    assert_eq!(seen["prediction"]["class"], "7");
+    assert_eq!(seen["prediction"]["top"].as_array().unwrap().len(), 10);
+    assert_eq!(seen["blocks"][1]["channels"], 64);
+    let samples = server.get("/api/samples?count=3&seed=5").json();
+    assert_eq!(samples.as_array().unwrap().len(), 3);
+    let mistakes = server.get("/api/mistakes?count=2").json();
+    assert_ne!(mistakes[0]["class"], mistakes[0]["predicted"]);
+
+    let image: Vec<u8> = (0..784).map(|i| (i % 256) as u8).collect();
+    let one = server.post_json("/api/predict", &json!(image)).json();
+    let three = server
+        .post_json("/api/predict", &json!([image, vec![0; 784], image]))
+        .json();
+    assert_eq!(three.as_array().unwrap().len(), 3);
+    assert_eq!(three[0], one);
+    assert_eq!(three[2], one);
+    assert_ne!(three[1], one);
+}
+
+#[test]
+fn requests_that_make_no_sense_are_told_why() {
+    let work = WorkDir::new();
+    let server = Running::start(&work, "pretrained");
+    let json = |body: &Value| server.post_json("/api/predict", body).problem(400);
+    assert_eq!(
+        json(&json!([1, 2, 3])),
+        "3 pixels, expected 784, which is [1, 28, 28]"
+    );
+    let message = "expected a list of whole numbers from 0 to 255, or a list of such lists";
+    for body in [
+        json!([256]),
+        json!(["a"]),
+        json!({"pixels": []}),
+        json!([0.5]),
+        json!([-1]),
+        json!(null),
+    ] {
+        assert_eq!(json(&body), message, "{body}");
+    }
+    assert_eq!(json(&json!([])), "no pixels");
+    let broken = server.request(
+        "POST",
+        "/api/predict",
+        "Content-Type: application/json\r\n",
+        b"[1,",
+    );
+    assert!(broken.problem(400).starts_with("no JSON: "));
+    assert!(
+        server
+            .post_picture("/api/predict", b"no picture")
+            .problem(422)
+            .contains("not a picture")
+    );
+    let half = &digit()[..200];
+    server.post_picture("/api/predict", half).problem(422);
+    let text = server.request("POST", "/api/predict", "Content-Type: text/plain\r\n", b"7");
+    assert_eq!(
+        text.problem(415),
+        "text/plain: expected application/json, or image/png and its like"
+    );
+    assert!(
+        server
+            .post_picture("/api/predict?tops=3", &digit())
+            .problem(400)
+            .contains("tops")
+    );
+    assert_eq!(
+        server.get("/api/predict").problem(405),
+        "not with this method"
+    );
+    assert_eq!(server.get("/nothing").problem(404), "no such page");
+    server
+        .post_picture("/api/predict", &vec![0; 17 << 20])
+        .problem(413);
+    // What was announced does not come.
+    let host = &server.address;
+    let cut =
+        format!("POST /api/predict HTTP/1.1\r\nHost: {host}\r\nContent-Length: 1000\r\n\r\nabc");
+    let begun = std::time::Instant::now();
+    assert!(matches!(
+        server.send(cut.as_bytes()).status,
+        400 | 408 | 503
+    ));
+    assert!(begun.elapsed() < Duration::from_secs(15));
+    assert_eq!(server.get("/healthz").json(), json!({ "status": "ok" }));
+}
+
+#[test]
+fn only_names_lead_to_runs() {
+    let work = WorkDir::new();
+    work.shipped();
+    let server = Running::start(&work, "shipped");
+    let runs = server.get("/api/runs").json();
+    let ids: Vec<&str> = runs
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|run| run["id"].as_str().unwrap())
+        .collect();
+    assert_eq!(ids, ["shipped", "pretrained"]);
+    assert_eq!(
+        server.get("/api/runs/shipped").json()["evaluation"]["examples"],
+        10_000
+    );
+    for id in [
+        "..",
+        "..%2Fruns%2Fshipped",
+        "%2e%2e%2f%2e%2e",
+        "artifacts%2Fruns%2Fshipped",
+        "latest",
+        ".",
+        "shipped%00",
+    ] {
+        for path in ["", "/metrics", "/events"] {
+            let answer = server.get(&format!("/api/runs/{id}{path}"));
+            assert_eq!(answer.status, 404, "{id}{path}: {answer:?}");
+        }
+    }
+    assert_eq!(server.get("/web/..%2Findex.html").status, 404);
+    let report = server.get("/runs/shipped/report");
+    assert!(
+        report
+            .head
+            .contains("content-security-policy: default-src 'none'; style-src 'unsafe-inline'")
+    );
+    // A run that is removed while it is shown.
+    fs::remove_dir_all(work.path("artifacts/runs/shipped")).unwrap();
+    assert_eq!(
+        server.get("/api/runs/shipped").problem(404),
+        "shipped: no such run"
+    );
+    assert_eq!(server.get("/api/runs").json().as_array().unwrap().len(), 1);
+    assert_eq!(
+        server.post_picture("/api/predict", &digit()).json()["class"],
+        "7"
+    );
+}
+
+#[test]
+fn other_sites_and_strangers_are_refused() {
+    let work = WorkDir::new();
+    let server = Running::start(&work, "pretrained --token open-sesame --host my.host");
+    let get = |host: &str, headers: &str| {
+        let request = format!(
+            "GET /api/model HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n"
+        );
+        server.send(request.as_bytes())
+    };
+    let token = "Authorization: Bearer open-sesame\r\n";
+    let address = server.address.as_str();
+    assert_eq!(get(address, token).status, 200);
+    assert_eq!(get("my.host", token).status, 200);
+    assert_eq!(
+        get(address, "Cookie: a=b; trainer-token=open-sesame\r\n").status,
+        200
+    );
+    assert_eq!(
+        get(address, &format!("{token}Origin: http://{address}\r\n")).status,
+        200
+    );
+    assert!(
+        get("evil.example", token)
+            .problem(421)
+            .starts_with("evil.example is no name")
+    );
+    assert_eq!(
+        get(address, &format!("{token}Origin: http://evil.example\r\n")).problem(403),
+        "from a page of another site"
+    );
+    for headers in [
+        "",
+        "Authorization: Bearer open-sesam\r\n",
+        "Authorization: Bearer open-sesame1\r\n",
+        "Cookie: trainer-token=x\r\n",
+    ] {
+        assert_eq!(
+            get(address, headers).problem(401),
+            "the token is missing or wrong"
+        );
+    }
+    let page = server.get("/?token=open-sesame");
+    assert!(
+        page.head
+            .contains("set-cookie: trainer-token=open-sesame; path=/; httponly; samesite=strict")
+    );
+    assert!(
+        page.head
+            .contains("content-security-policy: default-src 'none'; script-src 'self'")
+    );
+    assert_eq!(server.get("/healthz").status, 200);
+
+    let message = work.trainer("serve pretrained --listen 0.0.0.0:0").error();
+    assert_eq!(
+        message,
+        "--listen 0.0.0.0:0: others can reach it; add --token, or --insecure to let everybody in"
+    );
+}
+
+#[test]
+fn the_description_of_the_api_is_true() {
+    let work = WorkDir::new();
+    work.shipped();
+    let server = Running::start(&work, "shipped");
+    let spec = server.get("/openapi.json").json();
+    let image = json!(vec![0; 784]);
+    let mut checked = 0;
+    for (path, methods) in spec["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            if path.ends_with("/events") {
+                continue;
+            }
+            let address = path.replace("{id}", "shipped");
+            let answer = match method.as_str() {
+                "post" => server.post_json(&address, &image),
+                _ => server.get(&address),
+            };
+            assert_eq!(answer.status, 200, "{path}: {answer:?}");
+            let content = operation["responses"]["200"]["content"]
+                .as_object()
+                .unwrap();
+            let (kind, schema) = content.iter().next().unwrap();
+            assert!(
+                answer.head.contains(&format!("content-type: {kind}")),
+                "{path}: {}",
+                answer.head
+            );
+            if kind == "application/json" {
+                check(&spec, &schema["schema"], &answer.json(), path);
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked >= 9, "{checked}");
+}
+
+/// Holds a value against a schema, as far as these schemas go.
+#[track_caller]
+fn check(spec: &Value, schema: &Value, value: &Value, place: &str) {
+    assert!(fits(spec, schema, value), "{place}: {value} is no {schema}");
+}
+
+fn fits(spec: &Value, schema: &Value, value: &Value) -> bool {
+    if let Some(reference) = schema["$ref"].as_str() {
+        let target = spec.pointer(reference.trim_start_matches('#')).unwrap();
+        return fits(spec, target, value);
+    }
+    let all = |key: &str| schema[key].as_array().into_iter().flatten();
+    let is_kind = |kind: &str| match kind {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "integer" => value.is_u64(),
+        "number" => value.is_number(),
+        "null" => value.is_null(),
+        other => panic!("{other}"),
+    };
+    let kinds: Vec<&str> = match &schema["type"] {
+        Value::String(kind) => vec![kind],
+        kinds => kinds
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect(),
+    };
+    let known = schema["properties"].as_object();
+    let object = value.as_object();
+    (kinds.is_empty() || kinds.iter().any(|kind| is_kind(kind)))
+        && (schema["oneOf"].is_null() || all("oneOf").any(|one| fits(spec, one, value)))
+        && all("allOf").all(|part| fits(spec, part, value))
+        && (schema["enum"].is_null() || all("enum").any(|known| known == value))
+        && all("required").all(|key| value.get(key.as_str().unwrap()).is_some())
+        && known.into_iter().flatten().all(|(key, schema)| {
+            object
+                .and_then(|object| object.get(key))
+                .is_none_or(|value| fits(spec, schema, value))
+        })
+        && (schema["items"].is_null()
+            || value
+                .as_array()
+                .into_iter()
+                .flatten()
+                .all(|item| fits(spec, &schema["items"], item)))
+}
+
+#[test]
+fn a_run_is_followed_while_it_trains() {
+    let work = WorkDir::new();
+    let server = Running::start(&work, "pretrained");
+    let mut training = work
+        .command("--preset tiny --limit-train 12000 --epochs 3 -q")
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let path = work.path("artifacts/runs/tiny-1/metrics.jsonl");
+    while !path.exists() {
+        thread::sleep(Duration::from_millis(20));
+    }
+    let mut stream = TcpStream::connect(&server.address).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .unwrap();
+    let request = format!(
+        "GET /api/runs/tiny-1/events HTTP/1.1\r\nHost: {}\r\n\r\n",
+        server.address
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut events = Vec::new();
+    for line in BufReader::new(stream).lines() {
+        let line = line.unwrap();
+        if let Some(data) = line.strip_prefix("data: ") {
+            let entry: Value = serde_json::from_str(data).unwrap();
+            if events.is_empty() {
+                assert_eq!(server.get("/api/runs").json()[0]["state"], "running");
+            }
+            let event = entry["event"].as_str().unwrap().to_string();
+            events.push(event.clone());
+            if event == "end" {
+                break;
+            }
+        }
+    }
+    assert_eq!(events[0], "process");
+    assert_eq!(events.iter().filter(|event| *event == "epoch").count(), 3);
+    assert!(training.wait().unwrap().success());
+    let run = &server.get("/api/runs").json()[0];
+    assert_eq!(
+        (run["state"].as_str(), run["epochs"].as_u64()),
+        (Some("finished"), Some(3))
+    );
+    let metrics = server.get("/api/runs/tiny-1/metrics").json();
+    assert_eq!(metrics.as_array().unwrap().len(), events.len());
+}
+
+#[test]
+#[cfg(unix)]
+fn ctrl_c_ends_what_was_asked_and_then_the_server() {
+    let work = WorkDir::new();
+    work.shipped();
+    let mut server = Running::start(&work, "shipped");
+    // One that follows a run would never end by itself.
+    let mut stream = TcpStream::connect(&server.address).unwrap();
+    let request = format!(
+        "GET /api/runs/shipped/events HTTP/1.1\r\nHost: {}\r\n\r\n",
+        server.address
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    assert_eq!(
+        server.post_picture("/api/predict", &digit()).json()["class"],
+        "7"
+    );
+    let images = json!(vec![vec![0; 784]; 1000]).to_string();
+    let mut asking = TcpStream::connect(&server.address).unwrap();
+    let head = format!(
+        "POST /api/predict HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        server.address,
+        images.len()
+    );
+    asking
+        .write_all(&[head.as_bytes(), images.as_bytes()].concat())
+        .unwrap();
+    thread::sleep(Duration::from_millis(100));
+    let process = server.child.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-INT", &process])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let mut answer = Vec::new();
+    asking.read_to_end(&mut answer).unwrap();
+    assert_eq!(
+        Answer::parse(&answer).json().as_array().unwrap().len(),
+        1000
+    );
+    let status = server.child.wait().unwrap();
+    assert_eq!(status.code(), Some(0));
+}
