@@ -96,10 +96,10 @@ fn wanted<'a>(layers: &'a [Layer], network: &ConvNetConfig) -> (Vec<Wanted<'a>>,
     let mut convolutions = Vec::new();
     let mut dense = Vec::new();
     for layer in layers {
-        match (layer.weights.len(), layer.output.as_slice()) {
-            (4, _) => convolutions.push(Wanted { layer, maps: None }),
+        match layer.weights.len() {
+            4 => convolutions.push(Wanted { layer, maps: None }),
             // The first of them takes what was flattened.
-            (2, _) => dense.push(Wanted {
+            2 => dense.push(Wanted {
                 layer,
                 maps: maps.take(),
             }),

@@ -96,18 +96,15 @@ impl Classifier {
     ///
     /// # Errors
     /// When the device fails.
-    pub(crate) fn classify(&self, images: Vec<Vec<u8>>) -> Result<Vec<Probabilities>> {
-        let is_single = images.len() == 1;
-        let mut images = images;
-        if is_single {
+    pub(crate) fn classify(&self, mut images: Vec<Vec<u8>>) -> Result<Vec<Probabilities>> {
+        let count = images.len();
+        if count == 1 {
             // A matrix product of one row may be summed up in another order than one of several: an image
             // has the same probabilities in whatever company.
-            images.extend(images.first().cloned());
+            images.extend_from_within(..);
         }
         let mut found = Probabilities::of_logits(self.model.forward(self.normalized(images)))?;
-        if is_single {
-            found.truncate(1);
-        }
+        found.truncate(count);
         Ok(found)
     }
 }

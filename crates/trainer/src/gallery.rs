@@ -85,8 +85,7 @@ impl Gallery {
         let random: Vec<Judged> = random.map(|at| judged[at as usize].image(test)).collect();
         figures.push(figures::predictions(&random, classes));
 
-        let mut wrong: Vec<&Guess> = judged.iter().filter(|guess| guess.is_wrong()).collect();
-        wrong.sort_by(|a, b| b.loss().total_cmp(&a.loss()));
+        let wrong = mistakes(&judged);
         let worst = wrong.iter().take(choices.mistakes);
         let worst: Vec<Judged> = worst.map(|guess| guess.image(test)).collect();
         figures.push(figures::mistakes(&worst, wrong.len(), classes));
@@ -108,11 +107,11 @@ pub(crate) struct Guess {
 }
 
 impl Guess {
-    pub(crate) fn is_wrong(&self) -> bool {
+    fn is_wrong(&self) -> bool {
         self.probabilities.best().0 != self.label
     }
 
-    pub(crate) fn loss(&self) -> f32 {
+    fn loss(&self) -> f32 {
         self.probabilities.loss(self.label)
     }
 
@@ -125,6 +124,13 @@ impl Guess {
             probabilities: self.probabilities.clone(),
         }
     }
+}
+
+/// The images that are taken for something else, the worst first.
+pub(crate) fn mistakes(guesses: &[Guess]) -> Vec<&Guess> {
+    let mut wrong: Vec<&Guess> = guesses.iter().filter(|guess| guess.is_wrong()).collect();
+    wrong.sort_by(|a, b| b.loss().total_cmp(&a.loss()));
+    wrong
 }
 
 /// Judges all images of the test split.

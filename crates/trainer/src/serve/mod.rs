@@ -243,6 +243,15 @@ fn routes(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
+/// Does work that takes its time where that keeps nobody waiting.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(Problem::failed)?
+}
+
 /// `GET /metrics`: counts, in Prometheus's text.
 async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -13,8 +13,8 @@ use base64::engine::general_purpose::STANDARD;
 use data::Picture;
 use serde::{Deserialize, Serialize};
 
-use super::App;
 use super::problem::Problem;
+use super::{App, blocking};
 use crate::prediction::Prediction;
 
 /// Images of one request.
@@ -108,13 +108,10 @@ pub(crate) async fn inspect(
     let [image] = asked.images.as_slice() else {
         return Err(Problem::bad("one image at a time"));
     };
-    let image = image.clone();
-    let judged = app.judge.judge(vec![image.clone()]).await?;
+    let pixels = STANDARD.encode(image);
+    let judged = app.judge.judge(asked.images.clone()).await?;
     let work = Arc::clone(&app);
-    let seen = image.clone();
-    let blocks = tokio::task::spawn_blocking(move || maps(&work, seen))
-        .await
-        .map_err(Problem::failed)??;
+    let blocks = blocking(move || maps(&work, asked.images)).await?;
     let [channels, height, width] = app.classifier.config.images.shape();
     let classes = app.classifier.classes();
     let found = judged.first().ok_or_else(|| Problem::failed("no answer"))?;
@@ -124,7 +121,7 @@ pub(crate) async fn inspect(
             channels,
             height,
             width,
-            pixels: STANDARD.encode(&image),
+            pixels,
         },
         blocks,
     };
@@ -132,8 +129,8 @@ pub(crate) async fn inspect(
 }
 
 /// The feature maps of each block, each block in shades of its own.
-fn maps(app: &App, image: Vec<u8>) -> Result<Vec<Maps>, Problem> {
-    let images = app.classifier.normalized(vec![image]);
+fn maps(app: &App, images: Vec<Vec<u8>>) -> Result<Vec<Maps>, Problem> {
+    let images = app.classifier.normalized(images);
     let of_block = |maps: burn::tensor::Tensor<4>| {
         let [_, channels, height, width] = maps.dims();
         let values: Vec<f32> = maps
@@ -213,14 +210,13 @@ async fn picture(app: &Arc<App>, is_raw: bool, body: Bytes) -> Result<Asked, Pro
     let work = Arc::clone(app);
     // So many at a time as there are cores; the others wait without a thread.
     let _permit = app.decoders.acquire().await.map_err(Problem::failed)?;
-    let prepared = tokio::task::spawn_blocking(move || {
-        let picture = Picture::decode(&body)?;
-        work.classifier.prepared(&picture, is_raw)
-    });
-    let image = prepared
-        .await
-        .map_err(Problem::failed)?
-        .map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
+    let image = blocking(move || {
+        let picture = Picture::decode(&body);
+        let prepared = picture.and_then(|picture| work.classifier.prepared(&picture, is_raw));
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        prepared.map_err(|error| Problem::new(status, error.to_string()))
+    })
+    .await?;
     Ok(Asked {
         images: vec![image],
         is_batch: false,

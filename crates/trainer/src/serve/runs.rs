@@ -9,8 +9,8 @@ use axum::response::{Html, IntoResponse, Response};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::App;
 use super::problem::Problem;
+use super::{App, blocking};
 use crate::classifier::Classifier;
 use crate::commands::report;
 use crate::config::Config;
@@ -68,7 +68,10 @@ pub(crate) async fn runs(State(app): State<Arc<App>>) -> Result<Json<Vec<Row>>, 
     blocking(move || {
         let runs = RunDir::list(&app.root).map_err(Problem::failed)?;
         // A run that is removed meanwhile, or damaged, is none.
-        Ok(Json(runs.iter().filter_map(|run| row(run).ok()).collect()))
+        let found = |run: &RunDir| row(run, Config::read(run)?, Evaluation::of_run(run)?.as_ref());
+        Ok(Json(
+            runs.iter().filter_map(|run| found(run).ok()).collect(),
+        ))
     })
     .await
 }
@@ -81,11 +84,12 @@ pub(crate) async fn run(
     blocking(move || {
         let run = find(&app, &id)?;
         let config = Config::read(&run).map_err(Problem::failed)?;
+        let evaluation = Evaluation::of_run(&run).map_err(Problem::failed)?;
         let detail = Detail {
-            row: row(&run).map_err(Problem::failed)?,
             settings: config.to_toml().map_err(Problem::failed)?,
             layers: layers(&config)?,
-            evaluation: Evaluation::of_run(&run).map_err(Problem::failed)?,
+            row: row(&run, config, evaluation.as_ref()).map_err(Problem::failed)?,
+            evaluation,
         };
         Ok(Json(detail).into_response())
     })
@@ -135,8 +139,7 @@ pub(crate) fn layers(config: &Config) -> Result<Vec<LayerRow>, Problem> {
     Ok(layers.into_iter().map(row).collect())
 }
 
-fn row(run: &RunDir) -> anyhow::Result<Row> {
-    let config = Config::read(run)?;
+fn row(run: &RunDir, config: Config, test: Option<&Evaluation>) -> anyhow::Result<Row> {
     let epochs = journal::epochs(run)?;
     let (state, error) = journal::state(run)?;
     Ok(Row {
@@ -146,19 +149,10 @@ fn row(run: &RunDir) -> anyhow::Result<Row> {
         epochs: epochs.len(),
         epochs_total: config.training.epochs,
         validation: best(&epochs).and_then(|best| best.validation),
-        test: Evaluation::of_run(run)?.map(|evaluation| evaluation.figures()),
+        test: test.map(Evaluation::figures),
         parameters: config.model.parameters()?,
         preset: config.preset,
         about: config.about,
         data: config.images.name,
     })
-}
-
-/// Reads files where that keeps nobody waiting.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
-) -> Result<T, Problem> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(Problem::failed)?
 }

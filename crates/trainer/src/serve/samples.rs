@@ -9,9 +9,9 @@ use base64::engine::general_purpose::STANDARD;
 use data::loader::permutation;
 use serde::{Deserialize, Serialize};
 
-use super::App;
 use super::problem::Problem;
-use crate::gallery::{Guess, judge};
+use super::{App, blocking};
+use crate::gallery::{self, Guess};
 use crate::images;
 
 /// Images of one answer.
@@ -84,18 +84,14 @@ fn taken(all: &[Sample], places: impl Iterator<Item = usize>, count: usize) -> V
 async fn of(app: &Arc<App>) -> Result<Arc<Samples>, Problem> {
     let samples = app.samples.get_or_try_init(|| async {
         let app = Arc::clone(app);
-        tokio::task::spawn_blocking(move || load(&app))
-            .await
-            .map_err(Problem::failed)?
-            .map(Arc::new)
-            .map_err(Problem::failed)
+        blocking(move || load(&app).map(Arc::new).map_err(Problem::failed)).await
     });
     samples.await.cloned()
 }
 
 fn load(app: &App) -> anyhow::Result<Samples> {
     let splits = images::of_run(&app.run, &app.classifier.config, None)?;
-    let (_, guesses) = judge(&app.classifier, &splits.test)?;
+    let (_, guesses) = gallery::judge(&app.classifier, &splits.test)?;
     let classes = app.classifier.classes();
     let sample = |guess: &Guess| {
         let (predicted, probability) = guess.probabilities.best();
@@ -107,8 +103,7 @@ fn load(app: &App) -> anyhow::Result<Samples> {
             pixels: STANDARD.encode(splits.test.pixels(guess.index)),
         }
     };
-    let mut wrong: Vec<&Guess> = guesses.iter().filter(|guess| guess.is_wrong()).collect();
-    wrong.sort_by(|a, b| b.loss().total_cmp(&a.loss()));
+    let wrong = gallery::mistakes(&guesses);
     Ok(Samples {
         all: guesses.iter().map(sample).collect(),
         mistakes: wrong.into_iter().map(|guess| guess.index).collect(),
