@@ -148,7 +148,7 @@ fn settings_out_of_range_or_unknown() {
     assert_eq!(
         error("--preset convet"),
         "unknown preset convet (did you mean convnet?); there are convnet, dropout, \
-         dropout-meanstd, half-norm, single-pool, tiny, three-block, kernel5, dense"
+         dropout-meanstd, half-norm, single-pool, tiny, three-block, kernel5, dense, sprint, best"
     );
     assert_eq!(
         error("--limit-train 1"),
@@ -172,7 +172,7 @@ fn configuration_files() {
     assert_eq!(
         error("preset = \"tinny\""),
         "my.toml: unknown preset tinny (did you mean tiny?); there are convnet, dropout, \
-         dropout-meanstd, half-norm, single-pool, tiny, three-block, kernel5, dense"
+         dropout-meanstd, half-norm, single-pool, tiny, three-block, kernel5, dense, sprint, best"
     );
     assert_eq!(
         error("[model]\nblocks = [{}, {}, {}, {}, {}]"),

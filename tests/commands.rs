@@ -25,7 +25,7 @@ total                                                   13610
 fn every_preset_is_listed_and_can_be_used_as_a_file() {
     let dir = WorkDir::new();
     let list = dir.trainer("presets").success().stdout;
-    assert_eq!(list.lines().count(), 9, "{list}");
+    assert_eq!(list.lines().count(), 11, "{list}");
     for line in list.lines() {
         let name = line.split_whitespace().next().unwrap();
         let file = dir

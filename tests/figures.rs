@@ -1,10 +1,36 @@
 //! Runs in pictures, on a page, and side by side.
 
+use std::collections::HashSet;
 use std::fs;
 
 use serde_json::Value;
 
 use crate::support::{Output, WorkDir, idx, project};
+
+#[test]
+fn changes_of_training_images_are_drawn() {
+    let dir = WorkDir::new();
+    let error = dir.trainer(&format!("inspect {} --augmentation", dir.shipped()));
+    assert_eq!(error.error(), "this run learns from its images as they are");
+    let changes = "--rotation 10 --elastic 0.02 --limit-train 3 --validation 0";
+    dir.trainer(&format!(
+        "--preset tiny --max-steps 1 --run-name r {changes}"
+    ))
+    .success();
+    let drawn = dir.trainer("inspect r --augmentation").success().stdout;
+    let figure = "artifacts/runs/r/figures/augmentation";
+    assert_eq!(drawn, format!("{figure}.svg\n{figure}.png\n"));
+    let svg = dir.run_text("r", "figures/augmentation.svg");
+    // Three images, each as it is and in eight epochs, no two alike.
+    let pictures: HashSet<&str> = svg
+        .split("base64,")
+        .skip(1)
+        .map(|rest| rest.split('"').next().unwrap())
+        .collect();
+    assert_eq!(pictures.len(), 27);
+    let all = dir.trainer("inspect r").success().stdout;
+    assert!(all.starts_with(&drawn), "{all}");
+}
 
 #[test]
 fn a_run_is_drawn() {

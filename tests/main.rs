@@ -1,6 +1,9 @@
 //! The binary, driven from outside on real images.
 
+mod accuracy;
 mod bad_input;
+#[cfg(unix)]
+mod browser;
 mod commands;
 mod figures;
 mod import_export;

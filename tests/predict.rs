@@ -33,16 +33,17 @@ fn digit(path: &str) -> String {
 #[test]
 fn handwriting_is_recognised() {
     let dir = WorkDir::new();
-    let run = dir.shipped();
-    let mut command = dir.command(&format!("predict {run} --json"));
-    let output = Output::of(command.arg(project("tests/handwriting"))).success();
-    let predictions = json(&output.stdout);
-    assert_eq!(predictions.len(), 60);
-    let is_wrong = |prediction: &&Value| {
-        prediction["class"].as_str().unwrap() != digit(prediction["path"].as_str().unwrap())
-    };
-    let wrong: Vec<&Value> = predictions.iter().filter(is_wrong).collect();
-    assert!(wrong.len() <= 3, "{wrong:#?}");
+    for run in ["pretrained", "pretrained-best"] {
+        let mut command = dir.command(&format!("predict {run} --json"));
+        let output = Output::of(command.arg(project("tests/handwriting"))).success();
+        let predictions = json(&output.stdout);
+        assert_eq!(predictions.len(), 60);
+        let is_wrong = |prediction: &&Value| {
+            prediction["class"].as_str().unwrap() != digit(prediction["path"].as_str().unwrap())
+        };
+        let wrong: Vec<&Value> = predictions.iter().filter(is_wrong).collect();
+        assert!(wrong.len() <= 3, "{run}: {wrong:#?}");
+    }
 }
 
 #[test]

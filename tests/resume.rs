@@ -56,12 +56,16 @@ impl Drop for Running {
     }
 }
 
+/// A network with batch normalization, for `--config normed.toml`.
+const NORMED: &str = "model.blocks = [{ channels = 8, padding = 0, norm = true }]";
+
 /// Trains undisturbed as `whole`, and again as `parts`: stopped by `signal` at ten moments, and
 /// resumed to its end.
 fn stop_ten_times(settings: &str, signal: &str, check: impl Fn(ExitStatus, &str)) {
     let arguments =
         format!("--preset tiny --limit-train 6000 --epochs 10 --checkpoint-every 5 {settings}");
     let dir = WorkDir::new();
+    fs::write(dir.path("normed.toml"), NORMED).unwrap();
     dir.trainer(&format!("{arguments} --run-name whole --quiet"))
         .success();
 
@@ -109,7 +113,8 @@ fn a_killed_training_goes_on_to_the_same_bits() {
     use std::os::unix::process::ExitStatusExt;
 
     let settings = "--dropout 0.5 --schedule one-cycle --accumulate 2 --gradient-clip 1 \
-                    --label-smoothing 0.1";
+                    --label-smoothing 0.1 --ema-decay 0.99 --rotation 10 --elastic 0.02 \
+                    --erasing 0.2";
     stop_ten_times(settings, "-KILL", |status, said| {
         assert_eq!(status.signal(), Some(9), "{said}");
     });
@@ -119,7 +124,7 @@ fn a_killed_training_goes_on_to_the_same_bits() {
 #[cfg(unix)]
 fn an_interrupted_training_goes_on_to_the_same_bits() {
     let settings = "--optimizer sgd --learning-rate 0.02 --weight-decay 0.001 --report-test \
-                    --schedule plateau --decay-epochs 1 --warmup-steps 20";
+                    --schedule plateau --decay-epochs 1 --warmup-steps 20 --config normed.toml";
     stop_ten_times(settings, "-INT", |status, said| {
         assert_eq!(status.code(), Some(130), "{said}");
         assert!(

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use serde_json::{Value, json};
@@ -28,7 +28,10 @@ struct Answer {
 impl Running {
     /// Starts `trainer serve` with these arguments on a port of its own.
     pub(crate) fn start(work: &WorkDir, arguments: &str) -> Self {
-        let mut command = work.command(&format!("serve {arguments} --listen 127.0.0.1:0 -q"));
+        Self::of(&mut work.command(&format!("serve {arguments} --listen 127.0.0.1:0 -q")))
+    }
+
+    fn of(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         let stdout = child.stdout.take().unwrap();
@@ -58,6 +61,16 @@ impl Running {
             body.len()
         );
         self.send(&[head.as_bytes(), body].concat())
+    }
+
+    /// Connections that are open, this one included.
+    #[cfg(unix)]
+    fn connections(&self) -> usize {
+        let metrics = String::from_utf8(self.get("/metrics").body).unwrap();
+        let found = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix("trainer_connections "));
+        found.unwrap().parse().unwrap()
     }
 
     fn get(&self, path: &str) -> Answer {
@@ -183,25 +196,38 @@ fn requests_that_make_no_sense_are_told_why() {
         json(&json!([1, 2, 3])),
         "3 pixels, expected 784, which is [1, 28, 28]"
     );
-    let message = "expected a list of whole numbers from 0 to 255, or a list of such lists";
-    for body in [
-        json!([256]),
-        json!(["a"]),
-        json!({"pixels": []}),
-        json!([0.5]),
-        json!([-1]),
-        json!(null),
+    let element = "a whole number from 0 to 255, or a list of them";
+    let list = "a list of whole numbers from 0 to 255, or a list of such lists";
+    for (body, found, expected) in [
+        (json!([256]), "integer `256`", element),
+        (json!(["a"]), "string \"a\"", element),
+        (json!({"pixels": []}), "map", list),
+        (json!([0.5]), "floating point `0.5`", element),
+        (json!([-1]), "integer `-1`", element),
+        (json!(null), "null", list),
+        (json!([1, [2]]), "sequence", "u8"),
+        (json!([[1, 300]]), "integer `300`", "u8"),
     ] {
-        assert_eq!(json(&body), message, "{body}");
+        let message = json(&body);
+        let ending = format!("{found}, expected {expected} at line 1 column ");
+        assert!(message.contains(&ending), "{message}");
     }
-    assert_eq!(json(&json!([])), "no pixels");
+    assert!(json(&json!([])).starts_with("no pixels"));
+    assert_eq!(
+        json(&json!([[]])),
+        "0 pixels, expected 784, which is [1, 28, 28]"
+    );
+    assert!(json(&json!(vec![[0]; 1001])).starts_with("more than 1000 images"));
     let broken = server.request(
         "POST",
         "/api/predict",
         "Content-Type: application/json\r\n",
         b"[1,",
     );
-    assert!(broken.problem(400).starts_with("no JSON: "));
+    assert_eq!(
+        broken.problem(400),
+        "EOF while parsing a value at line 1 column 3"
+    );
     assert!(
         server
             .post_picture("/api/predict", b"no picture")
@@ -210,10 +236,24 @@ fn requests_that_make_no_sense_are_told_why() {
     );
     let half = &digit()[..200];
     server.post_picture("/api/predict", half).problem(422);
-    let text = server.request("POST", "/api/predict", "Content-Type: text/plain\r\n", b"7");
+    // As curl sends what it is not told about.
+    let form = "Content-Type: application/x-www-form-urlencoded\r\n";
+    let text = server.request("POST", "/api/predict", form, b"7");
+    assert!(text.problem(422).contains("not a picture"));
+    let picture = server.request("POST", "/api/predict", form, &digit());
+    assert_eq!(picture.json()["class"], "7");
+    let few = server.request("POST", "/api/predict", form, b" [1,2,3]");
+    assert!(few.problem(400).starts_with("3 pixels, "));
+    let path = format!("/api/predict?name={}", "n".repeat(256));
     assert_eq!(
-        text.problem(415),
-        "text/plain: expected application/json, or image/png and its like"
+        server.post_picture(&path, &digit()).problem(400),
+        "a name of 256 bytes, more than 255"
+    );
+    assert!(
+        server
+            .post_picture("/api/inspect?top=3", &digit())
+            .problem(400)
+            .contains("top")
     );
     assert!(
         server
@@ -226,18 +266,23 @@ fn requests_that_make_no_sense_are_told_why() {
         "not with this method"
     );
     assert_eq!(server.get("/nothing").problem(404), "no such page");
-    server
-        .post_picture("/api/predict", &vec![0; 17 << 20])
-        .problem(413);
+    assert_eq!(
+        server
+            .post_picture("/api/predict", &vec![0; 17 << 20])
+            .problem(413),
+        "17825792 bytes, more than 16777216"
+    );
     // What was announced does not come.
     let host = &server.address;
     let cut =
         format!("POST /api/predict HTTP/1.1\r\nHost: {host}\r\nContent-Length: 1000\r\n\r\nabc");
-    let begun = std::time::Instant::now();
-    assert!(matches!(
-        server.send(cut.as_bytes()).status,
-        400 | 408 | 503
-    ));
+    let begun = Instant::now();
+    assert!(
+        server
+            .send(cut.as_bytes())
+            .problem(408)
+            .starts_with("the body did not come to its end: ")
+    );
     assert!(begun.elapsed() < Duration::from_secs(15));
     assert_eq!(server.get("/healthz").json(), json!({ "status": "ok" }));
 }
@@ -254,7 +299,7 @@ fn only_names_lead_to_runs() {
         .iter()
         .map(|run| run["id"].as_str().unwrap())
         .collect();
-    assert_eq!(ids, ["shipped", "pretrained"]);
+    assert_eq!(ids, ["shipped", "pretrained", "pretrained-best"]);
     assert_eq!(
         server.get("/api/runs/shipped").json()["evaluation"]["examples"],
         10_000
@@ -286,7 +331,7 @@ fn only_names_lead_to_runs() {
         server.get("/api/runs/shipped").problem(404),
         "shipped: no such run"
     );
-    assert_eq!(server.get("/api/runs").json().as_array().unwrap().len(), 1);
+    assert_eq!(server.get("/api/runs").json().as_array().unwrap().len(), 2);
     assert_eq!(
         server.post_picture("/api/predict", &digit()).json()["class"],
         "7"
@@ -324,6 +369,19 @@ fn other_sites_and_strangers_are_refused() {
         get(address, &format!("{token}Origin: http://evil.example\r\n")).problem(403),
         "from a page of another site"
     );
+    for (site, mode, status) in [
+        ("cross-site", "no-cors", 403),
+        ("same-site", "cors", 403),
+        ("cross-site", "navigate", 200),
+        ("same-origin", "cors", 200),
+        ("none", "navigate", 200),
+    ] {
+        let headers = format!("{token}Sec-Fetch-Site: {site}\r\nSec-Fetch-Mode: {mode}\r\n");
+        assert_eq!(get(address, &headers).status, status, "{site} {mode}");
+    }
+    let stranger = server.get("/api/model?token=open-sesame");
+    stranger.problem(401);
+    assert!(stranger.head.contains("www-authenticate: bearer"));
     for headers in [
         "",
         "Authorization: Bearer open-sesam\r\n",
@@ -393,13 +451,31 @@ fn the_description_of_the_api_is_true() {
 /// Holds a value against a schema, as far as these schemas go.
 #[track_caller]
 fn check(spec: &Value, schema: &Value, value: &Value, place: &str) {
-    assert!(fits(spec, schema, value), "{place}: {value} is no {schema}");
+    assert!(
+        fits(spec, schema, value, true),
+        "{place}: {value} is no {schema}"
+    );
 }
 
-fn fits(spec: &Value, schema: &Value, value: &Value) -> bool {
+/// The names that a schema has for what an object holds.
+fn names(spec: &Value, schema: &Value) -> Vec<String> {
     if let Some(reference) = schema["$ref"].as_str() {
         let target = spec.pointer(reference.trim_start_matches('#')).unwrap();
-        return fits(spec, target, value);
+        return names(spec, target);
+    }
+    let own = schema["properties"].as_object().into_iter().flatten();
+    let parts = schema["allOf"].as_array().into_iter().flatten();
+    own.map(|(name, _)| name.clone())
+        .chain(parts.flat_map(|part| names(spec, part)))
+        .collect()
+}
+
+/// Whether a value is as a schema says. Where it `is_whole`, and not one of the parts that make a value up
+/// together, it holds nothing else.
+fn fits(spec: &Value, schema: &Value, value: &Value, is_whole: bool) -> bool {
+    if let Some(reference) = schema["$ref"].as_str() {
+        let target = spec.pointer(reference.trim_start_matches('#')).unwrap();
+        return fits(spec, target, value, is_whole);
     }
     let all = |key: &str| schema[key].as_array().into_iter().flatten();
     let is_kind = |kind: &str| match kind {
@@ -422,22 +498,26 @@ fn fits(spec: &Value, schema: &Value, value: &Value) -> bool {
     };
     let known = schema["properties"].as_object();
     let object = value.as_object();
+    let names = names(spec, schema);
+    let is_open = names.is_empty() || schema["additionalProperties"] == true;
+    let is_described = |key: &String| is_open || names.contains(key);
     (kinds.is_empty() || kinds.iter().any(|kind| is_kind(kind)))
-        && (schema["oneOf"].is_null() || all("oneOf").any(|one| fits(spec, one, value)))
-        && all("allOf").all(|part| fits(spec, part, value))
+        && (schema["oneOf"].is_null() || all("oneOf").any(|one| fits(spec, one, value, true)))
+        && all("allOf").all(|part| fits(spec, part, value, false))
         && (schema["enum"].is_null() || all("enum").any(|known| known == value))
         && all("required").all(|key| value.get(key.as_str().unwrap()).is_some())
+        && object.is_none_or(|object| !is_whole || object.keys().all(is_described))
         && known.into_iter().flatten().all(|(key, schema)| {
             object
                 .and_then(|object| object.get(key))
-                .is_none_or(|value| fits(spec, schema, value))
+                .is_none_or(|value| fits(spec, schema, value, true))
         })
         && (schema["items"].is_null()
             || value
                 .as_array()
                 .into_iter()
                 .flatten()
-                .all(|item| fits(spec, &schema["items"], item)))
+                .all(|item| fits(spec, &schema["items"], item, true)))
 }
 
 #[test]
@@ -489,6 +569,101 @@ fn a_run_is_followed_while_it_trains() {
     assert_eq!(metrics.as_array().unwrap().len(), events.len());
 }
 
+/// Waits until a condition holds.
+#[cfg(unix)]
+#[track_caller]
+fn until(seconds: u64, condition: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < Duration::from_secs(seconds), "never");
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn a_thousand_idle_connections_keep_nobody_waiting_and_are_closed() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    let work = WorkDir::new();
+    // The server asks the system for as many files as it may have.
+    let mut command = Command::new("sh");
+    command
+        .args([
+            "-c",
+            "ulimit -Sn 256; exec \"$0\" serve pretrained --listen 127.0.0.1:0 -q",
+        ])
+        .arg(env!("CARGO_BIN_EXE_trainer"))
+        .current_dir(work.path(""));
+    let server = Running::of(&mut command);
+    let files = getrlimit(Resource::Nofile);
+    let most = Rlimit {
+        current: files.maximum,
+        ..files
+    };
+    setrlimit(Resource::Nofile, most).unwrap();
+
+    let idle: Vec<TcpStream> = (0..1000)
+        .map(|at| {
+            let mut stream = TcpStream::connect(&server.address).unwrap();
+            if at % 2 == 0 {
+                stream.write_all(b"POST /api/predict HTT").unwrap();
+            }
+            stream
+        })
+        .collect();
+    until(30, || server.connections() > 1000);
+    let begun = Instant::now();
+    let answer = server.post_picture("/api/predict", &digit());
+    assert_eq!(answer.json()["class"], "7");
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    until(60, || server.connections() == 1);
+    drop(idle);
+}
+
+#[test]
+fn many_ask_at_once_and_are_answered() {
+    let work = WorkDir::new();
+    let server = Running::start(&work, "pretrained");
+    let digit = digit();
+    let head = format!(
+        "POST /api/predict HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        server.address,
+        digit.len()
+    );
+    let mut clients: Vec<TcpStream> = (0..100)
+        .map(|_| {
+            let mut stream = TcpStream::connect(&server.address).unwrap();
+            stream.write_all(head.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    for client in &mut clients {
+        client.write_all(&digit).unwrap();
+    }
+    for mut client in clients {
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).unwrap();
+        assert_eq!(Answer::parse(&answer).json()["class"], "7");
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn who_takes_no_answer_in_is_dropped() {
+    let work = WorkDir::new();
+    let server = Running::start(&work, "pretrained");
+    let mut stream = TcpStream::connect(&server.address).unwrap();
+    let request = format!(
+        "GET /api/samples?count=100 HTTP/1.1\r\nHost: {}\r\n\r\n",
+        server.address
+    );
+    // More answers than the system keeps for who does not read them.
+    stream.write_all(request.repeat(200).as_bytes()).unwrap();
+    until(30, || server.connections() == 2);
+    until(60, || server.connections() == 1);
+}
+
 #[test]
 #[cfg(unix)]
 fn ctrl_c_ends_what_was_asked_and_then_the_server() {
@@ -502,10 +677,7 @@ fn ctrl_c_ends_what_was_asked_and_then_the_server() {
         server.address
     );
     stream.write_all(request.as_bytes()).unwrap();
-    assert_eq!(
-        server.post_picture("/api/predict", &digit()).json()["class"],
-        "7"
-    );
+    stream.read_exact(&mut [0; 15]).unwrap();
     let images = json!(vec![vec![0; 784]; 1000]).to_string();
     let mut asking = TcpStream::connect(&server.address).unwrap();
     let head = format!(
@@ -517,6 +689,7 @@ fn ctrl_c_ends_what_was_asked_and_then_the_server() {
         .write_all(&[head.as_bytes(), images.as_bytes()].concat())
         .unwrap();
     thread::sleep(Duration::from_millis(100));
+    let begun = Instant::now();
     let process = server.child.id().to_string();
     assert!(
         Command::new("kill")
@@ -533,4 +706,6 @@ fn ctrl_c_ends_what_was_asked_and_then_the_server() {
     );
     let status = server.child.wait().unwrap();
     assert_eq!(status.code(), Some(0));
+    // Nobody had to be cut off.
+    assert!(begun.elapsed() < Duration::from_secs(4));
 }

@@ -118,6 +118,11 @@ impl ImageDataset {
         self.labels[self.rows[index] as usize]
     }
 
+    /// Classes of all images, in their order.
+    pub fn labels(&self) -> impl Iterator<Item = u8> {
+        self.rows.iter().map(|&row| self.labels[row as usize])
+    }
+
     /// The view's rows in the files it was read from.
     #[cfg(test)]
     pub(crate) fn rows(&self) -> &[u32] {

@@ -131,7 +131,7 @@ pub(crate) fn describe(folder: &Path, train: &ImageDataset) -> (DatasetInfo, Str
         .iter()
         .find(|known| known.train_labels_sha256 == digest);
     let Some(known) = known else {
-        let last = (0..train.len()).map(|i| train.label(i)).max().unwrap_or(0);
+        let last = train.labels().max().unwrap_or(0);
         let classes = (0..=last).map(|class| class.to_string()).collect();
         let info = DatasetInfo::measured(folder, classes, Preparation::default(), train);
         return (info, "the largest training label".into());
@@ -169,7 +169,7 @@ fn folder_name(folder: &Path) -> String {
 fn labels_sha256(dataset: &ImageDataset) -> String {
     let mut bytes = vec![0, 0, 8, 1];
     bytes.extend((dataset.len() as u32).to_be_bytes());
-    bytes.extend((0..dataset.len()).map(|i| dataset.label(i)));
+    bytes.extend(dataset.labels());
     sha256_hex([bytes])
 }
 
@@ -190,7 +190,7 @@ mod tests {
                 .flat_map(|i| train.pixels(i).iter().map(|pixel| 255 - pixel))
                 .collect(),
         };
-        let labels = (0..train.len()).map(|i| train.label(i)).collect();
+        let labels = train.labels().collect();
         let inverted = ImageDataset::new(inverted, labels).unwrap();
         let (info, _) = describe(Path::new("inverted"), &inverted);
         assert_eq!(info.name, "mnist");

@@ -3,8 +3,8 @@
 //!
 //! The modules follow the data: [`idx`] and [`picture`] parse bytes, [`preparation`] makes a
 //! picture look like the images of a dataset, [`source`], [`listing`] and [`folder`] find files,
-//! [`dataset`] holds images, [`info`] says what they are, [`split`] divides them,
-//! [`normalization`] and [`batch`] turn them into tensors, [`loader`] decides in which order.
+//! [`dataset`] holds images, [`info`] says what they are, [`split`] divides them, [`augmentation`]
+//! changes those that are learned from, [`normalization`] and [`batch`] turn them into tensors, [`loader`] decides in which order.
 //!
 //! This crate knows no model and no command line.
 
@@ -20,10 +20,12 @@ pub mod folder;
 pub mod dataset;
 pub mod info;
 pub mod split;
+pub mod augmentation;
 pub mod normalization;
 pub mod batch;
 pub mod loader;
 
+pub use augmentation::Augmentation;
 pub use batch::{Batch, MnistBatcher, Sample};
 pub use dataset::ImageDataset;
 pub use folder::PictureFolder;

@@ -9,7 +9,9 @@ use burn::tensor::Device;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 
+use crate::augmentation::Augmentation;
 use crate::batch::{Batch, MnistBatcher};
 use crate::dataset::ImageDataset;
 
@@ -29,12 +31,13 @@ pub enum Order {
 ///
 /// Batches are made by the thread that asks for them: that takes a small part of a training step,
 /// and keeps their order the same from run to run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Loader {
     dataset: ImageDataset,
     batcher: MnistBatcher,
     batch_size: usize,
     order: Order,
+    augmentation: Option<(Augmentation, u64)>,
     device: Device,
 }
 
@@ -56,7 +59,17 @@ impl Loader {
             batcher,
             batch_size,
             order,
+            augmentation: None,
             device,
+        }
+    }
+
+    /// The same with images that are changed at random, by `seed`.
+    pub fn with_augmentation(self, augmentation: Augmentation, seed: u64) -> Self {
+        let augmentation = (!augmentation.is_none()).then_some((augmentation, seed));
+        Self {
+            augmentation,
+            ..self
         }
     }
 
@@ -79,6 +92,7 @@ impl Loader {
         };
         Batches {
             loader: self,
+            epoch,
             order,
             position: batches.saturating_mul(self.batch_size).min(count),
         }
@@ -116,6 +130,7 @@ impl DataLoader<Batch> for Loader {
 #[derive(Debug)]
 pub struct Batches<'a> {
     loader: &'a Loader,
+    epoch: u64,
     order: Vec<u32>,
     position: usize,
 }
@@ -130,9 +145,17 @@ impl Iterator for Batches<'_> {
             return None;
         }
         self.position += rows.len();
-        let rows = rows.iter().map(|&row| row as usize).collect();
-        let samples = self.loader.dataset.get_many(rows);
-        Some(samples.map(|samples| self.loader.batcher.batch(samples, &self.loader.device)))
+        let indices = rows.iter().map(|&row| row as usize).collect();
+        let samples = self.loader.dataset.get_many(indices);
+        Some(samples.map(|mut samples| {
+            if let Some((augmentation, seed)) = self.loader.augmentation {
+                let samples = samples.par_iter_mut().zip(rows);
+                samples.for_each(|(sample, &row)| {
+                    augmentation.apply(sample, seed, self.epoch, row as usize);
+                });
+            }
+            self.loader.batcher.batch(samples, &self.loader.device)
+        }))
     }
 }
 

@@ -84,7 +84,9 @@ impl Export<'_> {
         for layer in self.network.layers()? {
             let name = layer.name.as_str();
             value = match layer.operation {
-                Operation::Convolution { kernel, padding } => {
+                Operation::Convolution {
+                    kernel, padding, ..
+                } => {
                     let attributes = vec![
                         ints("kernel_shape", vec![kernel as i64; 2]),
                         ints("pads", vec![padding as i64; 4]),

@@ -5,11 +5,13 @@
 //! its own backward pass, registered with Burn for the CPU backends `flex` and `ndarray`; on every
 //! other device, and for numbers that are no `f32`, the same function composes Burn's operations.
 //!
-//! The optimizer likewise updates each parameter in one pass.
+//! Batch normalization and the ReLU after it are one operation too, and the optimizer updates each
+//! parameter in one pass.
 //!
 //! This crate knows no dataset, no network and no command line.
 #![recursion_limit = "256"]
 
+mod batch_norm;
 mod conv_block;
 mod shape;
 
@@ -41,11 +43,15 @@ mod weight_gradient;
 mod input_gradient;
 mod backward;
 
+mod channels;
+
 mod adam;
 mod optimizer;
 
 #[cfg(test)]
 mod against_definition;
 
+pub use batch_norm::{batch_norm_relu, moments};
+pub use channels::Moments;
 pub use conv_block::{ConvBlockOptions, conv_block};
 pub use optimizer::FusedAdam;

@@ -32,7 +32,7 @@ pub struct ConvNetConfig {
     pub blocks: Vec<BlockConfig>,
 }
 
-/// Convolution, ReLU and, if asked for, 2x2 max-pooling with stride 2.
+/// Convolution, batch normalization if asked for, ReLU and, if asked for, 2x2 max-pooling with stride 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BlockConfig {
@@ -44,6 +44,8 @@ pub struct BlockConfig {
     pub padding: usize,
     /// Whether 2x2 max-pooling halves the output, dropping an odd edge.
     pub pool: bool,
+    /// Whether each channel is normalized over the batch while learning, before bias and ReLU.
+    pub norm: bool,
 }
 
 /// How weights and biases are drawn before training.
@@ -82,6 +84,7 @@ impl Default for BlockConfig {
             kernel: 3,
             padding: 1,
             pool: true,
+            norm: false,
         }
     }
 }
@@ -103,6 +106,17 @@ impl ConvNetConfig {
         Ok(self.layers()?.iter().map(|layer| layer.parameters).sum())
     }
 
+    /// What a network of this description is judged and used as: its normalization is part of its weights.
+    #[must_use]
+    pub fn folded(&self) -> Self {
+        let mut folded = self.clone();
+        folded
+            .blocks
+            .iter_mut()
+            .for_each(|block| block.norm = false);
+        folded
+    }
+
     /// The network with freshly drawn weights, from the device's random numbers.
     ///
     /// # Errors
@@ -119,6 +133,7 @@ impl ConvNetConfig {
                     relu: true,
                     pool: block.pool,
                 },
+                norm: block.norm,
             });
             channels = block.channels;
         }

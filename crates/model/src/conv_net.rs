@@ -5,16 +5,20 @@ use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Dropout, Linear};
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
-use kernels::{ConvBlockOptions, conv_block};
+use kernels::{ConvBlockOptions, batch_norm_relu, conv_block};
 
 /// Convolution with stride 1, ReLU, and 2x2 max-pooling with stride 2 where `options` say so.
 ///
-/// The parameters are those of an ordinary convolution; the block runs as one operation.
+/// The parameters are those of an ordinary convolution; the block runs as one operation. While it learns, it
+/// may normalize each channel over the batch before bias and ReLU; [`ConvNet::folded`] makes that part of its
+/// parameters.
 #[derive(Module, Debug)]
 pub struct ConvBlock {
     pub(crate) conv: Conv2d,
     #[module(skip)]
     pub(crate) options: ConvBlockOptions,
+    #[module(skip)]
+    pub(crate) norm: bool,
 }
 
 /// Convolution blocks, dense layers and one logit per class.
@@ -33,7 +37,11 @@ impl ConvBlock {
         let config = Conv2dConfig::new([inputs, outputs], [kernel; 2]).with_bias(false);
         let mut conv = config.init(&weights.device());
         conv.weight = Param::from_tensor(weights);
-        Self { conv, options }
+        Self {
+            conv,
+            options,
+            norm: false,
+        }
     }
 
     /// The weights, `[channels, C, K, K]`.
@@ -43,8 +51,30 @@ impl ConvBlock {
 
     /// `[N, C, H, W]` to `[N, channels, H', W']`, H' and W' halved by the pool.
     pub fn forward(&self, images: Tensor<4>) -> Tensor<4> {
+        if self.norm {
+            return batch_norm_relu(self.convolve(images), self.bias());
+        }
         let bias = self.conv.bias.as_ref().map(Param::val);
-        conv_block(images, self.conv.weight.val(), bias, self.options)
+        conv_block(images, self.weights(), bias, self.options)
+    }
+
+    /// What is normalized: convolved and pooled, without bias. Normalization, bias and ReLU keep the order of
+    /// numbers, so that they may come after the pool, which leaves them a quarter of the work.
+    pub(crate) fn convolve(&self, images: Tensor<4>) -> Tensor<4> {
+        let options = ConvBlockOptions {
+            relu: false,
+            ..self.options
+        };
+        conv_block(images, self.weights(), None, options)
+    }
+
+    /// The bias, `[channels]`.
+    pub(crate) fn bias(&self) -> Tensor<1> {
+        let weights = &self.conv.weight;
+        match &self.conv.bias {
+            Some(bias) => bias.val(),
+            None => Tensor::zeros([weights.dims()[0]], &weights.device()),
+        }
     }
 }
 

@@ -29,13 +29,15 @@ pub struct Layer {
 /// What a layer does.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Operation {
-    /// Filters of `kernel` rows and columns, moved over the image and `padding` zeros around it, and
-    /// ReLU.
+    /// Filters of `kernel` rows and columns, moved over the image and `padding` zeros around it, batch
+    /// normalization where there is `norm`, and ReLU.
     Convolution {
         /// Rows and columns of a filter.
         kernel: usize,
         /// Zeros on each side.
         padding: usize,
+        /// Whether channels are normalized over the batch while learning.
+        norm: bool,
     },
     /// 2x2 max-pooling with stride 2.
     MaxPooling,
@@ -51,8 +53,11 @@ pub enum Operation {
 
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Convolution { kernel, .. } => write!(f, "{kernel}x{kernel} convolution + ReLU"),
+        match *self {
+            Self::Convolution { kernel, norm, .. } => {
+                let norm = if norm { " + batch norm" } else { "" };
+                write!(f, "{kernel}x{kernel} convolution{norm} + ReLU")
+            }
             Self::MaxPooling => f.write_str("2x2 max-pooling"),
             Self::Flatten => f.write_str("reshape"),
             Self::Dense => f.write_str("dense + ReLU"),
@@ -157,6 +162,7 @@ impl Table {
             let operation = Operation::Convolution {
                 kernel: block.kernel,
                 padding: block.padding,
+                norm: block.norm,
             };
             let weights = vec![block.channels, maps.channels, block.kernel, block.kernel];
             maps = maps.convolve(index + 1, block)?;
@@ -341,6 +347,7 @@ mod tests {
             kernel,
             padding,
             pool,
+            norm: false,
         }
     }
 

@@ -7,6 +7,7 @@
 
 mod config;
 mod conv_net;
+mod average;
 mod layers;
 mod step;
 mod weights;

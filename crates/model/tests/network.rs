@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use burn::module::Module;
 use burn::optim::AdamConfig;
 use burn::tensor::{Device, Distribution, Int, Tensor};
 use burn::train::TrainStep;
@@ -59,8 +60,6 @@ fn feature_maps_have_the_shapes_of_the_layer_table() {
 
 #[test]
 fn the_layer_table_counts_the_parameters_there_are() {
-    use burn::module::Module;
-
     for config in [ConvNetConfig::default(), small()] {
         let model = config.init(&device(1)).unwrap();
         let table = config.layers().unwrap();
@@ -259,4 +258,65 @@ fn tensor_ranges(bytes: &[u8]) -> HashMap<String, Range<usize>> {
             (name.clone(), at(0)..at(1))
         })
         .collect()
+}
+
+/// The small network with its blocks normalized.
+fn normalized() -> ConvNetConfig {
+    let mut config = small();
+    config.blocks.iter_mut().for_each(|block| block.norm = true);
+    config
+}
+
+#[test]
+fn normalization_becomes_part_of_the_weights() {
+    let device = device(3);
+    let model = normalized().init(&device).unwrap();
+    assert_eq!(model.num_params(), small().parameters().unwrap());
+    let images = batch(&device).images;
+    let expected = model.forward(images.clone()).inner();
+    // Judged by the batch that it was normalized with, it is the same network, without normalization.
+    let inner = images.inner();
+    let folded = model.valid().folded([inner.clone()]);
+    assert!(!folded.is_batch_normalized());
+    let found = folded.forward(inner.clone());
+    for (found, expected) in values(found).into_iter().zip(values(expected)) {
+        assert!((found - expected).abs() < 1e-4, "{found} {expected}");
+    }
+    // Its weights are those of a network that has none.
+    let bytes = folded.to_safetensors(Precision::Single).unwrap();
+    let loaded = normalized().folded().init(&Device::default()).unwrap();
+    let loaded = loaded.with_safetensors(bytes).unwrap();
+    assert_eq!(
+        values(loaded.forward(inner.clone())),
+        values(folded.forward(inner))
+    );
+}
+
+#[test]
+fn a_normalized_network_sees_no_brightness_and_no_contrast() {
+    let device = device(4);
+    let mut config = normalized();
+    // Without the frame of zeros, which stays as it is.
+    config.blocks.iter_mut().for_each(|block| block.padding = 0);
+    let model = config.init(&device).unwrap();
+    let images = batch(&device).images;
+    let expected = values(model.forward(images.clone()));
+    let found = values(model.forward(images * 100.0 + 500.0));
+    for (found, expected) in found.into_iter().zip(expected) {
+        assert!((found - expected).abs() < 1e-2, "{found} {expected}");
+    }
+}
+
+#[test]
+fn averages_keep_what_they_are_told() {
+    let [first, second] = [1, 2].map(|seed| small().init(&device(seed)).unwrap().valid());
+    let weights = |model: &ConvNet| {
+        let bytes = model.to_safetensors(Precision::Single).unwrap();
+        safetensors(&bytes)["fc1.weight"].clone()
+    };
+    let average = first.clone().averaged(&second, 0.75);
+    let pairs = weights(&first).into_iter().zip(weights(&second));
+    for ((first, second), found) in pairs.zip(weights(&average)) {
+        assert!((0.75 * first + 0.25 * second - found).abs() < 1e-6);
+    }
 }

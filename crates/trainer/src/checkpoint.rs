@@ -20,7 +20,7 @@ const CHECKSUM: usize = 32;
 
 /// A training between two steps.
 ///
-/// As a file: a title with a version, a line of JSON, the three records, and the SHA-256 of all
+/// As a file: a title with a version, a line of JSON, the four records, and the SHA-256 of all
 /// that.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Checkpoint {
@@ -33,6 +33,8 @@ pub(crate) struct Checkpoint {
     pub(crate) optimizer: Vec<u8>,
     /// The weights of the best epoch so far, as safetensors; empty before the first epoch ended.
     pub(crate) best: Vec<u8>,
+    /// The average of the weights, as Burn records it; empty where none is kept.
+    pub(crate) average: Vec<u8>,
 }
 
 /// How far a training has come.
@@ -55,10 +57,12 @@ pub(crate) struct Position {
 struct Header {
     config: Config,
     position: Position,
-    /// Bytes of the three records.
+    /// Bytes of the records.
     model: usize,
     optimizer: usize,
     best: usize,
+    #[serde(default)]
+    average: usize,
 }
 
 impl Header {
@@ -92,6 +96,7 @@ impl Checkpoint {
             model,
             optimizer,
             best,
+            average,
         } = self;
         let header = Header {
             config: config.clone(),
@@ -99,12 +104,13 @@ impl Checkpoint {
             model: model.len(),
             optimizer: optimizer.len(),
             best: best.len(),
+            average: average.len(),
         };
         let mut bytes = TITLE.to_vec();
         bytes.extend_from_slice(format!("{VERSION}\n").as_bytes());
         serde_json::to_writer(&mut bytes, &header)?;
         bytes.push(b'\n');
-        for record in [model, optimizer, best] {
+        for record in [model, optimizer, best, average] {
             bytes.extend_from_slice(record);
         }
         Ok(Self::seal(bytes))
@@ -150,8 +156,9 @@ impl Checkpoint {
         let (header, records) = split_line(content).context(damaged)?;
         let header: Header = serde_json::from_slice(header).context(damaged)?;
         let (model, rest) = records.split_at_checked(header.model).context(damaged)?;
-        let (optimizer, best) = rest.split_at_checked(header.optimizer).context(damaged)?;
-        ensure!(best.len() == header.best, damaged);
+        let (optimizer, rest) = rest.split_at_checked(header.optimizer).context(damaged)?;
+        let (best, average) = rest.split_at_checked(header.best).context(damaged)?;
+        ensure!(average.len() == header.average, damaged);
         ensure!(header.is_consistent(), damaged);
         Ok(Self {
             config: header.config,
@@ -159,6 +166,7 @@ impl Checkpoint {
             model: model.to_vec(),
             optimizer: optimizer.to_vec(),
             best: best.to_vec(),
+            average: average.to_vec(),
         })
     }
 }
@@ -206,6 +214,7 @@ mod tests {
             model: b"model\n".to_vec(),
             optimizer: vec![0, 255, 10],
             best: b"best".to_vec(),
+            average: b"average".to_vec(),
         }
     }
 

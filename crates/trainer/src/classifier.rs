@@ -6,11 +6,12 @@ use anyhow::{Context, Result, bail, ensure};
 use burn::data::dataloader::batcher::Batcher;
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
-use data::{MnistBatcher, Picture, PictureError, Preparation, Sample};
+use data::{ImageDataset, MnistBatcher, Picture, PictureError, Preparation, Sample};
 use model::ConvNet;
 
 use crate::config::Config;
 use crate::run_dir::RunDir;
+use crate::training::evaluation_loader;
 
 /// A trained network with all that is needed to use it.
 #[derive(Debug)]
@@ -41,6 +42,7 @@ impl Classifier {
         };
         let model = config
             .model
+            .folded()
             .init(&device)?
             .with_safetensors(weights)
             .with_context(|| format!("{}: not the network of config.toml", path.display()))?;
@@ -92,6 +94,38 @@ impl Classifier {
         batcher.batch(samples, &self.device).images
     }
 
+    /// What the network makes of a whole split: of its images as they are, or, after so many `changes`
+    /// of each like those it was trained with, the mean over all of these: test-time augmentation.
+    ///
+    /// # Errors
+    /// When the device fails, or changes are asked for that training did not make.
+    pub(crate) fn judge(
+        &self,
+        images: &ImageDataset,
+        changes: usize,
+    ) -> Result<Vec<Probabilities>> {
+        let Self {
+            config,
+            model,
+            device,
+        } = self;
+        ensure!(
+            changes == 0 || !config.augmentation.is_none(),
+            "--tta changes images as training did, but this training had no augmentation"
+        );
+        let loader = || evaluation_loader(config, images, device);
+        let changed = loader().with_augmentation(config.augmentation, config.training.seed);
+        let originals = std::iter::once((loader(), 1));
+        let views = originals.chain((1..=changes as u64).map(|epoch| (changed.clone(), epoch)));
+        Probabilities::mean(views.map(|(loader, epoch)| {
+            let mut found = Vec::with_capacity(images.len());
+            for batch in loader.pass(epoch) {
+                found.extend(Probabilities::of_logits(model.forward(batch?.images))?);
+            }
+            Ok(found)
+        }))
+    }
+
     /// What the network makes of some images, at least one.
     ///
     /// # Errors
@@ -124,6 +158,29 @@ impl Probabilities {
         Ok(rows.map(|row| Self(row.to_vec())).collect())
     }
 
+    /// The mean of what was found each time of the same images, at least once.
+    ///
+    /// # Errors
+    /// When one of the findings is an error.
+    pub(crate) fn mean(findings: impl Iterator<Item = Result<Vec<Self>>>) -> Result<Vec<Self>> {
+        let (mut sums, mut count) = (Vec::<Self>::new(), 0.0);
+        for found in findings {
+            let found = found?;
+            count += 1.0;
+            if sums.is_empty() {
+                sums = found;
+                continue;
+            }
+            for (Self(sum), Self(found)) in sums.iter_mut().zip(found) {
+                sum.iter_mut().zip(found).for_each(|(sum, p)| *sum += p);
+            }
+        }
+        for Self(sum) in &mut sums {
+            sum.iter_mut().for_each(|p| *p /= count);
+        }
+        Ok(sums)
+    }
+
     /// The classes and their probabilities, the most likely first.
     pub(crate) fn ranked(&self) -> Vec<(usize, f32)> {
         let mut ranked: Vec<(usize, f32)> = self.0.iter().copied().enumerate().collect();
@@ -149,6 +206,16 @@ impl Probabilities {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mean_is_of_all_findings() {
+        let found = |p: f32| Ok(vec![Probabilities(vec![p, 1.0 - p]); 2]);
+        let mean = Probabilities::mean([found(1.0), found(0.5), found(0.0)].into_iter());
+        let half = Probabilities(vec![0.5, 0.5]);
+        assert_eq!(mean.unwrap(), [half.clone(), half]);
+        let failed = Err(anyhow::anyhow!("no device"));
+        assert!(Probabilities::mean([found(1.0), failed].into_iter()).is_err());
+    }
 
     #[test]
     fn classes_are_ranked_and_of_equals_the_first_is_best() {

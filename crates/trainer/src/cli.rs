@@ -6,8 +6,8 @@ use clap::{Parser, Subcommand};
 #[cfg(feature = "serve")]
 use crate::commands::serve;
 use crate::commands::{
-    bench, compare, devices, evaluate, explain, export, import, inspect, predict, presets, report,
-    summary, train,
+    bench, compare, devices, ensemble, evaluate, explain, export, find_lr, import, inspect,
+    predict, presets, report, summary, train,
 };
 use crate::logging::Verbosity;
 
@@ -20,6 +20,7 @@ Examples:
   trainer --config my.toml                     ... and to train with
   trainer --resume latest                      go on with the last run, where it stopped
   trainer evaluate latest                      judge it again
+  trainer ensemble best-1 best-2 best-3        judge several as one
   trainer predict latest digit.png             what is written on a picture
   trainer inspect latest                       draw what it learned
   trainer report latest                        all about it on a page
@@ -27,6 +28,7 @@ Examples:
   trainer --data my-pictures                   your own: a sub-folder per class
   trainer import simple_cnn.pth                weights of PyTorch or Keras, as a run
   trainer export latest --format onnx          a run's network for other programs
+  trainer find-lr --preset tiny                a learning rate to begin with
   trainer bench                                how fast this machine is
 
 Settings that no flag names come from --config, then from the preset.";
@@ -66,6 +68,8 @@ enum Command {
     Train(Box<train::Args>),
     /// Judge a run's network on the test split, from its folder alone
     Evaluate(evaluate::Args),
+    /// Judge several runs' networks as one, by the mean of their probabilities
+    Ensemble(ensemble::Args),
     /// Say what a run's network takes pictures for: files, folders, standard input
     Predict(predict::Args),
     /// Draw a run: filters, feature maps, predictions, mistakes, curves
@@ -83,6 +87,8 @@ enum Command {
     /// A page to draw on, all runs with live curves, and an API
     #[cfg(feature = "serve")]
     Serve(serve::Args),
+    /// Try learning rates from low to high, draw the loss, and suggest one
+    FindLr(Box<find_lr::Args>),
     /// Print the layers of a network, their shapes and sizes
     Summary(Box<summary::Args>),
     /// List the presets, or print one as a file for --config
@@ -119,6 +125,7 @@ impl Cli {
             None => train::run(self.train, self.quiet),
             Some(Command::Train(args)) => train::run(*args, self.quiet),
             Some(Command::Evaluate(args)) => evaluate::run(args),
+            Some(Command::Ensemble(args)) => ensemble::run(args),
             Some(Command::Predict(args)) => predict::run(args),
             Some(Command::Inspect(args)) => inspect::run(args),
             Some(Command::Report(args)) => report::run(args),
@@ -128,6 +135,7 @@ impl Cli {
             Some(Command::Explain(args)) => explain::run(args),
             #[cfg(feature = "serve")]
             Some(Command::Serve(args)) => serve::run(args),
+            Some(Command::FindLr(args)) => find_lr::run(*args),
             Some(Command::Summary(args)) => summary::run(*args),
             Some(Command::Presets(args)) => presets::run(args),
             Some(Command::Bench(args)) => bench::run(args),

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Error, Result, bail, ensure};
-use data::{DatasetInfo, ImageDataset, Normalization, Scaling, SplitMethod};
+use data::{Augmentation, DatasetInfo, ImageDataset, Normalization, Scaling, SplitMethod};
 use model::ConvNetConfig;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -23,6 +23,9 @@ pub(crate) struct Config {
     pub(crate) about: String,
     pub(crate) data: DataConfig,
     pub(crate) training: TrainingConfig,
+    /// How images are changed before they are learned from.
+    #[serde(default)]
+    pub(crate) augmentation: Augmentation,
     pub(crate) model: ConvNetConfig,
     /// What the images told when the run began; told anew where the settings are used again.
     pub(crate) images: DatasetInfo,
@@ -49,9 +52,21 @@ pub(crate) struct DataConfig {
     pub(crate) limit_train: Option<usize>,
 }
 
-/// What checkpoints from before there were pictures leave out.
+/// What checkpoints from before these were settings leave out.
 fn image_size() -> usize {
     28
+}
+
+fn beta1() -> f64 {
+    0.9
+}
+
+fn beta2() -> f64 {
+    0.999
+}
+
+fn report_train() -> bool {
+    true
 }
 
 /// How the network learns.
@@ -76,6 +91,12 @@ pub(crate) struct TrainingConfig {
     /// Batches whose gradients are averaged into one optimizer step.
     pub(crate) accumulate: usize,
     pub(crate) optimizer: OptimizerKind,
+    /// How much of Adam's and AdamW's mean gradient stays in each step ...
+    #[serde(default = "beta1")]
+    pub(crate) beta1: f64,
+    /// ... and how much of that of its squares.
+    #[serde(default = "beta2")]
+    pub(crate) beta2: f64,
     /// Of the optimizer, or the highest where a schedule changes it.
     pub(crate) learning_rate: f64,
     pub(crate) schedule: Schedule,
@@ -92,6 +113,10 @@ pub(crate) struct TrainingConfig {
     /// The norm that the gradients of a step are scaled down to if theirs is larger.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) gradient_clip: Option<f64>,
+    /// How much of the average of weights, which is judged and kept instead of the last ones, stays in each
+    /// step; less in the first steps; 0 for no average.
+    #[serde(default)]
+    pub(crate) ema_decay: f64,
     /// Probability that is taken from the target and spread over all classes while learning.
     pub(crate) label_smoothing: f64,
     /// Ends training after so many epochs without a better one on validation.
@@ -99,6 +124,9 @@ pub(crate) struct TrainingConfig {
     pub(crate) early_stopping: Option<usize>,
     /// Decides initial weights, order of images, dropout and a random validation split.
     pub(crate) seed: u64,
+    /// Whether to judge the training images once more at the end.
+    #[serde(default = "report_train")]
+    pub(crate) report_train: bool,
     /// Whether to report the test split after each epoch. No choice is ever made on it.
     pub(crate) report_test: bool,
 }
@@ -107,7 +135,7 @@ pub(crate) struct TrainingConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum OptimizerKind {
-    /// Adam with β₁ 0.9, β₂ 0.999, ε 1e-8; weight decay is added to the gradient.
+    /// Adam with ε 1e-8; weight decay is added to the gradient.
     Adam,
     /// The same with weight decay apart from the gradient, 0.01 unless stated: PyTorch's default.
     AdamW,

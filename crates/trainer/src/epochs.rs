@@ -29,6 +29,9 @@ use crate::schedule::learning_rate;
 use crate::tally::Figures;
 use crate::training::Training;
 
+/// Training images whose moments a normalized network is judged and used with.
+const NORMALIZED_BY: usize = 5000;
+
 /// Why a training ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
@@ -229,7 +232,7 @@ impl<'a> Session<'a> {
             Some(_) => self.save()?,
             None => {}
         }
-        let model = self.training.model.valid();
+        let model = self.judged(number)?;
         let (validation, test) = match self.judge(number, &model) {
             Err(error) if error.is::<Stopped>() => {
                 self.save()?;
@@ -262,6 +265,25 @@ impl<'a> Session<'a> {
             self.save()?;
         }
         Ok(pass.end)
+    }
+
+    /// The network as it is judged and kept: of averaged weights, if they are, its normalization a part of
+    /// them.
+    fn judged(&self, epoch: usize) -> Result<ConvNet> {
+        let model = match &self.training.average {
+            Some(average) => average.clone(),
+            None => self.training.model.valid(),
+        };
+        if !model.is_batch_normalized() {
+            return Ok(model);
+        }
+        let loader = &self.work.train;
+        let count = NORMALIZED_BY.div_ceil(self.work.settings().batch_size);
+        let batches = loader.pass(epoch as u64).take(count);
+        let images: Result<Vec<_>, _> = batches
+            .map(|batch| batch.map(|batch| batch.images.inner()))
+            .collect();
+        Ok(model.folded(images?))
     }
 
     /// Whether the user stopped the training, in the dashboard or by a signal.

@@ -10,6 +10,7 @@ use data::Loader;
 use model::ConvNet;
 use serde::{Deserialize, Serialize};
 
+use crate::classifier::Probabilities;
 use crate::run_dir::RunDir;
 use crate::tally::Figures;
 
@@ -71,18 +72,7 @@ pub(crate) fn evaluate(
         loss_sum += loss * output.targets.dims()[0] as f64;
         observe(output, batches.progress())?;
     }
-    let examples: u64 = confusion.iter().flatten().sum();
-    ensure!(examples > 0, "no images to evaluate");
-    let hits: u64 = (0..classes.len())
-        .map(|class| confusion[class][class])
-        .sum();
-    Ok(Evaluation {
-        accuracy: hits as f64 / examples as f64,
-        loss: loss_sum / examples as f64,
-        examples,
-        classes: class_figures(classes, &confusion),
-        confusion,
-    })
+    Evaluation::of_sums(classes, confusion, loss_sum)
 }
 
 fn class_figures(classes: &[String], confusion: &[Vec<u64>]) -> Vec<ClassFigures> {
@@ -107,6 +97,44 @@ fn class_figures(classes: &[String], confusion: &[Vec<u64>]) -> Vec<ClassFigures
 }
 
 impl Evaluation {
+    /// Judges what was found of images with these labels.
+    ///
+    /// # Errors
+    /// When there are none.
+    ///
+    /// # Panics
+    /// When a label is not below the number of classes.
+    pub(crate) fn of_probabilities(
+        classes: &[String],
+        labels: impl Iterator<Item = u8>,
+        found: &[Probabilities],
+    ) -> Result<Self> {
+        let mut loss_sum = 0.0;
+        let mut confusion = vec![vec![0u64; classes.len()]; classes.len()];
+        for (label, probabilities) in labels.zip(found) {
+            let label = usize::from(label);
+            confusion[label][probabilities.best().0] += 1;
+            loss_sum += f64::from(probabilities.loss(label));
+        }
+        Self::of_sums(classes, confusion, loss_sum)
+    }
+
+    /// What a confusion matrix and the sum of losses come to.
+    fn of_sums(classes: &[String], confusion: Vec<Vec<u64>>, loss_sum: f64) -> Result<Self> {
+        let examples: u64 = confusion.iter().flatten().sum();
+        ensure!(examples > 0, "no images to evaluate");
+        let hits: u64 = (0..classes.len())
+            .map(|class| confusion[class][class])
+            .sum();
+        Ok(Self {
+            accuracy: hits as f64 / examples as f64,
+            loss: loss_sum / examples as f64,
+            examples,
+            classes: class_figures(classes, &confusion),
+            confusion,
+        })
+    }
+
     /// What a run wrote down of its network on the test split, if it did.
     ///
     /// # Errors

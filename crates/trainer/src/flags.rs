@@ -79,6 +79,12 @@ pub(crate) struct SettingsFlags {
     /// adam, adamw or sgd (with momentum 0.9)
     #[arg(long, value_name = "NAME")]
     optimizer: Option<String>,
+    /// How much of adam's and adamw's mean gradient stays in each step, 0 to 1
+    #[arg(long, value_name = "PART", allow_negative_numbers = true)]
+    beta1: Option<String>,
+    /// How much of the mean of its squares does
+    #[arg(long, value_name = "PART", allow_negative_numbers = true)]
+    beta2: Option<String>,
     /// Step size of the optimizer
     #[arg(
         long,
@@ -105,10 +111,34 @@ pub(crate) struct SettingsFlags {
     /// Scale gradients down to this norm where theirs is larger
     #[arg(long, value_name = "NORM", allow_negative_numbers = true)]
     gradient_clip: Option<String>,
+    /// Judge and keep a moving average of the weights, of which so much stays in each step
+    #[arg(long, value_name = "PART", allow_negative_numbers = true)]
+    ema_decay: Option<String>,
     /// Take so much probability from the target and spread it over all classes
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     label_smoothing: Option<String>,
-    /// Decides initial weights, order of images, dropout and validation split
+    /// Turn training images at random, by up to so many degrees to either side
+    #[arg(long, value_name = "DEGREES", allow_negative_numbers = true)]
+    rotation: Option<String>,
+    /// Move them by up to this part of their size
+    #[arg(long, value_name = "PART", allow_negative_numbers = true)]
+    translation: Option<String>,
+    /// Make them larger or smaller by up to this part
+    #[arg(long, value_name = "PART", allow_negative_numbers = true)]
+    scale: Option<String>,
+    /// Slant them by up to so many degrees to either side
+    #[arg(long, value_name = "DEGREES", allow_negative_numbers = true)]
+    shear: Option<String>,
+    /// Distort them as an unsteady hand does, by this part of their size on average
+    #[arg(long, value_name = "PART", allow_negative_numbers = true)]
+    elastic: Option<String>,
+    /// Probability that a rectangle in one becomes black
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    erasing: Option<String>,
+    /// Mirror one of two
+    #[arg(long)]
+    flip: bool,
+    /// Decides initial weights, order and changes of images, dropout and validation split
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     seed: Option<String>,
     /// Report the test split after each epoch; nothing is chosen on it
@@ -119,7 +149,7 @@ pub(crate) struct SettingsFlags {
 /// Which run a command is about, and what computes.
 #[derive(Debug, Args)]
 pub(crate) struct RunFlags {
-    /// A run's folder, its name in --out, `latest`, or `pretrained`
+    /// A run's folder, its name in --out, `latest`, `pretrained`, or `pretrained-best`
     run: String,
     /// auto, cpu, or one that `trainer devices` lists
     #[arg(long, env = device::VARIABLE, default_value = "auto")]
@@ -160,13 +190,21 @@ impl NewRunFlags {
 }
 
 impl RunFlags {
+    /// The run.
+    ///
+    /// # Errors
+    /// When there is no such run.
+    pub(crate) fn find(&self) -> Result<RunDir> {
+        RunDir::open(&self.out, &self.run)
+    }
+
     /// The run and its network.
     ///
     /// # Errors
     /// When there is no such run, the device does not work, or the weights are not there or do not
     /// fit.
     pub(crate) fn open(&self) -> Result<(RunDir, Classifier)> {
-        let run = RunDir::open(&self.out, &self.run)?;
+        let run = self.find()?;
         let (found, reason) = device::open(self.device)?;
         let classifier = Classifier::open(&run, found.device.clone())?;
         info!("device: {found}, {reason}");
@@ -222,6 +260,8 @@ impl SettingsFlags {
             ("training", "accumulate", &self.accumulate),
             ("training", "eval_batch_size", &self.eval_batch_size),
             ("training", "optimizer", &self.optimizer),
+            ("training", "beta1", &self.beta1),
+            ("training", "beta2", &self.beta2),
             ("training", "learning_rate", &self.learning_rate),
             ("training", "schedule", &self.schedule),
             ("training", "warmup_steps", &self.warmup_steps),
@@ -229,8 +269,15 @@ impl SettingsFlags {
             ("training", "decay_epochs", &self.decay_epochs),
             ("training", "weight_decay", &self.weight_decay),
             ("training", "gradient_clip", &self.gradient_clip),
+            ("training", "ema_decay", &self.ema_decay),
             ("training", "label_smoothing", &self.label_smoothing),
             ("training", "seed", &self.seed),
+            ("augmentation", "rotation", &self.rotation),
+            ("augmentation", "translation", &self.translation),
+            ("augmentation", "scale", &self.scale),
+            ("augmentation", "shear", &self.shear),
+            ("augmentation", "elastic", &self.elastic),
+            ("augmentation", "erasing", &self.erasing),
         ];
         let given = numbers_and_words
             .into_iter()
@@ -238,12 +285,16 @@ impl SettingsFlags {
         // A folder may be called 2024.
         let source = self.data.clone().map(Value::String);
         let source = source.map(|source| ("data", "source", source));
-        let report_test =
-            self.report_test
-                .then_some(("training", "report_test", Value::Boolean(true)));
+        let switches = [
+            ("training", "report_test", self.report_test),
+            ("augmentation", "flip", self.flip),
+        ];
+        let switched = switches
+            .into_iter()
+            .filter_map(|(section, key, is_on)| is_on.then_some((section, key, true.into())));
 
         let mut table = Table::new();
-        for (section, key, value) in given.chain(source).chain(report_test) {
+        for (section, key, value) in given.chain(source).chain(switched) {
             let section = table
                 .entry(section)
                 .or_insert_with(|| Value::Table(Table::new()));

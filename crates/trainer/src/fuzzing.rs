@@ -3,6 +3,8 @@
 
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
+#[cfg(feature = "serve")]
+use crate::serve::Pixels;
 use crate::settings::Settings;
 
 /// Reads `text` as a configuration of a run, and as settings for one.
@@ -41,6 +43,21 @@ pub fn checkpoint(bytes: &[u8]) {
     }
 }
 
+/// Reads `json` as images of a request.
+///
+/// # Panics
+/// Where the program has an error.
+#[cfg(feature = "serve")]
+pub fn pixels(json: &[u8]) {
+    if let Ok(pixels) = Pixels::read(json, [1, 2, 2]) {
+        let images = pixels.into_images();
+        assert!(!images.is_empty() && images.iter().all(|image| image.len() == 4));
+        let text = serde_json::to_vec(&images).expect("lists of numbers");
+        let again = Pixels::read(&text, [1, 2, 2]);
+        assert_eq!(again.expect("images").into_images(), images);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -63,6 +80,14 @@ mod tests {
     fn configurations_end_in_a_value_or_an_error() {
         for input in corpus("config") {
             super::config(&String::from_utf8_lossy(&input));
+        }
+    }
+
+    #[cfg(feature = "serve")]
+    #[test]
+    fn pixels_end_in_a_value_or_an_error() {
+        for input in corpus("pixels") {
+            super::pixels(&input);
         }
     }
 

@@ -1,15 +1,16 @@
 //! The figures of a run, drawn from its folder and its images.
 
 use anyhow::{Context, Result, bail, ensure};
+use burn::data::dataset::Dataset;
 use data::loader::permutation;
-use data::{ImageDataset, Picture};
+use data::{ImageDataset, Picture, Splits};
 
 use crate::classifier::{Classifier, Probabilities};
+use crate::config::Config;
 use crate::evaluation::{Evaluation, evaluate};
-use crate::figures::{self, Figure, Judged, Seen};
+use crate::figures::{self, Changed, Figure, Judged, Seen};
 use crate::history::Epoch;
 use crate::images;
-use crate::journal;
 use crate::run_dir::RunDir;
 use crate::training::evaluation_loader;
 
@@ -57,21 +58,25 @@ const MAPS: usize = 8;
 pub(crate) struct Gallery {
     pub(crate) figures: Vec<Figure>,
     pub(crate) evaluation: Evaluation,
-    pub(crate) epochs: Vec<Epoch>,
 }
 
 impl Gallery {
-    /// Judges the test split of a run and draws.
+    /// Judges the test split of a run, and draws that and its epochs.
     ///
     /// # Errors
     /// When something is asked for that is not there: the error says what is.
-    pub(crate) fn draw(run: &RunDir, classifier: &Classifier, choices: &Choices) -> Result<Self> {
+    pub(crate) fn draw(
+        run: &RunDir,
+        classifier: &Classifier,
+        epochs: &[Epoch],
+        choices: &Choices,
+    ) -> Result<Self> {
         let splits = images::of_run(run, &classifier.config, None)?;
         let test = &splits.test;
-        let epochs = journal::epochs(run)?;
         let mut figures = Vec::new();
+        figures.extend(augmentation(&classifier.config, &splits)?);
         if !epochs.is_empty() {
-            figures.push(figures::curves(&epochs));
+            figures.push(figures::curves(epochs));
         }
         if let Some(block) = block(classifier, choices.block)? {
             figures.push(filters(classifier, block, choices.channel)?);
@@ -94,9 +99,39 @@ impl Gallery {
         Ok(Self {
             figures,
             evaluation,
-            epochs,
         })
     }
+}
+
+/// Training images that are shown with their changes, and changes of each.
+const CHANGED: (usize, usize) = (6, 8);
+
+/// Some images that a run trains on, as they are and as they are changed; `None` where they are not.
+///
+/// # Errors
+/// When the training split cannot be divided as the run says.
+pub(crate) fn augmentation(config: &Config, splits: &Splits) -> Result<Option<Figure>> {
+    let augmentation = config.augmentation;
+    if augmentation.is_none() {
+        return Ok(None);
+    }
+    let (train, _) = config.data.divide(&splits.train, config.training.seed)?;
+    let (images, changes) = CHANGED;
+    let shown = 0..images.min(train.len());
+    let changed = shown.map(|index| {
+        let original = train.get(index)?;
+        let changes = (1..=changes as u64).map(|epoch| {
+            let mut sample = original.clone();
+            augmentation.apply(&mut sample, config.training.seed, epoch, index);
+            sample.pixels
+        });
+        Ok(Changed {
+            changes: changes.collect(),
+            original: original.pixels,
+        })
+    });
+    let changed = changed.collect::<Result<Vec<_>>>()?;
+    Ok(Some(figures::augmentation(&changed, config.images.shape())))
 }
 
 /// What the network makes of a test image.

@@ -70,7 +70,7 @@ pub(crate) struct Import {
 }
 
 /// How a process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum State {
     /// The run is trained and judged.
@@ -81,76 +81,66 @@ pub(crate) enum State {
     Failed,
 }
 
-/// The epochs that a run finished, in order.
-///
-/// # Errors
-/// When its journal cannot be read; where there is none, there are none.
-pub(crate) fn epochs(run: &RunDir) -> Result<Vec<Epoch>> {
-    entries(run, "epoch")
-}
-
-/// What the processes of a run were, the last one last.
-///
-/// # Errors
-/// As [`epochs`].
-pub(crate) fn processes(run: &RunDir) -> Result<Vec<Environment>> {
-    entries(run, "process")
-}
-
-/// Where a run's first weights came from, if not from chance.
-///
-/// # Errors
-/// As [`epochs`].
-pub(crate) fn import(run: &RunDir) -> Result<Option<Import>> {
-    Ok(entries(run, "import")?.pop())
-}
-
-/// All entries, as they are.
-///
-/// # Errors
-/// As [`epochs`].
-pub(crate) fn all(run: &RunDir) -> Result<Vec<Value>> {
-    let path = run.journal();
-    let text = match run.read(&path) {
-        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error).with_context(|| path.display().to_string()),
-    };
-    let entries = text.lines().map(serde_json::from_str::<Value>);
-    Ok(entries.filter_map(Result::ok).collect())
-}
-
-/// Whether a run is `running`, `finished`, `interrupted` or `failed`, and with which error.
-///
-/// # Errors
-/// As [`epochs`].
+/// The last entry of a process.
 #[cfg(feature = "serve")]
-pub(crate) fn state(run: &RunDir) -> Result<(&'static str, Option<String>)> {
-    if run.is_locked() {
-        return Ok(("running", None));
-    }
-    let entries = all(run)?;
-    let text = |entry: &Value, key: &str| entry.get(key).and_then(Value::as_str).map(String::from);
-    let last = entries
-        .last()
-        .filter(|entry| text(entry, "event").as_deref() == Some("end"));
-    let error = last.and_then(|entry| text(entry, "error"));
-    let state = last.and_then(|entry| text(entry, "state"));
-    Ok(match state.as_deref() {
-        Some("finished") => ("finished", None),
-        Some("failed") => ("failed", error),
-        // Killed, or stopped to go on later.
-        _ => ("interrupted", None),
-    })
+#[derive(Debug, Deserialize)]
+pub(crate) struct End {
+    pub(crate) state: State,
+    #[serde(default)]
+    pub(crate) error: Option<String>,
 }
 
-/// The entries of one kind. Lines that are not understood are those of another version, or cut off.
-fn entries<T: DeserializeOwned>(run: &RunDir, event: &str) -> Result<Vec<T>> {
-    let entries = all(run)?.into_iter();
-    let of_kind = entries.filter(|entry| entry.get("event").and_then(Value::as_str) == Some(event));
-    Ok(of_kind
-        .filter_map(|entry| serde_json::from_value(entry).ok())
-        .collect())
+/// All that a journal tells.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub(crate) struct Entries(Vec<Value>);
+
+impl Entries {
+    /// Those of a run, none where it has no journal. Lines that are not understood are those of another
+    /// version, or cut off.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub(crate) fn read(run: &RunDir) -> Result<Self> {
+        let path = run.journal();
+        let bytes = match run.read(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self(Vec::new())),
+            read => read.with_context(|| path.display().to_string())?,
+        };
+        let lines = bytes.split(|&byte| byte == b'\n');
+        Ok(Self(
+            lines
+                .filter_map(|line| serde_json::from_slice(line).ok())
+                .collect(),
+        ))
+    }
+
+    /// The epochs that ended, in order.
+    pub(crate) fn epochs(&self) -> Vec<Epoch> {
+        self.of_kind("epoch").collect()
+    }
+
+    /// What the processes were, the last one last.
+    pub(crate) fn processes(&self) -> Vec<Environment> {
+        self.of_kind("process").collect()
+    }
+
+    /// Where the first weights came from, if not from chance.
+    pub(crate) fn import(&self) -> Option<Import> {
+        self.of_kind("import").last()
+    }
+
+    /// How the last process ended, unless it still goes on or was killed.
+    #[cfg(feature = "serve")]
+    pub(crate) fn end(&self) -> Option<End> {
+        let last = self.0.last().filter(|entry| entry["event"] == "end")?;
+        End::deserialize(last).ok()
+    }
+
+    fn of_kind<T: DeserializeOwned>(&self, event: &str) -> impl Iterator<Item = T> {
+        let entries = self.0.iter().filter(move |entry| entry["event"] == event);
+        entries.filter_map(|entry| T::deserialize(entry).ok())
+    }
 }
 
 impl Journal {
@@ -168,7 +158,10 @@ impl Journal {
                     .split_inclusive('\n')
                     .filter(|line| line.ends_with('\n') && is_before(line, position))
                     .collect();
-                run.write(&path, kept.as_bytes())?;
+                // Who follows the file reads another one from the beginning.
+                if kept.as_bytes() != bytes {
+                    run.write(&path, kept.as_bytes())?;
+                }
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error).with_context(|| path.display().to_string()),

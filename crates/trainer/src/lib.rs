@@ -24,6 +24,7 @@ mod epochs;
 mod pass;
 mod schedule;
 mod gradients;
+mod range_test;
 mod tally;
 mod history;
 mod evaluation;

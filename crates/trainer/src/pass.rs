@@ -11,7 +11,6 @@ use data::Batches;
 
 use crate::checkpoint::Position;
 use crate::epochs::{End, Session};
-use crate::gradients::clip_norm;
 use crate::journal::Entry;
 use crate::tally::{Figures, NotFinite, Tally};
 
@@ -125,11 +124,7 @@ impl Session<'_> {
             self.processor
                 .process_train(LearnerEvent::ProcessedItem(item))?;
         }
-        let gradients = match settings.gradient_clip {
-            None => gradients.grads(),
-            Some(limit) => clip_norm(gradients.grads(), &self.training.model, limit),
-        };
-        self.training.step(rate, gradients);
+        self.training.step(settings, rate, gradients.grads());
         Ok(())
     }
 

@@ -21,7 +21,9 @@ const PRESETS: &[(&str, &str)] = presets![
     "tiny",
     "three-block",
     "kernel5",
-    "dense"
+    "dense",
+    "sprint",
+    "best"
 ];
 
 /// Every setting; presets are laid over it.

@@ -13,24 +13,30 @@ use crate::suggest::did_you_mean;
 /// Where runs are kept unless `--out` says otherwise.
 pub(crate) const DEFAULT_ROOT: &str = "artifacts/runs";
 
-/// Names that stand for a run without being its folder's.
-const RESERVED: [&str; 2] = ["latest", PRETRAINED];
-/// The run that ships inside the program. One of that name beside the folder of runs comes first.
-const PRETRAINED: &str = "pretrained";
+/// The name that stands for the newest run.
+const LATEST: &str = "latest";
+
+/// A run inside the program: a folder of this name beside that of the runs comes first.
+#[derive(Debug)]
+struct Shipped {
+    name: &'static str,
+    files: [(&'static str, &'static [u8]); 4],
+}
 
 macro_rules! shipped {
-    ($($name:literal),*) => {
-        [$(($name, include_bytes!(concat!("../../../artifacts/pretrained/", $name)))),*]
+    ($name:literal) => {
+        Shipped {
+            name: $name,
+            files: shipped!($name: "config.toml", "evaluation.json", "metrics.jsonl", "model.safetensors"),
+        }
+    };
+    ($name:literal: $($file:literal),*) => {
+        [$(($file, include_bytes!(concat!("../../../artifacts/", $name, "/", $file)))),*]
     };
 }
 
-/// Its files.
-const SHIPPED: [(&str, &[u8]); 4] = shipped![
-    "config.toml",
-    "evaluation.json",
-    "metrics.jsonl",
-    "model.safetensors"
-];
+/// Those that ship.
+static SHIPPED: [Shipped; 2] = [shipped!("pretrained"), shipped!("pretrained-best")];
 
 /// Newest checkpoints that are kept: one to go on from, and one in case that it is damaged.
 const KEPT: usize = 2;
@@ -39,8 +45,8 @@ const KEPT: usize = 2;
 #[derive(Clone, Debug)]
 pub(crate) struct RunDir {
     path: PathBuf,
-    /// Whether it is read from the program; what is made of it is written to the folder.
-    is_shipped: bool,
+    /// Where it is read from the program; what is made of it is written to the folder.
+    shipped: Option<&'static Shipped>,
 }
 
 impl RunDir {
@@ -77,7 +83,7 @@ impl RunDir {
     fn at(path: PathBuf) -> Self {
         Self {
             path,
-            is_shipped: false,
+            shipped: None,
         }
     }
 
@@ -110,28 +116,25 @@ impl RunDir {
         bail!("{}: no number is free for a run", root.display())
     }
 
-    /// Finds a run by its folder, its name under `root`, as `latest`, or as `pretrained`.
+    /// Finds a run by its folder, its name under `root`, as `latest`, or as one that ships.
     ///
     /// # Errors
     /// When there is no such run.
     pub(crate) fn open(root: &Path, run: &str) -> Result<Self> {
-        if run == "latest" {
+        if run == LATEST {
             return latest(root);
         }
         let as_run = |path: PathBuf| {
             let run = Self::at(path);
             run.config().is_file().then_some(run)
         };
-        let shipped = || {
-            let path = folder_of(root).join(PRETRAINED);
-            let is_shipped = !path.join("config.toml").is_file();
-            Self { path, is_shipped }
-        };
         as_run(PathBuf::from(run))
             .or_else(|| as_run(root.join(run)))
-            .or_else(|| (run == PRETRAINED).then(shipped))
-            // Where figures of it were drawn.
-            .or_else(|| Some(shipped()).filter(|shipped| shipped.path == Path::new(run)))
+            // By its name, or by the folder in which figures of it were drawn.
+            .or_else(|| {
+                let is_meant = |ships: &Self| ships.name() == run || ships.path == Path::new(run);
+                Self::all_shipped(root).find(is_meant)
+            })
             .ok_or_else(|| {
                 let names = runs(root).unwrap_or_default();
                 let names = names.iter().filter_map(|path| path.file_name()?.to_str());
@@ -143,12 +146,24 @@ impl RunDir {
             })
     }
 
-    /// Whether it is the one inside the program.
-    pub(crate) fn is_shipped(&self) -> bool {
-        self.is_shipped
+    /// The runs that ship, beside the folder `root` of runs.
+    fn all_shipped(root: &Path) -> impl Iterator<Item = Self> {
+        SHIPPED.iter().map(move |shipped| {
+            let path = folder_of(root).join(shipped.name);
+            let is_replaced = path.join("config.toml").is_file();
+            Self {
+                path,
+                shipped: (!is_replaced).then_some(shipped),
+            }
+        })
     }
 
-    /// All runs, the newest first, and at last the one that ships.
+    /// Whether it is inside the program.
+    pub(crate) fn is_shipped(&self) -> bool {
+        self.shipped.is_some()
+    }
+
+    /// All runs, the newest first, and at last those that ship.
     ///
     /// # Errors
     /// When the folder cannot be listed.
@@ -157,8 +172,8 @@ impl RunDir {
         let started = |path: &PathBuf| fs::metadata(path.join("config.toml"))?.modified();
         let mut runs = runs(root)?;
         runs.sort_by_cached_key(|path| std::cmp::Reverse(started(path).ok()));
-        let shipped = Self::open(root, PRETRAINED);
-        Ok(runs.into_iter().map(Self::at).chain(shipped).collect())
+        let runs = runs.into_iter().map(Self::at);
+        Ok(runs.chain(Self::all_shipped(root)).collect())
     }
 
     /// The run of a name that [`list`](Self::list) gave: never that of a path.
@@ -243,7 +258,7 @@ impl RunDir {
 
     /// Whether it has weights.
     pub(crate) fn has_model(&self) -> bool {
-        self.is_shipped || self.model().exists()
+        self.is_shipped() || self.model().exists()
     }
 
     /// `checkpoint/`, from which the training goes on.
@@ -365,13 +380,10 @@ impl RunDir {
     /// # Errors
     /// When it cannot be read.
     pub(crate) fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        if !self.is_shipped {
+        let Some(Shipped { files, .. }) = self.shipped else {
             return fs::read(path);
-        }
-        let shipped = SHIPPED
-            .iter()
-            .find(|(name, _)| self.path.join(name) == path);
-        match shipped {
+        };
+        match files.iter().find(|(name, _)| self.path.join(name) == path) {
             Some((_, bytes)) => Ok(bytes.to_vec()),
             None => Err(ErrorKind::NotFound.into()),
         }
@@ -407,7 +419,7 @@ fn check_name(name: &str) -> Result<()> {
         "run name {name:?}: expected a plain folder name, without slash or leading dot"
     );
     ensure!(
-        !RESERVED.contains(&name),
+        name != LATEST && SHIPPED.iter().all(|shipped| shipped.name != name),
         "run name {name:?}: stands for another run; choose another --run-name"
     );
     Ok(())
@@ -469,7 +481,7 @@ mod tests {
         assert_eq!(name(create(Some("mine")).unwrap()), "mine");
         let error = create(Some("mine")).unwrap_err().to_string();
         assert!(error.ends_with("choose another --run-name"), "{error}");
-        for name in ["../mine", "", ".", "latest", "pretrained"] {
+        for name in ["../mine", "", ".", "latest", "pretrained-best"] {
             assert!(create(Some(name)).is_err(), "{name}");
         }
     }
@@ -487,12 +499,17 @@ mod tests {
     }
 
     #[test]
-    fn the_run_that_ships_is_of_the_default_settings() {
+    fn the_runs_that_ship_are_those_of_their_presets() {
         let root = tempfile::tempdir().unwrap();
-        let shipped = RunDir::open(root.path(), PRETRAINED).unwrap();
-        let settings = Settings::preset(presets::DEFAULT).unwrap();
-        let (config, _) = settings.resolve(Kept::No).unwrap();
-        assert_eq!(Config::read(&shipped).unwrap(), config);
+        for (name, preset) in [
+            ("pretrained", presets::DEFAULT),
+            ("pretrained-best", "best"),
+        ] {
+            let shipped = RunDir::open(root.path(), name).unwrap();
+            let settings = Settings::preset(preset).unwrap();
+            let (config, _) = settings.resolve(Kept::No).unwrap();
+            assert_eq!(Config::read(&shipped).unwrap(), config);
+        }
     }
 
     #[test]

@@ -211,6 +211,8 @@ mod tests {
             ("three-block", 241_546),
             ("kernel5", 454_922),
             ("dense", 101_770),
+            ("sprint", 108_874),
+            ("best", 575_434),
         ] {
             let (config, _) = Settings::preset(name).unwrap().resolve(Kept::No).unwrap();
             assert_eq!(config.model.parameters(), Ok(expected), "{name}");

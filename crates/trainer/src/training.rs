@@ -18,6 +18,7 @@ use model::ConvNet;
 use crate::checkpoint::{Checkpoint, Position};
 use crate::config::{Config, OptimizerKind, TrainingConfig};
 use crate::epochs::{End, EpochLoop, Exchange};
+use crate::gradients::clip_norm;
 use crate::history::to_csv;
 use crate::panics::quietly;
 use crate::progress::Style;
@@ -40,6 +41,8 @@ pub(crate) struct Parts {
 pub(crate) struct Training {
     pub(crate) model: ConvNet,
     pub(crate) optimizer: ModuleOptimizer,
+    /// The average of its weights, on the device without gradients, where it is kept.
+    pub(crate) average: Option<ConvNet>,
     pub(crate) position: Position,
     /// The weights of the best epoch so far, as safetensors; empty before the first epoch ended.
     pub(crate) best: Vec<u8>,
@@ -78,20 +81,7 @@ pub(crate) fn train(
         Some(checkpoint) => Training::resume(config, &autodiff, checkpoint)?,
     };
     training.restore(run)?;
-    let batcher = MnistBatcher {
-        scaling: config.scaling(),
-    };
-    let shuffled = Order::Shuffled {
-        seed: settings.seed,
-    };
-    let train_loader = Loader::new(
-        parts.train.clone(),
-        batcher,
-        settings.batch_size,
-        shuffled,
-        autodiff,
-    );
-    let train_loader = Arc::new(train_loader);
+    let train_loader = Arc::new(training_loader(config, &parts.train, &autodiff));
     let validation = Arc::new(evaluation_loader(config, &parts.validation, device));
 
     let learner = Learner::new(
@@ -137,7 +127,7 @@ pub(crate) fn train(
     };
     let model = match training.best {
         none if none.is_empty() => None,
-        best => Some(config.model.init(device)?.with_safetensors(best)?),
+        best => Some(config.model.folded().init(device)?.with_safetensors(best)?),
     };
     Ok(Trained {
         model,
@@ -147,8 +137,11 @@ pub(crate) fn train(
 }
 
 impl Training {
-    /// Before its first step.
-    fn begin(config: &Config, device: &Device) -> Result<Self> {
+    /// Before its first step, on a device with gradients.
+    ///
+    /// # Errors
+    /// When no such network exists.
+    pub(crate) fn begin(config: &Config, device: &Device) -> Result<Self> {
         // On a CPU the generator of initial weights is one for the whole process.
         device.seed(config.training.seed);
         let model = config.model.init(device)?;
@@ -159,6 +152,7 @@ impl Training {
     /// A training of `model`, which begins.
     pub(crate) fn of(config: &Config, model: ConvNet) -> Self {
         Self {
+            average: (config.training.ema_decay > 0.0).then(|| model.valid()),
             model,
             optimizer: optimizer(&config.training),
             position: Position::default(),
@@ -176,6 +170,7 @@ impl Training {
             model,
             optimizer: state,
             best,
+            average,
             ..
         } = checkpoint;
         let network = config.model.init(device)?;
@@ -184,8 +179,15 @@ impl Training {
         }
         // Burn panics on some records that it did not write, and leaves out what it cannot use.
         let records = quietly(|| {
-            let record = ModuleRecord::from_bytes(Bytes::from_bytes_vec(model))?;
-            let model = network.try_load_record(record)?;
+            let load = |network: ConvNet, record: Vec<u8>| {
+                let record = ModuleRecord::from_bytes(Bytes::from_bytes_vec(record))?;
+                network.try_load_record(record)
+            };
+            let average = match config.training.ema_decay > 0.0 {
+                true => Some(load(network.valid(), average)?),
+                false => None,
+            };
+            let model = load(network, model)?;
             let record = OptimizerRecord::from_bytes(Bytes::from_bytes_vec(state))?;
             let tensors = record.len();
             let optimizer = optimizer(&config.training).load_record(record);
@@ -193,15 +195,16 @@ impl Training {
                 optimizer.to_record().len() == tensors,
                 "the optimizer's state is that of another one"
             );
-            Ok((model, optimizer))
+            Ok((model, average, optimizer))
         });
-        let (model, optimizer) = records
+        let (model, average, optimizer) = records
             .map_err(Error::msg)
             .flatten()
             .context("the records of the checkpoint do not fit the network")?;
         Ok(Self {
             model,
             optimizer,
+            average,
             position,
             best,
         })
@@ -227,16 +230,49 @@ impl Training {
             position: self.position.clone(),
             model: self.model.clone().into_record().into_bytes()?.to_vec(),
             optimizer: self.optimizer.into_bytes()?.to_vec(),
+            average: match &self.average {
+                Some(average) => average.clone().into_record().into_bytes()?.to_vec(),
+                None => Vec::new(),
+            },
             best: self.best.clone(),
         })
     }
 
-    /// One step of the optimizer.
-    pub(crate) fn step(&mut self, learning_rate: f64, gradients: GradientsParams) {
+    /// One step of the optimizer, on gradients that are clipped first, and one of the average.
+    pub(crate) fn step(
+        &mut self,
+        settings: &TrainingConfig,
+        learning_rate: f64,
+        gradients: GradientsParams,
+    ) {
+        let gradients = match settings.gradient_clip {
+            None => gradients,
+            Some(limit) => clip_norm(gradients, &self.model, limit),
+        };
         let model = self.model.clone();
         self.model = self.optimizer.step(learning_rate, model, gradients);
         self.position.steps += 1;
+        // The first weights, of chance, are soon forgotten.
+        let steps = self.position.steps as f64;
+        let keep = settings.ema_decay.min((1.0 + steps) / (10.0 + steps));
+        self.average = self
+            .average
+            .take()
+            .map(|average| average.averaged(&self.model.valid(), keep));
     }
+}
+
+/// Batches to learn from, shuffled and changed as the settings say.
+pub(crate) fn training_loader(config: &Config, images: &ImageDataset, device: &Device) -> Loader {
+    let batcher = MnistBatcher {
+        scaling: config.scaling(),
+    };
+    let TrainingConfig {
+        seed, batch_size, ..
+    } = config.training;
+    let order = Order::Shuffled { seed };
+    Loader::new(images.clone(), batcher, batch_size, order, device.clone())
+        .with_augmentation(config.augmentation, seed)
 }
 
 /// Batches in order, for judging, on the device without gradients.
@@ -253,8 +289,6 @@ pub(crate) fn evaluation_loader(config: &Config, images: &ImageDataset, device: 
     )
 }
 
-/// Adam's decay of its first and second moment.
-const BETAS: [f32; 2] = [0.9, 0.999];
 /// What Adam adds to a root before it divides by it.
 const EPSILON: f32 = 1e-8;
 /// AdamW's weight decay.
@@ -263,9 +297,10 @@ const ADAM_W_DECAY: f64 = 0.01;
 /// Where Burn's defaults differ, PyTorch's: ε is 1e-8, AdamW decays by 0.01, momentum is undamped.
 fn optimizer(settings: &TrainingConfig) -> ModuleOptimizer {
     let decay = |default: f64| settings.weight_decay.unwrap_or(default) as f32;
+    let betas = [settings.beta1, settings.beta2].map(|beta| beta as f32);
     match settings.optimizer {
-        OptimizerKind::Adam => FusedAdam::adam(BETAS, EPSILON, decay(0.0)).into(),
-        OptimizerKind::AdamW => FusedAdam::adam_w(BETAS, EPSILON, decay(ADAM_W_DECAY)).into(),
+        OptimizerKind::Adam => FusedAdam::adam(betas, EPSILON, decay(0.0)).into(),
+        OptimizerKind::AdamW => FusedAdam::adam_w(betas, EPSILON, decay(ADAM_W_DECAY)).into(),
         OptimizerKind::Sgd => SgdConfig::new()
             .with_momentum(Some(MomentumConfig::new().with_dampening(0.0)))
             .with_weight_decay(Some(WeightDecayConfig::new(decay(0.0))))
@@ -326,10 +361,12 @@ mod tests {
     }
 
     #[test]
-    fn every_setting_of_the_optimizer_reaches_it() {
+    fn every_setting_of_a_training_reaches_it() {
         let plain = weights("");
         for setting in [
             "training.optimizer = \"adamw\"",
+            "training.beta1 = 0.7",
+            "training.beta2 = 0.9",
             "training.weight_decay = 0.1",
             "training.gradient_clip = 0.5",
             "training.label_smoothing = 0.2",
@@ -337,6 +374,10 @@ mod tests {
             "training.schedule = \"one-cycle\"",
             "training.schedule = \"step\"\ntraining.decay_epochs = 1",
             "training.warmup_steps = 3",
+            "training.ema_decay = 0.9",
+            "augmentation.rotation = 10",
+            "augmentation.elastic = 0.02",
+            "model.blocks = [{ channels = 8, padding = 0, norm = true }]",
         ] {
             assert!(distance(&plain, &weights(setting)) > 1e-5, "{setting}");
         }

@@ -57,7 +57,7 @@ export function chart(svg, series) {
     const line = { points: path, fill: "none", stroke: colour, "stroke-width": 2 };
     if (isDashed) line["stroke-dasharray"] = "6 4";
     drawn.push(element("polyline", line));
-    const [lastX, lastY] = points[points.length - 1] ?? [0, bottom];
+    const [lastX, lastY] = points[points.length - 1];
     drawn.push(element("circle", { cx: x(lastX), cy: y(lastY), r: 3, fill: colour }));
   }
   svg.replaceChildren(...drawn);

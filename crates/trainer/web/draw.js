@@ -6,9 +6,10 @@ const pen = paper.getContext("2d");
 
 /** What is on the paper: strokes `{ size, points }` and pictures `{ picture }`, in order. */
 let marks = [];
+/** The stroke that the pointer draws. */
 let current = null;
-/** Where the keyboard's pen is, and whether it is down. */
-const keyboard = { x: paper.width / 2, y: paper.height / 2, isDown: false, isShown: false };
+/** Where the keyboard's pen is, and the stroke it draws while it is down. */
+const keyboard = { x: paper.width / 2, y: paper.height / 2, stroke: null, isShown: false };
 let classes = [];
 let shape = [1, 28, 28];
 
@@ -68,6 +69,7 @@ paper.addEventListener("pointerdown", (event) => {
   paper.setPointerCapture(event.pointerId);
   current = { pointer: event.pointerId, size: Number(brush.value), points: [position(event)] };
   marks.push(current);
+  keyboard.stroke = null;
   keyboard.isShown = false;
   changed();
 });
@@ -83,14 +85,19 @@ for (const end of ["pointerup", "pointercancel"]) {
   });
 }
 
-function undo() {
-  marks.pop();
+/** Replaces what is on the paper; a stroke that is being drawn ends. */
+function put(other) {
+  marks = other;
+  current = keyboard.stroke = null;
   changed();
 }
 
+function undo() {
+  put(marks.slice(0, -1));
+}
+
 function clear() {
-  marks = [];
-  changed();
+  put([]);
 }
 
 function resize(by) {
@@ -102,7 +109,6 @@ document.querySelector("#clear").addEventListener("click", clear);
 document.addEventListener("keydown", (event) => {
   if (event.key === "z" && (event.ctrlKey || event.metaKey)) undo();
   else if (event.ctrlKey || event.metaKey || event.altKey) return;
-  else if (event.key === "Delete" || event.key === "Escape") clear();
   else if (event.key === "[") resize(-5);
   else if (event.key === "]") resize(5);
   else return;
@@ -116,10 +122,12 @@ paper.addEventListener("keydown", (event) => {
     const by = event.shiftKey ? 5 : 20;
     keyboard.x = Math.min(paper.width, Math.max(0, keyboard.x + by * step[0]));
     keyboard.y = Math.min(paper.height, Math.max(0, keyboard.y + by * step[1]));
-    if (keyboard.isDown) marks[marks.length - 1].points.push([keyboard.x, keyboard.y]);
+    keyboard.stroke?.points.push([keyboard.x, keyboard.y]);
   } else if (event.key === " ") {
-    keyboard.isDown = !keyboard.isDown;
-    if (keyboard.isDown) marks.push({ size: Number(brush.value), points: [[keyboard.x, keyboard.y]] });
+    keyboard.stroke = keyboard.stroke ? null : { size: Number(brush.value), points: [[keyboard.x, keyboard.y]] };
+    if (keyboard.stroke) marks.push(keyboard.stroke);
+  } else if (event.key === "Delete" || event.key === "Backspace") {
+    clear();
   } else {
     return;
   }
@@ -128,19 +136,18 @@ paper.addEventListener("keydown", (event) => {
   changed();
 });
 paper.addEventListener("blur", () => {
-  keyboard.isDown = keyboard.isShown = false;
+  keyboard.stroke = null;
+  keyboard.isShown = false;
   show();
 });
 
 async function take(file) {
   if (!file?.type.startsWith("image/")) return;
   try {
-    marks = [{ picture: await createImageBitmap(file) }];
+    put([{ picture: await createImageBitmap(file) }]);
   } catch {
     tell("This picture cannot be read.");
-    return;
   }
-  changed();
 }
 
 document.querySelector("#file").addEventListener("change", (event) => {
@@ -159,14 +166,17 @@ document.addEventListener("drop", (event) => {
   take(event.dataTransfer.files[0]);
 });
 
-// One question at a time; the newest drawing waits, those before it are left out.
+// One question at a time; the newest waits, those before it are left out.
 let isAsking = false;
 let next = null;
+/** How often the paper became blank: what was asked before is of no interest then. */
+let blanks = 0;
 
 function changed() {
   show();
   if (marks.length === 0) {
     next = null;
+    blanks += 1;
     blank();
     return;
   }
@@ -174,29 +184,39 @@ function changed() {
     draw();
     const picture = await new Promise((done) => paper.toBlob(done, "image/png"));
     show();
-    return { body: picture, type: "image/png" };
+    return picture;
   };
   ask();
 }
 
 async function ask() {
+  // What drives the page can tell whether an answer is still to come.
+  document.body.dataset.asking = "";
   if (isAsking) return;
   isAsking = true;
   while (next) {
     const question = next;
+    const before = blanks;
     next = null;
-    const { body, type } = await question();
-    try {
-      const answer = await fetch("/api/inspect", { method: "POST", body, headers: { "Content-Type": type } });
-      const found = await answer.json();
-      if (marks.length === 0 && type === "image/png") continue;
-      if (answer.ok) tellAll(found);
-      else tell(found.detail);
-    } catch {
-      tell("The server does not answer.");
-    }
+    const { found, problem } = await asked("/api/inspect", { method: "POST", body: await question() });
+    if (before !== blanks) continue;
+    if (problem) blank();
+    else tellAll(found);
+    tell(problem ?? "");
   }
   isAsking = false;
+  delete document.body.dataset.asking;
+}
+
+/** What the server answers: what it found, or its problem. */
+async function asked(address, request) {
+  try {
+    const answer = await fetch(address, request);
+    const found = await answer.json();
+    return answer.ok ? { found } : { problem: found.detail };
+  } catch {
+    return { problem: "The server does not answer." };
+  }
 }
 
 function percent(probability) {
@@ -217,7 +237,6 @@ function blank() {
 }
 
 function tellAll({ prediction, seen, blocks }) {
-  tell("");
   document.querySelector("#answer").textContent = `${prediction.class}, ${percent(prediction.probability)}`;
   for (const { class: name, probability } of prediction.top) bar(name, probability);
   const maps = document.querySelector("#blocks");
@@ -227,6 +246,7 @@ function tellAll({ prediction, seen, blocks }) {
 
 function bar(name, probability) {
   const row = document.querySelector(`#bars li[data-class="${CSS.escape(name)}"]`);
+  if (!row) return;
   row.querySelector("progress").value = probability;
   row.querySelector(".number").textContent = percent(probability);
 }
@@ -281,24 +301,18 @@ function thumbnail(sample) {
   button.append(canvas, caption);
   button.title = `Test image ${sample.index}`;
   button.addEventListener("click", () => {
-    marks = [];
-    show();
-    next = async () => ({ body: JSON.stringify([...bytes]), type: "application/json" });
+    clear();
+    next = async () => JSON.stringify([...bytes]);
     ask();
   });
   return button;
 }
 
 async function thumbnails(place, address) {
-  try {
-    const answer = await fetch(address);
-    const found = await answer.json();
-    const section = document.querySelector(place);
-    if (answer.ok) section.replaceChildren(...found.map(thumbnail));
-    else section.textContent = found.detail;
-  } catch {
-    tell("The server does not answer.");
-  }
+  const { found, problem } = await asked(address);
+  const section = document.querySelector(place);
+  if (problem) section.textContent = problem;
+  else section.replaceChildren(...found.map(thumbnail));
 }
 
 let seed = 0;
@@ -308,7 +322,11 @@ document.querySelector("#more").addEventListener("click", () => {
 });
 
 async function begin() {
-  const model = await (await fetch("/api/model")).json();
+  const { found: model, problem } = await asked("/api/model");
+  if (problem) {
+    tell(problem);
+    return;
+  }
   ({ classes, shape } = model);
   const judged = model.accuracy === null ? "" : `, ${(100 * model.accuracy).toFixed(2)}% of the test split`;
   document.querySelector("#model").textContent =
@@ -334,4 +352,4 @@ async function begin() {
   thumbnails("#mistakes", "/api/mistakes?count=12");
 }
 
-begin().catch(() => tell("The server does not answer."));
+begin();

@@ -1,6 +1,7 @@
 //! The operations as Burn's backends see them.
 
 mod adam;
+mod batch_norm;
 mod conv_block;
 
 use std::borrow::Cow;
@@ -14,6 +15,7 @@ use burn::backend::{Backend, DispatchDevice};
 use burn::tensor::{Device, TensorData};
 
 pub(crate) use adam::adam_step;
+pub(crate) use batch_norm::batch_norm_relu;
 pub(crate) use conv_block::conv_block;
 
 /// Whether the operations are registered for a device.

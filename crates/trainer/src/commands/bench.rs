@@ -202,7 +202,7 @@ impl Bench {
     fn inference(&self, batch: usize) -> Result<f64> {
         let mut config = self.config.clone();
         config.training.eval_batch_size = batch;
-        let model: ConvNet = config.model.init(&self.device)?;
+        let model: ConvNet = config.model.folded().init(&self.device)?;
         let loader = evaluation_loader(&config, &self.splits.test, &self.device);
         let images = loader
             .pass(1)

@@ -1,7 +1,9 @@
 //! `trainer compare RUN...`: several runs side by side.
 
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use serde::Serialize;
@@ -10,14 +12,14 @@ use crate::config::Config;
 use crate::evaluation::Evaluation;
 use crate::figures::compared;
 use crate::history::{Epoch, best};
-use crate::journal;
+use crate::journal::Entries;
 use crate::progress::{duration, seconds};
 use crate::run_dir::{DEFAULT_ROOT, RunDir};
 use crate::tally::Figures;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Runs: their folders, their names in --out, `latest`, or `pretrained`
+    /// Runs: their folders, their names in --out, `latest`, `pretrained`, or `pretrained-best`
     #[arg(value_name = "RUN", required = true, num_args = 2..)]
     runs: Vec<String>,
     /// The run that the others are measured against [default: the first dense network]
@@ -94,7 +96,11 @@ pub(crate) fn run(args: Args) -> Result<()> {
         None if args.json => return Ok(()),
         None => args.out.join("comparison"),
     };
-    let [svg, png] = save_figure(&rows, &path)?;
+    let curves = rows
+        .iter()
+        .map(|row| (row.run.clone(), row.history.as_slice()));
+    let figure = compared(&curves.collect::<Vec<(String, &[Epoch])>>());
+    let [svg, png] = figure.save_as(&path)?;
     if !args.json {
         writeln!(out, "curves in {} and {}", svg.display(), png.display())?;
     }
@@ -104,7 +110,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
 impl Row {
     fn read(run: &RunDir) -> Result<Self> {
         let config = Config::read(run)?;
-        let history = journal::epochs(run)?;
+        let history = Entries::read(run)?.epochs();
         let test = Evaluation::of_run(run)?.map(|evaluation| evaluation.figures());
         let last = history.last();
         ensure!(
@@ -126,19 +132,6 @@ impl Row {
             preset: config.preset,
             history,
         })
-    }
-}
-
-/// Draws the curves of all runs, to `path` as .svg and as .png.
-fn save_figure(rows: &[Row], path: &Path) -> Result<[PathBuf; 2]> {
-    let runs = rows
-        .iter()
-        .map(|row| (row.run.clone(), row.history.as_slice()));
-    let figure = compared(&runs.collect::<Vec<(String, &[Epoch])>>());
-    let ending = path.extension().unwrap_or_default();
-    match ending == "svg" || ending == "png" {
-        true => figure.save(&path.with_extension("")),
-        false => figure.save(path),
     }
 }
 
@@ -193,6 +186,16 @@ fn table(rows: &[Row], baseline: Option<&str>) -> String {
         text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
         text.push('\n');
     }
+    for (preset, accuracies) in seeds(rows) {
+        let count = accuracies.len();
+        let (mean, deviation) = mean_deviation(&accuracies);
+        let _ = writeln!(
+            text,
+            "{preset}: {count} runs, test accuracy {:.3}% on average, standard deviation {:.3}",
+            100.0 * mean,
+            100.0 * deviation
+        );
+    }
     match baseline {
         Some(name) => text.push_str(&format!(
             "gain: test accuracy beyond that of {name}, in percentage points\n"
@@ -201,4 +204,36 @@ fn table(rows: &[Row], baseline: Option<&str>) -> String {
             .push_str("gain: none without a judged dense network among the runs, or --baseline\n"),
     }
     text
+}
+
+/// Test accuracies of the presets with several judged runs, as with several seeds.
+fn seeds(rows: &[Row]) -> BTreeMap<&str, Vec<f64>> {
+    let mut seeds = BTreeMap::<&str, Vec<f64>>::new();
+    for row in rows {
+        if let Some(test) = row.test {
+            seeds.entry(&row.preset).or_default().push(test.accuracy);
+        }
+    }
+    seeds.retain(|_, accuracies| accuracies.len() > 1);
+    seeds
+}
+
+/// Mean and standard deviation (of the sample) of some numbers, at least two.
+fn mean_deviation(numbers: &[f64]) -> (f64, f64) {
+    let count = numbers.len() as f64;
+    let mean = numbers.iter().sum::<f64>() / count;
+    let squares: f64 = numbers.iter().map(|number| (number - mean).powi(2)).sum();
+    (mean, (squares / (count - 1.0)).sqrt())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mean_and_deviation_of_a_sample() {
+        let (mean, deviation) = mean_deviation(&[2.0, 4.0, 4.0, 6.0]);
+        assert_eq!(mean, 4.0);
+        assert!((deviation - (8.0f64 / 3.0).sqrt()).abs() < 1e-12);
+    }
 }

@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::Result;
 
 use crate::classifier::Classifier;
-use crate::evaluation::evaluate;
+use crate::evaluation::{Evaluation, evaluate};
 use crate::flags::RunFlags;
 use crate::images;
 use crate::training::evaluation_loader;
@@ -14,13 +14,25 @@ use crate::training::evaluation_loader;
 pub(crate) struct Args {
     #[command(flatten)]
     run: RunFlags,
+    #[command(flatten)]
+    judge: JudgeFlags,
+}
+
+/// How test images are judged, by one network or by several.
+#[derive(Debug, clap::Args)]
+pub(crate) struct JudgeFlags {
     /// Print JSON
     #[arg(long)]
-    json: bool,
-    /// Judge on the test split of this folder instead of the run's own data; of pictures without a
+    pub(crate) json: bool,
+    /// Judge on the test split of this folder instead of the runs' own data; of pictures without a
     /// folder `test`, on all of them
     #[arg(long, value_name = "DIR")]
-    data: Option<String>,
+    pub(crate) data: Option<String>,
+    /// Test-time augmentation: judge by the mean over each image and N changes of it, made like those
+    /// that training made
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true,
+          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(..=1000))]
+    pub(crate) tta: usize,
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
@@ -30,11 +42,19 @@ pub(crate) fn run(args: Args) -> Result<()> {
         model,
         device,
     } = &classifier;
-    let splits = images::of_run(&run, config, args.data.as_deref())?;
-    let loader = evaluation_loader(config, &splits.test, device);
-    let evaluation = evaluate(model, &loader, &config.images.classes, |_, _| Ok(()))?;
+    let test = images::of_run(&run, config, args.judge.data.as_deref())?.test;
+    let evaluation = match args.judge.tta {
+        0 => {
+            let loader = evaluation_loader(config, &test, device);
+            evaluate(model, &loader, classifier.classes(), |_, _| Ok(()))?
+        }
+        changes => {
+            let found = classifier.judge(&test, changes)?;
+            Evaluation::of_probabilities(classifier.classes(), test.labels(), &found)?
+        }
+    };
     let mut out = std::io::stdout().lock();
-    if args.json {
+    if args.judge.json {
         writeln!(out, "{}", serde_json::to_string(&evaluation)?)?;
     } else {
         writeln!(out, "{evaluation}")?;

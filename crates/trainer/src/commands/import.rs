@@ -62,7 +62,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
 
     let (found, reason) = device::open(args.new.device)?;
     info!("device: {found}, {reason}");
-    let network = config.model.init(&found.device.clone().autodiff())?;
+    let folded = config.model.folded();
+    let network = folded.init(&found.device.clone().autodiff())?;
     let network = network.with_safetensors(formats::to_safetensors(&tensors)?)?;
     let training = Training::of(&config, network);
     let model = training.model.valid();
@@ -85,7 +86,10 @@ pub(crate) fn run(args: Args) -> Result<()> {
     };
     let run = args.new.create(&config, |run| {
         run.write(&run.model(), &model.to_safetensors(Precision::Single)?)?;
-        run.write_checkpoint(0, &training.checkpoint(&config)?.to_bytes()?, None)?;
+        // What was normalized while it learned cannot be told from its weights, to go on with.
+        if folded == config.model {
+            run.write_checkpoint(0, &training.checkpoint(&config)?.to_bytes()?, None)?;
+        }
         if let Some(test) = &test {
             test.write(run)?;
         }

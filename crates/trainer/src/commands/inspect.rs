@@ -2,15 +2,21 @@
 
 use std::io::Write;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::builder::RangedU64ValueParser;
 
+use crate::config::Config;
+use crate::figures::Figure;
 use crate::flags::RunFlags;
-use crate::gallery::{Choices, Gallery};
+use crate::gallery::{self, Choices, Gallery};
+use crate::images;
+use crate::journal::Entries;
+use crate::run_dir::RunDir;
 
 const WHAT: &str = "\
-Writes to figures/ of the run, each as SVG and PNG: curves (loss and accuracy by epoch), filters,
-feature-maps, predictions (random test images), mistakes (the worst), confusion, classes.";
+Writes to figures/ of the run, each as SVG and PNG: augmentation (changes of training images, if there
+are some), curves (loss and accuracy by epoch), filters, feature-maps, predictions (random test
+images), mistakes (the worst), confusion, classes.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = WHAT)]
@@ -32,6 +38,9 @@ pub(crate) struct Args {
     /// Filters of deeper blocks: for which channel of the block before
     #[arg(long, value_name = "N", default_value_t = 0)]
     channel: usize,
+    /// Only the changes of training images, of a run that has some; it need not have weights yet
+    #[arg(long)]
+    augmentation: bool,
     /// Random test images to show
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = some())]
     count: usize,
@@ -48,6 +57,9 @@ fn some() -> RangedU64ValueParser<usize> {
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
+    if args.augmentation {
+        return show_augmentation(&args.run.find()?);
+    }
     let (run, classifier) = args.run.open()?;
     let choices = Choices {
         image: args.image,
@@ -59,9 +71,23 @@ pub(crate) fn run(args: Args) -> Result<()> {
         seed: args.seed,
         mistakes: args.mistakes,
     };
-    let gallery = Gallery::draw(&run, &classifier, &choices)?;
+    let epochs = Entries::read(&run)?.epochs();
+    let gallery = Gallery::draw(&run, &classifier, &epochs, &choices)?;
+    save(&run, &gallery.figures)
+}
+
+fn show_augmentation(run: &RunDir) -> Result<()> {
+    let config = Config::read(run)?;
+    let splits = images::of_run(run, &config, None)?;
+    let figure = gallery::augmentation(&config, &splits)?;
+    let figure = figure.context("this run learns from its images as they are")?;
+    save(run, &[figure])
+}
+
+/// Writes figures to the folder of a run, and says where.
+fn save(run: &RunDir, figures: &[Figure]) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    for figure in &gallery.figures {
+    for figure in figures {
         let [svg, png] = figure.save(&run.figure(&figure.name))?;
         writeln!(out, "{}\n{}", svg.display(), png.display())?;
     }

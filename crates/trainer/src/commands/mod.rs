@@ -3,9 +3,11 @@
 pub(crate) mod bench;
 pub(crate) mod compare;
 pub(crate) mod devices;
+pub(crate) mod ensemble;
 pub(crate) mod evaluate;
 pub(crate) mod explain;
 pub(crate) mod export;
+pub(crate) mod find_lr;
 pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod predict;

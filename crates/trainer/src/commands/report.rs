@@ -14,7 +14,7 @@ use crate::figures::Figure;
 use crate::flags::RunFlags;
 use crate::gallery::{Choices, Gallery};
 use crate::history::{Epoch, best};
-use crate::journal::{self, Import};
+use crate::journal::{Entries, Import};
 use crate::progress::{duration, seconds};
 use crate::run_dir::RunDir;
 
@@ -74,11 +74,12 @@ pub(crate) fn run(args: Args) -> Result<()> {
 /// # Errors
 /// When its images cannot be read, or the device fails.
 pub(crate) fn page(run: &RunDir, classifier: &Classifier) -> Result<String> {
-    let gallery = Gallery::draw(run, classifier, &Choices::default())?;
-    let epochs = &gallery.epochs;
+    let entries = Entries::read(run)?;
+    let epochs = &entries.epochs();
+    let gallery = Gallery::draw(run, classifier, epochs, &Choices::default())?;
     let config = &classifier.config;
-    let import = journal::import(run)?;
-    let processes = journal::processes(run)?;
+    let import = entries.import();
+    let processes = entries.processes();
     let page = Page {
         run: run.name(),
         config,

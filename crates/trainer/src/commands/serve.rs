@@ -25,8 +25,8 @@ browsers take as http://ADDRESS/?token=TOKEN and programs send as Authorization:
 #[derive(Debug, clap::Args)]
 #[command(after_help = PAGES)]
 pub(crate) struct Args {
-    /// Whose network is asked: a run's folder, its name in --out, `latest`, or `pretrained` [default:
-    /// the latest with weights, or else pretrained]
+    /// Whose network is asked: a run's folder, its name in --out, `latest`, `pretrained`, or
+    /// `pretrained-best` [default: the latest with weights, or else pretrained]
     run: Option<String>,
     /// Address and port to listen on; port 0 takes any that is free
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
@@ -82,6 +82,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let (found, reason) = device::open(args.device)?;
     let classifier = Classifier::open(&run, found.device.clone())?;
     info!("device: {found}, {reason}");
+    let query = args.token.as_ref().map(|token| format!("?token={token}"));
     let guard = Guard {
         hosts: args.host,
         token: args.token,
@@ -95,12 +96,13 @@ pub(crate) fn run(args: Args) -> Result<()> {
         guard,
     )?;
     let address = format!("http://{}/", server.address()?);
+    let page = format!("{address}{}", query.unwrap_or_default());
     let mut out = std::io::stdout().lock();
     writeln!(out, "{name} on {address}")?;
     out.flush()?;
     drop(out);
     if args.open
-        && let Err(error) = open::that_detached(&address)
+        && let Err(error) = open::that_detached(page)
     {
         warn!("no browser: {error}");
     }

@@ -18,9 +18,12 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let (config, _) = args.settings.resolve(Kept::Read(DEFAULT_ROOT.as_ref()))?;
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}: {}", config.preset, config.about)?;
+    let layers = config.model.layers()?;
+    let operations = layers.iter().map(|layer| layer.operation.to_string().len());
+    let width = operations.max().unwrap_or(0).max(24);
     writeln!(
         out,
-        "{:8} {:24} {:16} {:>10}",
+        "{:8} {:width$} {:16} {:>10}",
         "layer", "", "output", "parameters"
     )?;
     let input = format!("{:?}", config.images.shape());
@@ -28,16 +31,17 @@ pub(crate) fn run(args: Args) -> Result<()> {
         1 => "grey image",
         _ => "colour image",
     };
-    writeln!(out, "{:8} {kind:24} {input:16} {:10}", "input", 0)?;
-    for layer in config.model.layers()? {
+    writeln!(out, "{:8} {kind:width$} {input:16} {:10}", "input", 0)?;
+    for layer in layers {
         let operation = layer.operation.to_string();
         let output = format!("{:?}", layer.output);
         writeln!(
             out,
-            "{:8} {operation:24} {output:16} {:10}",
+            "{:8} {operation:width$} {output:16} {:10}",
             layer.name, layer.parameters
         )?;
     }
-    writeln!(out, "{:50} {:10}", "total", config.model.parameters()?)?;
+    let total = config.model.parameters()?;
+    writeln!(out, "{:8} {:width$} {:16} {total:10}", "total", "", "")?;
     Ok(())
 }

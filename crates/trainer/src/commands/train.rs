@@ -230,12 +230,15 @@ impl Work {
                 Ok(())
             })
         };
-        let learned = judge("train", &parts.train)?.figures();
+        let learned = match config.training.report_train {
+            true => Some(judge("train", &parts.train)?.figures()),
+            false => None,
+        };
         let test = judge("test", &parts.test)?;
         test.write(run)?;
         let validation = best(&trained.position.epochs).and_then(|best| best.validation);
         let splits = [
-            ("train", Some(learned)),
+            ("train", learned),
             ("validation", validation),
             ("test", Some(test.figures())),
         ];

@@ -11,6 +11,8 @@ pub(crate) struct Scale {
     least: f64,
     most: f64,
     step: f64,
+    /// Whether numbers are shown by their powers of ten, in which all of these are counted.
+    is_of_powers: bool,
 }
 
 impl Scale {
@@ -34,6 +36,21 @@ impl Scale {
             least: (least / step).floor() * step,
             most: (most / step).ceil() * step,
             step,
+            is_of_powers: false,
+        }
+    }
+
+    /// A scale of positive numbers on which each power of ten is as far from the next.
+    pub(crate) fn powers(values: impl IntoIterator<Item = f64>) -> Self {
+        let powers = values.into_iter().map(f64::log10);
+        let (least, most) = powers.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, m), power| {
+            (l.min(power.floor()), m.max(power.ceil()))
+        });
+        Self {
+            least,
+            most: most.max(least + 1.0),
+            step: round_step((most - least) / 10.0).max(1.0),
+            is_of_powers: true,
         }
     }
 
@@ -45,6 +62,7 @@ impl Scale {
             least,
             most,
             step: round_step((most - least) / 10.0).max(1.0),
+            is_of_powers: false,
         }
     }
 
@@ -58,18 +76,27 @@ impl Scale {
 
     /// Where a number is: 0 at the beginning, 1 at the end.
     fn part(&self, value: f64) -> f64 {
+        let value = match self.is_of_powers {
+            true => value.log10(),
+            false => value,
+        };
         (value - self.least) / (self.most - self.least)
     }
 
     fn ticks(&self) -> impl Iterator<Item = f64> {
         let first = (self.least / self.step - 1e-9).ceil();
         let last = (self.most / self.step + 1e-9).floor();
-        let step = self.step;
-        (first as i64..=last as i64).map(move |tick| tick as f64 * step)
+        (first as i64..=last as i64).map(|tick| match self.is_of_powers {
+            true => 10f64.powf(tick as f64 * self.step),
+            false => tick as f64 * self.step,
+        })
     }
 
     /// A tick in as few digits as tell it from the others.
     fn label(&self, tick: f64) -> String {
+        if self.is_of_powers {
+            return format!("{tick:.0e}").replace('-', MINUS);
+        }
         if tick.abs() >= 1e5 {
             return format!("{tick:.1e}");
         }
@@ -101,7 +128,7 @@ impl Axes {
     pub(crate) fn draw(&self, drawing: &mut Drawing, x_name: &str, y_name: &str) {
         let Area { x, y, width, .. } = self.area;
         for tick in self.y.ticks() {
-            let (_, at) = self.place(self.x.least, tick);
+            let at = self.up(tick);
             drawing.line((x, at), (x + width, at), colour::GRID, "");
             let font = Font::new(11.0, Anchor::End);
             drawing.text(x - 6.0, at + 4.0, font, &self.y.label(tick));
@@ -115,7 +142,7 @@ impl Axes {
         let Area { x, width, .. } = self.area;
         let bottom = self.area.y + self.area.height;
         for tick in self.x.ticks() {
-            let (at, _) = self.place(tick, self.y.least);
+            let at = self.across(tick);
             drawing.line((at, bottom), (at, bottom + 4.0), colour::INK, "");
             let font = Font::new(11.0, Anchor::Middle);
             drawing.text(at, bottom + 17.0, font, &self.x.label(tick));
@@ -127,10 +154,15 @@ impl Axes {
 
     /// Where a point is.
     pub(crate) fn place(&self, x: f64, y: f64) -> (f64, f64) {
-        (
-            self.area.x + self.area.width * self.x.part(x),
-            self.area.y + self.area.height * (1.0 - self.y.part(y)),
-        )
+        (self.across(x), self.up(y))
+    }
+
+    fn across(&self, x: f64) -> f64 {
+        self.area.x + self.area.width * self.x.part(x)
+    }
+
+    fn up(&self, y: f64) -> f64 {
+        self.area.y + self.area.height * (1.0 - self.y.part(y))
     }
 }
 
@@ -163,6 +195,10 @@ mod tests {
         );
         assert_eq!(labels(&Scale::of([-1.0, 1.0], 2)), ["\u{2212}1", "0", "1"]);
         assert_eq!(labels(&Scale::whole(1, 200)).len(), 10);
+        assert_eq!(
+            labels(&Scale::powers([2e-3, 0.5])),
+            ["1e\u{2212}3", "1e\u{2212}2", "1e\u{2212}1", "1e0"]
+        );
     }
 
     #[test]

@@ -2,9 +2,11 @@
 
 mod drawing;
 mod chart;
+mod changed;
 mod learned;
 mod judged;
 mod curves;
+mod learning_rates;
 
 use std::path::{Path, PathBuf};
 
@@ -12,10 +14,12 @@ use anyhow::Result;
 
 use crate::files;
 
+pub(crate) use changed::{Changed, augmentation};
 pub(crate) use curves::{compared, curves};
 pub(crate) use drawing::Drawing;
 pub(crate) use judged::{Judged, class_accuracies, confusion, mistakes, predictions};
 pub(crate) use learned::{Seen, feature_maps, filters};
+pub(crate) use learning_rates::learning_rates;
 
 /// A drawing with the name of its files.
 #[derive(Clone, Debug)]
@@ -26,6 +30,18 @@ pub(crate) struct Figure {
 }
 
 impl Figure {
+    /// The same, where `path` may end as one of the two does.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub(crate) fn save_as(&self, path: &Path) -> Result<[PathBuf; 2]> {
+        let ending = path.extension().unwrap_or_default();
+        match ending == "svg" || ending == "png" {
+            true => self.save(&path.with_extension("")),
+            false => self.save(path),
+        }
+    }
+
     /// Writes `stem.svg` and `stem.png`, and returns their paths.
     ///
     /// # Errors

@@ -8,10 +8,10 @@ use axum::body::to_bytes;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, HOST, ORIGIN,
-    REFERRER_POLICY, SET_COOKIE, X_CONTENT_TYPE_OPTIONS,
+    REFERRER_POLICY, SET_COOKIE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use subtle::ConstantTimeEq;
@@ -21,7 +21,7 @@ use super::problem::{PROBLEM, Problem};
 
 /// Pages load their own scripts, styles and pictures, and nothing else.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
-                      img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; \
+                      img-src 'self'; connect-src 'self'; base-uri 'none'; \
                       form-action 'none'; frame-ancestors 'none'";
 /// The cookie of a browser that knew the token.
 const TOKEN_COOKIE: &str = "trainer-token";
@@ -48,7 +48,11 @@ pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
     if response.status().is_client_error() || response.status().is_server_error() {
         response = as_problem(response).await;
     }
+    let status = response.status();
     let headers = response.headers_mut();
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
     for (name, value) in [
         (CONTENT_SECURITY_POLICY, POLICY),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -61,7 +65,7 @@ pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
             .or_insert(HeaderValue::from_static(value));
     }
     app.counters
-        .request(&route, response.status().as_u16(), begun.elapsed());
+        .request(&route, status.as_u16(), begun.elapsed());
     response
 }
 
@@ -76,7 +80,11 @@ async fn as_problem(response: Response) -> Response {
     }
     let (head, body) = response.into_parts();
     let detail = to_bytes(body, 4096).await.unwrap_or_default();
-    Problem::new(head.status, String::from_utf8_lossy(&detail)).into_response()
+    let detail = match String::from_utf8_lossy(&detail) {
+        none if none.is_empty() => head.status.canonical_reason().unwrap_or_default().into(),
+        detail => detail,
+    };
+    Problem::new(head.status, detail).into_response()
 }
 
 impl Guard {
@@ -95,15 +103,21 @@ impl Guard {
                 .ok()
                 .and_then(|origin| origin.split_once("://"));
             if origin.is_none_or(|(_, origin)| origin != host.as_str()) {
-                return Err(Problem::new(
-                    StatusCode::FORBIDDEN,
-                    "from a page of another site",
-                ));
+                return Err(Problem::foreign());
             }
         }
-        let is_open = request.uri().path() == "/healthz" || request.method() == Method::OPTIONS;
+        // Browsers say so of what a page asks for without telling where it is from, as for pictures.
+        let fetch = |name: &str| headers.get(name).map(HeaderValue::as_bytes);
+        let site = fetch("sec-fetch-site");
+        let is_foreign = site.is_some_and(|site| site == b"cross-site" || site == b"same-site");
+        if is_foreign && fetch("sec-fetch-mode") != Some(b"navigate") {
+            return Err(Problem::foreign());
+        }
+        let uri = request.uri();
+        // A browser is given the token in the address of a page.
+        let query = uri.query().filter(|_| matches!(uri.path(), "/" | "/runs"));
         match &self.token {
-            Some(token) if !is_open && !knows(headers, request.uri().query(), token) => Err(
+            Some(token) if uri.path() != "/healthz" && !knows(headers, query, token) => Err(
                 Problem::new(StatusCode::UNAUTHORIZED, "the token is missing or wrong"),
             ),
             _ => Ok(()),
@@ -160,14 +174,18 @@ fn in_query(query: Option<&str>) -> Option<&str> {
         .find_map(|pair| pair.strip_prefix("token="))
 }
 
-/// Keeps the token of a page's address, so that what the page asks for brings it along.
-pub(crate) fn remember(query: Option<&str>, response: &mut Response) {
-    let Some(token) = in_query(query) else {
-        return;
-    };
-    let cookie = format!("{TOKEN_COOKIE}={token}; Path=/; HttpOnly; SameSite=Strict");
-    if let Ok(cookie) = HeaderValue::from_str(&cookie) {
-        response.headers_mut().insert(SET_COOKIE, cookie);
+impl Guard {
+    /// Keeps the token of a page's address, so that what the page asks for brings it along.
+    pub(crate) fn remember(&self, query: Option<&str>, response: &mut Response) {
+        let Some(token) = &self.token else {
+            return;
+        };
+        if in_query(query) == Some(token.as_str()) {
+            let cookie = format!("{TOKEN_COOKIE}={token}; Path=/; HttpOnly; SameSite=Strict");
+            if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+                response.headers_mut().insert(SET_COOKIE, cookie);
+            }
+        }
     }
 }
 

@@ -1,11 +1,13 @@
 //! The network behind a queue: what several clients ask at once is computed together.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
 
-use axum::http::StatusCode;
+use anyhow::anyhow;
 use tokio::sync::{mpsc, oneshot};
 
+use super::body::Room;
 use super::counters::Counters;
 use super::problem::Problem;
 use crate::classifier::{Classifier, Probabilities};
@@ -18,6 +20,7 @@ const QUEUE: usize = 1024;
 /// Images of a client, and where their probabilities go.
 struct Job {
     images: Vec<Vec<u8>>,
+    room: Room,
     answer: oneshot::Sender<Result<Vec<Probabilities>, String>>,
 }
 
@@ -47,41 +50,53 @@ impl Judge {
     ///
     /// # Errors
     /// When too many wait, or the device fails.
-    pub(crate) async fn judge(&self, images: Vec<Vec<u8>>) -> Result<Vec<Probabilities>, Problem> {
+    pub(crate) async fn judge(
+        &self,
+        images: Vec<Vec<u8>>,
+        room: Room,
+    ) -> Result<Vec<Probabilities>, Problem> {
         let (answer, answered) = oneshot::channel();
-        let job = Job { images, answer };
-        self.queue.try_send(job).map_err(|_| {
-            let status = StatusCode::SERVICE_UNAVAILABLE;
-            Problem::new(status, "too many requests wait; try again")
-        })?;
-        match answered.await {
-            Ok(judged) => judged.map_err(Problem::failed),
-            Err(_) => Err(Problem::failed("the network is gone")),
-        }
+        let job = Job {
+            images,
+            room,
+            answer,
+        };
+        self.queue.try_send(job).map_err(|_| Problem::busy())?;
+        let judged = answered.await.map_err(Problem::failed)?;
+        judged.map_err(Problem::failed)
     }
 }
 
 fn work(mut jobs: mpsc::Receiver<Job>, classifier: &Classifier, counters: &Counters) {
     while let Some(first) = jobs.blocking_recv() {
-        let mut images = first.images;
-        let mut clients = vec![(images.len(), first.answer)];
-        while images.len() < BATCH
-            && let Ok(job) = jobs.try_recv()
-        {
-            clients.push((job.images.len(), job.answer));
-            images.extend(job.images);
+        let mut images = Vec::new();
+        let mut clients = Vec::new();
+        let mut next = Some(first);
+        while let Some(mut job) = next {
+            // Who left needs no answer.
+            if !job.answer.is_closed() {
+                clients.push((job.images.len(), job.answer, job.room));
+                images.append(&mut job.images);
+            }
+            let has_room = images.len() < BATCH;
+            next = has_room.then(|| jobs.try_recv().ok()).flatten();
+        }
+        if images.is_empty() {
+            continue;
         }
         counters.batch(images.len());
-        match classifier.classify(images) {
+        // A device that fails makes Burn panic; the next batch may do better.
+        let judged = catch_unwind(AssertUnwindSafe(|| classifier.classify(images)));
+        let judged = judged.unwrap_or_else(|_| Err(anyhow!("the device failed")));
+        match judged {
             Ok(judged) => {
                 let mut judged = judged.into_iter();
-                for (count, answer) in clients {
-                    // A client that left needs no answer.
+                for (count, answer, _room) in clients {
                     let _ = answer.send(Ok(judged.by_ref().take(count).collect()));
                 }
             }
             Err(error) => {
-                for (_, answer) in clients {
+                for (_, answer, _room) in clients {
                     let _ = answer.send(Err(format!("{error:#}")));
                 }
             }

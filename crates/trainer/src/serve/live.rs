@@ -1,8 +1,9 @@
 //! `/api/runs/{id}/events`: a run's journal as it grows, as server-sent events.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fs;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,11 +11,11 @@ use std::time::Duration;
 use axum::extract::{Path, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::stream::{self, Stream};
-use tokio::sync::watch;
 
 use super::App;
 use super::problem::Problem;
 use super::runs::find;
+use crate::run_dir::RunDir;
 
 /// How often it is looked whether there is more.
 const PAUSE: Duration = Duration::from_millis(300);
@@ -22,12 +23,15 @@ const PAUSE: Duration = Duration::from_millis(300);
 const CHUNK: u64 = 1 << 20;
 
 /// A journal that is followed.
+#[derive(Default)]
 struct Follower {
-    path: PathBuf,
+    /// None for the run inside the program, which does not grow.
+    path: Option<PathBuf>,
+    /// Which file it was when it was read last.
+    file: Option<u64>,
     /// Where the next line begins.
     offset: u64,
-    lines: std::vec::IntoIter<String>,
-    stop: watch::Receiver<bool>,
+    lines: VecDeque<String>,
 }
 
 /// Each line of the journal is an event `entry`; `again` comes before a journal that was put back, and
@@ -36,44 +40,43 @@ pub(crate) async fn events(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    let run = find(&app, &id)?;
-    // The run inside the program has no file to follow.
-    let lines = match run.is_shipped() {
-        true => run.read(&run.journal()).unwrap_or_default(),
-        false => Vec::new(),
-    };
-    let lines: Vec<String> = String::from_utf8_lossy(&lines)
-        .lines()
-        .map(String::from)
-        .collect();
-    let follower = Follower {
-        path: run.journal(),
-        offset: 0,
-        lines: lines.into_iter(),
-        stop: app.stop.clone(),
-    };
-    let events = stream::unfold(Some(follower), |follower| async move {
-        let mut follower = follower?;
-        loop {
-            if let Some(line) = follower.lines.next() {
-                let event = Event::default().event("entry").data(line);
-                return Some((Ok(event), Some(follower)));
-            }
-            match follower.read() {
-                Ok(Found::More) => {}
-                Ok(Found::Nothing) => {
-                    tokio::select! {
-                        _ = follower.stop.changed() => return None,
-                        () = tokio::time::sleep(PAUSE) => {}
+    let workers = app.workers.clone();
+    let root = Arc::clone(&app);
+    let follower = workers
+        .run(move || Ok(Follower::of(&find(&root, &id)?)))
+        .await?;
+    let stop = app.stop.clone();
+    let events = stream::unfold(Some((follower, stop)), move |state| {
+        let workers = workers.clone();
+        async move {
+            let (mut follower, mut stop) = state?;
+            loop {
+                if let Some(line) = follower.lines.pop_front() {
+                    let event = Event::default().event("entry").data(line);
+                    return Some((Ok(event), Some((follower, stop))));
+                }
+                let read = workers.run(move || {
+                    let found = follower.read();
+                    Ok((follower, found))
+                });
+                let (read, found) = read.await.ok()?;
+                follower = read;
+                match found {
+                    Found::More => {}
+                    Found::Nothing => {
+                        tokio::select! {
+                            _ = stop.changed() => return None,
+                            () = tokio::time::sleep(PAUSE) => {}
+                        }
                     }
-                }
-                Ok(Found::Again) => {
-                    let event = Event::default().event("again").data("{}");
-                    return Some((Ok(event), Some(follower)));
-                }
-                Err(_) => {
-                    let event = Event::default().event("gone").data("{}");
-                    return Some((Ok(event), None));
+                    Found::Again => {
+                        let event = Event::default().event("again").data("{}");
+                        return Some((Ok(event), Some((follower, stop))));
+                    }
+                    Found::Gone => {
+                        let event = Event::default().event("gone").data("{}");
+                        return Some((Ok(event), None));
+                    }
                 }
             }
         }
@@ -82,18 +85,50 @@ pub(crate) async fn events(
 }
 
 /// What reading brought.
+#[derive(Debug, PartialEq)]
 enum Found {
     More,
     Nothing,
-    /// The file is shorter than it was.
+    /// It is another file than before, or shorter.
     Again,
+    Gone,
 }
 
 impl Follower {
-    fn read(&mut self) -> std::io::Result<Found> {
-        let mut file = fs::File::open(&self.path)?;
-        let length = file.metadata()?.len();
-        if length < self.offset {
+    fn of(run: &RunDir) -> Self {
+        if !run.is_shipped() {
+            return Self {
+                path: Some(run.journal()),
+                ..Self::default()
+            };
+        }
+        let lines = run.read(&run.journal()).unwrap_or_default();
+        let lines = String::from_utf8_lossy(&lines);
+        Self {
+            lines: lines.lines().map(String::from).collect(),
+            ..Self::default()
+        }
+    }
+
+    fn read(&mut self) -> Found {
+        match self.try_read() {
+            Ok(found) => found,
+            Err(error) if error.kind() == ErrorKind::NotFound => Found::Gone,
+            // As when too many files are open.
+            Err(_) => Found::Nothing,
+        }
+    }
+
+    fn try_read(&mut self) -> io::Result<Found> {
+        let Some(path) = &self.path else {
+            return Ok(Found::Nothing);
+        };
+        let mut file = fs::File::open(path)?;
+        let metadata = file.metadata()?;
+        let found = Some(identity(&metadata));
+        let is_other = self.file.is_some() && self.file != found;
+        self.file = found;
+        if is_other || metadata.len() < self.offset {
             self.offset = 0;
             return Ok(Found::Again);
         }
@@ -106,8 +141,56 @@ impl Follower {
         };
         self.offset += end as u64 + 1;
         let text = String::from_utf8_lossy(&bytes[..end]);
-        let lines: Vec<String> = text.lines().map(String::from).collect();
-        self.lines = lines.into_iter();
+        self.lines = text.lines().map(String::from).collect();
         Ok(Found::More)
+    }
+}
+
+/// What tells a file from one that took its name.
+#[cfg(unix)]
+fn identity(metadata: &fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(metadata)
+}
+
+/// What tells a file from one that took its name.
+#[cfg(not(unix))]
+fn identity(metadata: &fs::Metadata) -> u64 {
+    let created = metadata.created().ok();
+    let since = created.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+    since.map_or(0, |time| time.as_nanos() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_journal_that_was_put_back_or_removed_is_told_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let mut follower = Follower {
+            path: Some(path.clone()),
+            ..Follower::default()
+        };
+        assert_eq!(follower.read(), Found::Gone);
+        fs::write(&path, "1\n2\n3").unwrap();
+        assert_eq!(follower.read(), Found::More);
+        assert_eq!(follower.lines, ["1", "2"]);
+        assert_eq!(follower.read(), Found::Nothing);
+        fs::write(&path, "1\n2\n3\n").unwrap();
+        assert_eq!(follower.read(), Found::More);
+        assert_eq!(follower.lines, ["3"]);
+        // Another file that is longer.
+        let other = folder.path().join("other");
+        fs::write(&other, "1\n4\n5\n6\n").unwrap();
+        fs::rename(&other, &path).unwrap();
+        assert_eq!(follower.read(), Found::Again);
+        assert_eq!(follower.read(), Found::More);
+        assert_eq!(follower.lines, ["1", "4", "5", "6"]);
+        // The same one cut off.
+        fs::write(&path, "1\n").unwrap();
+        assert_eq!(follower.read(), Found::Again);
+        fs::remove_file(&path).unwrap();
+        assert_eq!(follower.read(), Found::Gone);
     }
 }

@@ -1,14 +1,18 @@
 //! The pages and the API of `trainer serve`.
 
+mod body;
+mod connections;
 mod counters;
 mod guard;
 mod judge;
 mod live;
 mod pages;
+mod pixels;
 mod predict;
 mod problem;
 mod runs;
 mod samples;
+mod work;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,42 +20,33 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use serde_json::json;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OnceCell, Semaphore, watch};
+use tokio::net::TcpListener;
+use tokio::sync::{OnceCell, watch};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::{RequestBodyTimeoutLayer, TimeoutLayer};
-use tracing::debug;
 
+use self::body::Bodies;
+use self::connections::PATIENCE;
 use self::counters::Counters;
 pub(crate) use self::guard::{Guard, is_public};
 use self::judge::Judge;
+pub(crate) use self::pixels::Pixels;
 use self::problem::Problem;
 use self::samples::Samples;
+use self::work::Workers;
 use crate::classifier::Classifier;
 use crate::evaluation::Evaluation;
 use crate::interruption;
 use crate::run_dir::RunDir;
 
-/// Bytes of a request's body.
-const MAX_BODY: usize = 16 << 20;
-/// How long a client may take for its request's head, and for each part of its body.
-const HEAD_TIME: Duration = Duration::from_secs(10);
 /// How long an answer may take.
 const ANSWER_TIME: Duration = Duration::from_secs(60);
-/// Connections at a time; more are closed at once.
-const MAX_CONNECTIONS: usize = 4096;
-/// How long requests may go on once the server stops.
-const GRACE: Duration = Duration::from_secs(5);
 
 /// What answers are made of.
 pub(crate) struct App {
@@ -62,8 +57,11 @@ pub(crate) struct App {
     classifier: Arc<Classifier>,
     device: String,
     judge: Judge,
-    /// Pictures that are decoded at a time.
-    decoders: Semaphore,
+    bodies: Bodies,
+    /// For pictures, feature maps, and files of runs.
+    workers: Workers,
+    /// For what takes seconds: reports, and judging the test split.
+    slow: Workers,
     samples: OnceCell<Arc<Samples>>,
     counters: Arc<Counters>,
     guard: Guard,
@@ -142,57 +140,21 @@ impl Server {
             classifier,
             device: self.device,
             judge,
-            decoders: Semaphore::new(cores),
+            bodies: Bodies::new(),
+            workers: Workers::new(cores),
+            slow: Workers::new(1),
             samples: OnceCell::new(),
             counters: Arc::clone(&counters),
             guard: self.guard,
             stop: stopped,
         });
-        let routes = routes(app);
         let listener = TcpListener::from_std(self.listener)?;
-        let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        let graceful = GracefulShutdown::new();
-        loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = interrupted() => break,
-            };
-            let Ok((stream, _)) = accepted else {
-                // Too many files are open; some will be closed.
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            };
-            let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else {
-                continue;
-            };
-            let connection = connection(stream, routes.clone());
-            let connection = graceful.watch(connection);
-            let counters = Arc::clone(&counters);
-            tokio::spawn(async move {
-                counters.connections.inc();
-                if let Err(error) = connection.await {
-                    debug!("connection: {error}");
-                }
-                counters.connections.dec();
-                drop(permit);
-            });
-        }
-        drop(listener);
-        let _ = stop.send(true);
-        let _ = tokio::time::timeout(GRACE, graceful.shutdown()).await;
+        let stopping = || {
+            let _ = stop.send(true);
+        };
+        connections::answer(listener, routes(app), counters, interrupted(), stopping).await;
         Ok(())
     }
-}
-
-type Connection = http1::Connection<TokioIo<TcpStream>, TowerToHyperService<Router>>;
-
-fn connection(stream: TcpStream, routes: Router) -> Connection {
-    // Answers are small, and wait for nothing.
-    let _ = stream.set_nodelay(true);
-    http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes))
 }
 
 /// Waits for Ctrl-C.
@@ -230,8 +192,7 @@ fn routes(app: Arc<App>) -> Router {
         .layer(CatchPanicLayer::custom(|_| {
             Problem::failed("an error of the program").into_response()
         }))
-        .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(RequestBodyTimeoutLayer::new(HEAD_TIME))
+        .layer(RequestBodyTimeoutLayer::new(PATIENCE))
         .layer(TimeoutLayer::with_status_code(
             StatusCode::SERVICE_UNAVAILABLE,
             ANSWER_TIME,
@@ -241,15 +202,6 @@ fn routes(app: Arc<App>) -> Router {
             guard::guard,
         ))
         .with_state(app)
-}
-
-/// Does work that takes its time where that keeps nobody waiting.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
-) -> Result<T, Problem> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(Problem::failed)?
 }
 
 /// `GET /metrics`: counts, in Prometheus's text.

@@ -1,10 +1,12 @@
 //! The pages, which are inside the program.
 
-use axum::extract::{Path, RawQuery};
+use std::sync::Arc;
+
+use axum::extract::{Path, RawQuery, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 
-use super::guard::remember;
+use super::App;
 use super::problem::Problem;
 
 macro_rules! files {
@@ -26,13 +28,19 @@ const FILES: &[(&str, &str)] = files![
 ];
 
 /// `GET /`: to draw on.
-pub(crate) async fn draw(RawQuery(query): RawQuery) -> Result<Response, Problem> {
-    page("index.html", query.as_deref())
+pub(crate) async fn draw(
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    page("index.html", &app, query.as_deref())
 }
 
 /// `GET /runs`.
-pub(crate) async fn runs(RawQuery(query): RawQuery) -> Result<Response, Problem> {
-    page("runs.html", query.as_deref())
+pub(crate) async fn runs(
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    page("runs.html", &app, query.as_deref())
 }
 
 /// `GET /web/{name}`: what pages load.
@@ -45,9 +53,9 @@ pub(crate) async fn openapi() -> Result<Response, Problem> {
     found("openapi.json")
 }
 
-fn page(name: &str, query: Option<&str>) -> Result<Response, Problem> {
+fn page(name: &str, app: &App, query: Option<&str>) -> Result<Response, Problem> {
     let mut response = found(name)?;
-    remember(query, &mut response);
+    app.guard.remember(query, &mut response);
     Ok(response)
 }
 

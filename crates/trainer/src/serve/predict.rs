@@ -3,34 +3,46 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::{Query, State};
+use axum::extract::{Query, Request, State};
+use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use data::Picture;
 use serde::{Deserialize, Serialize};
 
+use super::App;
+use super::body::Room;
+use super::pixels::Pixels;
 use super::problem::Problem;
-use super::{App, blocking};
+use crate::classifier::Classifier;
 use crate::prediction::Prediction;
 
-/// Images of one request.
-const MAX_IMAGES: usize = 1000;
+/// Bytes of a picture's name.
+const MAX_NAME: usize = 255;
 
-/// What may be asked for besides.
+/// What may be said of the images.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Options {
-    /// How many classes to name.
-    #[serde(default = "top")]
-    top: usize,
+pub(crate) struct InspectOptions {
     /// Whether a picture is only scaled.
     #[serde(default)]
     raw: bool,
     /// What the picture is called in the answer.
+    #[serde(default = "name")]
+    name: String,
+}
+
+/// The same, and what may be asked for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PredictOptions {
+    /// How many classes to name.
+    #[serde(default = "top")]
+    top: usize,
+    #[serde(default)]
+    raw: bool,
     #[serde(default = "name")]
     name: String,
 }
@@ -43,29 +55,21 @@ fn name() -> String {
     "-".into()
 }
 
-/// Pixels in JSON, `[channels, height, width]` from 0 to 255.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Pixels {
-    One(Vec<u8>),
-    Batch(Vec<Vec<u8>>),
-}
-
 /// The images of a request, as the network sees them.
 struct Asked {
     images: Vec<Vec<u8>>,
     is_batch: bool,
+    room: Room,
 }
 
 /// `POST /api/predict`: an object as `predict --json` prints it, or a list of them.
 pub(crate) async fn predict(
     State(app): State<Arc<App>>,
-    Query(options): Query<Options>,
-    headers: HeaderMap,
-    body: Bytes,
+    Query(options): Query<PredictOptions>,
+    request: Request,
 ) -> Result<Response, Problem> {
-    let asked = read(&app, &options, &headers, body).await?;
-    let judged = app.judge.judge(asked.images).await?;
+    let asked = read(&app, &options.name, options.raw, request).await?;
+    let judged = app.judge.judge(asked.images, asked.room).await?;
     let classes = app.classifier.classes();
     let predictions: Vec<Prediction<'_>> = judged
         .iter()
@@ -100,18 +104,18 @@ struct Maps {
 /// `POST /api/inspect`: the same for one image, with what each block makes of it.
 pub(crate) async fn inspect(
     State(app): State<Arc<App>>,
-    Query(options): Query<Options>,
-    headers: HeaderMap,
-    body: Bytes,
+    Query(options): Query<InspectOptions>,
+    request: Request,
 ) -> Result<Response, Problem> {
-    let asked = read(&app, &options, &headers, body).await?;
+    let asked = read(&app, &options.name, options.raw, request).await?;
     let [image] = asked.images.as_slice() else {
         return Err(Problem::bad("one image at a time"));
     };
     let pixels = STANDARD.encode(image);
-    let judged = app.judge.judge(asked.images.clone()).await?;
-    let work = Arc::clone(&app);
-    let blocks = blocking(move || maps(&work, asked.images)).await?;
+    let judged = app.judge.judge(asked.images.clone(), asked.room).await?;
+    let classifier = Arc::clone(&app.classifier);
+    let blocks = app.workers.run(move || maps(&classifier, asked.images));
+    let blocks = blocks.await?;
     let [channels, height, width] = app.classifier.config.images.shape();
     let classes = app.classifier.classes();
     let found = judged.first().ok_or_else(|| Problem::failed("no answer"))?;
@@ -129,8 +133,8 @@ pub(crate) async fn inspect(
 }
 
 /// The feature maps of each block, each block in shades of its own.
-fn maps(app: &App, images: Vec<Vec<u8>>) -> Result<Vec<Maps>, Problem> {
-    let images = app.classifier.normalized(images);
+fn maps(classifier: &Classifier, images: Vec<Vec<u8>>) -> Result<Vec<Maps>, Problem> {
+    let images = classifier.normalized(images);
     let of_block = |maps: burn::tensor::Tensor<4>| {
         let [_, channels, height, width] = maps.dims();
         let values: Vec<f32> = maps
@@ -150,75 +154,47 @@ fn maps(app: &App, images: Vec<Vec<u8>>) -> Result<Vec<Maps>, Problem> {
             pixels: STANDARD.encode(shades),
         })
     };
-    let maps = app.classifier.model.feature_maps(images);
+    let maps = classifier.model.feature_maps(images);
     maps.into_iter().map(of_block).collect()
 }
 
-/// The images of a body: a picture in any format, or pixels in JSON.
+/// The images of a body: a picture in any format, or pixels in JSON. No picture begins as JSON does, so that
+/// it need not be said which it is.
 async fn read(
     app: &Arc<App>,
-    options: &Options,
-    headers: &HeaderMap,
-    body: Bytes,
+    name: &str,
+    is_raw: bool,
+    request: Request,
 ) -> Result<Asked, Problem> {
-    let kind = headers
-        .get(CONTENT_TYPE)
-        .and_then(|kind| kind.to_str().ok());
-    let kind = kind.unwrap_or("").split(';').next().unwrap_or("").trim();
-    match kind {
-        "application/json" => pixels(app, &body),
-        "" | "application/octet-stream" => picture(app, options.raw, body).await,
-        kind if kind.starts_with("image/") => picture(app, options.raw, body).await,
-        other => Err(Problem::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            format!("{other}: expected application/json, or image/png and its like"),
-        )),
+    if name.len() > MAX_NAME {
+        let found = name.len();
+        let detail = format!("a name of {found} bytes, more than {MAX_NAME}");
+        return Err(Problem::bad(detail));
     }
-}
-
-fn pixels(app: &App, body: &[u8]) -> Result<Asked, Problem> {
-    let shape = app.classifier.config.images.shape();
-    let count: usize = shape.iter().product();
-    let parsed = serde_json::from_slice::<Pixels>(body);
-    let (images, is_batch) = match parsed {
-        Ok(Pixels::One(image)) if !image.is_empty() => (vec![image], false),
-        Ok(Pixels::Batch(images)) if !images.is_empty() => (images, true),
-        Ok(_) => return Err(Problem::bad("no pixels")),
-        Err(error) if error.is_data() => {
-            return Err(Problem::bad(
-                "expected a list of whole numbers from 0 to 255, or a list of such lists",
-            ));
-        }
-        Err(error) => return Err(Problem::bad(format!("no JSON: {error}"))),
-    };
-    if images.len() > MAX_IMAGES {
-        let found = images.len();
-        return Err(Problem::bad(format!(
-            "{found} images, more than {MAX_IMAGES}"
-        )));
+    let kind = request.headers().get(CONTENT_TYPE);
+    let is_json = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    let (body, room) = app.bodies.read(request.into_body()).await?;
+    if is_json || body.trim_ascii_start().starts_with(b"[") {
+        let shape = app.classifier.config.images.shape();
+        let pixels = Pixels::read(&body, shape).map_err(Problem::bad)?;
+        return Ok(Asked {
+            is_batch: matches!(pixels, Pixels::Batch(_)),
+            images: pixels.into_images(),
+            room,
+        });
     }
-    if let Some(image) = images.iter().find(|image| image.len() != count) {
-        let found = image.len();
-        return Err(Problem::bad(format!(
-            "{found} pixels, expected {count}, which is {shape:?}"
-        )));
-    }
-    Ok(Asked { images, is_batch })
-}
-
-async fn picture(app: &Arc<App>, is_raw: bool, body: Bytes) -> Result<Asked, Problem> {
-    let work = Arc::clone(app);
-    // So many at a time as there are cores; the others wait without a thread.
-    let _permit = app.decoders.acquire().await.map_err(Problem::failed)?;
-    let image = blocking(move || {
-        let picture = Picture::decode(&body);
-        let prepared = picture.and_then(|picture| work.classifier.prepared(&picture, is_raw));
-        let status = StatusCode::UNPROCESSABLE_ENTITY;
-        prepared.map_err(|error| Problem::new(status, error.to_string()))
-    })
-    .await?;
-    Ok(Asked {
-        images: vec![image],
-        is_batch: false,
-    })
+    let classifier = Arc::clone(&app.classifier);
+    app.workers
+        .run(move || {
+            let picture = Picture::decode(&body);
+            let prepared = picture.and_then(|picture| classifier.prepared(&picture, is_raw));
+            let status = StatusCode::UNPROCESSABLE_ENTITY;
+            let image = prepared.map_err(|error| Problem::new(status, error.to_string()))?;
+            Ok(Asked {
+                images: vec![image],
+                is_batch: false,
+                room,
+            })
+        })
+        .await
 }

@@ -34,6 +34,17 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, detail)
     }
 
+    /// A page of another site asks.
+    pub(crate) fn foreign() -> Self {
+        Self::new(StatusCode::FORBIDDEN, "from a page of another site")
+    }
+
+    /// There is too much to do.
+    pub(crate) fn busy() -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self::new(status, "too many requests wait; try again")
+    }
+
     /// It is not the client's fault.
     pub(crate) fn failed(error: impl std::fmt::Display) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}"))

@@ -7,16 +7,15 @@ use axum::extract::{Path, State};
 use axum::http::header::CONTENT_SECURITY_POLICY;
 use axum::response::{Html, IntoResponse, Response};
 use serde::Serialize;
-use serde_json::Value;
 
+use super::App;
 use super::problem::Problem;
-use super::{App, blocking};
 use crate::classifier::Classifier;
 use crate::commands::report;
 use crate::config::Config;
 use crate::evaluation::Evaluation;
 use crate::history::best;
-use crate::journal;
+use crate::journal::{self, End, Entries};
 use crate::run_dir::RunDir;
 use crate::tally::Figures;
 
@@ -65,15 +64,18 @@ struct Detail {
 
 /// `GET /api/runs`: all runs, the newest first.
 pub(crate) async fn runs(State(app): State<Arc<App>>) -> Result<Json<Vec<Row>>, Problem> {
-    blocking(move || {
-        let runs = RunDir::list(&app.root).map_err(Problem::failed)?;
-        // A run that is removed meanwhile, or damaged, is none.
-        let found = |run: &RunDir| row(run, Config::read(run)?, Evaluation::of_run(run)?.as_ref());
-        Ok(Json(
-            runs.iter().filter_map(|run| found(run).ok()).collect(),
-        ))
-    })
-    .await
+    let workers = app.workers.clone();
+    workers
+        .run(move || {
+            let runs = RunDir::list(&app.root).map_err(Problem::failed)?;
+            // A run that is removed meanwhile, or damaged, is none.
+            let found =
+                |run: &RunDir| row(run, Config::read(run)?, Evaluation::of_run(run)?.as_ref());
+            Ok(Json(
+                runs.iter().filter_map(|run| found(run).ok()).collect(),
+            ))
+        })
+        .await
 }
 
 /// `GET /api/runs/{id}`.
@@ -81,31 +83,35 @@ pub(crate) async fn run(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    blocking(move || {
-        let run = find(&app, &id)?;
-        let config = Config::read(&run).map_err(Problem::failed)?;
-        let evaluation = Evaluation::of_run(&run).map_err(Problem::failed)?;
-        let detail = Detail {
-            settings: config.to_toml().map_err(Problem::failed)?,
-            layers: layers(&config)?,
-            row: row(&run, config, evaluation.as_ref()).map_err(Problem::failed)?,
-            evaluation,
-        };
-        Ok(Json(detail).into_response())
-    })
-    .await
+    let workers = app.workers.clone();
+    workers
+        .run(move || {
+            let run = find(&app, &id)?;
+            let config = Config::read(&run).map_err(Problem::failed)?;
+            let evaluation = Evaluation::of_run(&run).map_err(Problem::failed)?;
+            let detail = Detail {
+                settings: config.to_toml().map_err(Problem::failed)?,
+                layers: layers(&config)?,
+                row: row(&run, config, evaluation.as_ref()).map_err(Problem::failed)?,
+                evaluation,
+            };
+            Ok(Json(detail).into_response())
+        })
+        .await
 }
 
 /// `GET /api/runs/{id}/metrics`: the entries of its journal.
 pub(crate) async fn metrics(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
-) -> Result<Json<Vec<Value>>, Problem> {
-    blocking(move || {
-        let run = find(&app, &id)?;
-        journal::all(&run).map(Json).map_err(Problem::failed)
-    })
-    .await
+) -> Result<Json<Entries>, Problem> {
+    let workers = app.workers.clone();
+    workers
+        .run(move || {
+            let run = find(&app, &id)?;
+            Entries::read(&run).map(Json).map_err(Problem::failed)
+        })
+        .await
 }
 
 /// `GET /runs/{id}/report`: the page that `trainer report` writes.
@@ -113,14 +119,16 @@ pub(crate) async fn report_page(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    blocking(move || {
-        let run = find(&app, &id)?;
-        let page = Classifier::open(&run, app.classifier.device.clone())
-            .and_then(|classifier| report::page(&run, &classifier))
-            .map_err(Problem::failed)?;
-        Ok(([(CONTENT_SECURITY_POLICY, REPORT_POLICY)], Html(page)).into_response())
-    })
-    .await
+    let workers = app.slow.clone();
+    workers
+        .run(move || {
+            let run = find(&app, &id)?;
+            let page = Classifier::open(&run, app.classifier.device.clone())
+                .and_then(|classifier| report::page(&run, &classifier))
+                .map_err(Problem::failed)?;
+            Ok(([(CONTENT_SECURITY_POLICY, REPORT_POLICY)], Html(page)).into_response())
+        })
+        .await
 }
 
 /// A run by its name, which is never a path.
@@ -140,8 +148,23 @@ pub(crate) fn layers(config: &Config) -> Result<Vec<LayerRow>, Problem> {
 }
 
 fn row(run: &RunDir, config: Config, test: Option<&Evaluation>) -> anyhow::Result<Row> {
-    let epochs = journal::epochs(run)?;
-    let (state, error) = journal::state(run)?;
+    // Asked first: who finishes meanwhile runs still.
+    let is_running = run.is_locked();
+    let entries = Entries::read(run)?;
+    let epochs = entries.epochs();
+    let (state, error) = match entries.end() {
+        _ if is_running => ("running", None),
+        Some(End {
+            state: journal::State::Finished,
+            ..
+        }) => ("finished", None),
+        Some(End {
+            state: journal::State::Failed,
+            error,
+        }) => ("failed", error),
+        // Killed, or stopped to go on later.
+        _ => ("interrupted", None),
+    };
     Ok(Row {
         id: run.name(),
         state,

@@ -9,23 +9,31 @@ use base64::engine::general_purpose::STANDARD;
 use data::loader::permutation;
 use serde::{Deserialize, Serialize};
 
+use super::App;
 use super::problem::Problem;
-use super::{App, blocking};
 use crate::gallery::{self, Guess};
 use crate::images;
 
 /// Images of one answer.
 const MAX_COUNT: usize = 100;
 
-/// Which images.
+/// Which images of the test split.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Options {
+pub(crate) struct SampleOptions {
     #[serde(default = "count")]
     count: usize,
     /// Decides which are taken.
     #[serde(default)]
     seed: u64,
+}
+
+/// How many mistakes.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MistakeOptions {
+    #[serde(default = "count")]
+    count: usize,
 }
 
 fn count() -> usize {
@@ -57,7 +65,7 @@ pub(crate) struct Samples {
 /// `GET /api/samples`: some images of the test split.
 pub(crate) async fn samples(
     State(app): State<Arc<App>>,
-    Query(options): Query<Options>,
+    Query(options): Query<SampleOptions>,
 ) -> Result<Json<Vec<Sample>>, Problem> {
     let samples = of(&app).await?;
     let order = permutation(samples.all.len(), options.seed, 0);
@@ -65,10 +73,10 @@ pub(crate) async fn samples(
     Ok(Json(taken(&samples.all, places, options.count)))
 }
 
-/// `GET /api/mistakes`: those that the network takes for something else, the surest first.
+/// `GET /api/mistakes`: those that the network takes for something else, the worst first.
 pub(crate) async fn mistakes(
     State(app): State<Arc<App>>,
-    Query(options): Query<Options>,
+    Query(options): Query<MistakeOptions>,
 ) -> Result<Json<Vec<Sample>>, Problem> {
     let samples = of(&app).await?;
     let places = samples.mistakes.iter().copied();
@@ -80,13 +88,21 @@ fn taken(all: &[Sample], places: impl Iterator<Item = usize>, count: usize) -> V
     places.map(|place| all[place].clone()).collect()
 }
 
-/// The test split, judged when it is asked for first.
+/// The test split, judged when it is asked for first, whether or not who asked still waits.
 async fn of(app: &Arc<App>) -> Result<Arc<Samples>, Problem> {
-    let samples = app.samples.get_or_try_init(|| async {
-        let app = Arc::clone(app);
-        blocking(move || load(&app).map(Arc::new).map_err(Problem::failed)).await
+    if let Some(samples) = app.samples.get() {
+        return Ok(Arc::clone(samples));
+    }
+    let app = Arc::clone(app);
+    let loading = tokio::spawn(async move {
+        let work = Arc::clone(&app);
+        let load = || {
+            app.slow
+                .run(move || load(&work).map(Arc::new).map_err(Problem::failed))
+        };
+        app.samples.get_or_try_init(load).await.cloned()
     });
-    samples.await.cloned()
+    loading.await.map_err(Problem::failed)?
 }
 
 fn load(app: &App) -> anyhow::Result<Samples> {
