@@ -73,13 +73,15 @@ pub(crate) fn run(args: Args) -> Result<()> {
         );
     }
     info!("device: {found}, {reason}");
-    let test = test_images(&members[0], args.judge.data.as_deref())?;
     let mut rows = Vec::new();
-    let ensemble = Probabilities::mean(members.iter().map(|member| {
-        let (run, classifier) = member;
-        let images = test_images(member, args.judge.data.as_deref())?;
+    let mut labels = Vec::new();
+    let ensemble = Probabilities::mean(members.iter().map(|(run, classifier)| {
+        let images = images::of_run(run, &classifier.config, args.judge.data.as_deref())?.test;
+        if rows.is_empty() {
+            labels = images.labels().collect();
+        }
         ensure!(
-            images.labels().eq(test.labels()),
+            images.labels().eq(labels.iter().copied()),
             "the images changed meanwhile"
         );
         let found = classifier.judge(&images, args.judge.tta)?;
@@ -91,7 +93,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Ok(found)
     }))?;
     let report = Report {
-        ensemble: Evaluation::of_probabilities(classes, test.labels(), &ensemble)?,
+        ensemble: Evaluation::of_probabilities(classes, labels.into_iter(), &ensemble)?,
         runs: rows,
     };
     let mut out = std::io::stdout().lock();
@@ -111,12 +113,4 @@ pub(crate) fn run(args: Args) -> Result<()> {
         report.ensemble
     )?;
     Ok(())
-}
-
-/// The test images as this run's network takes them.
-fn test_images(
-    (run, classifier): &(RunDir, Classifier),
-    others: Option<&str>,
-) -> Result<data::ImageDataset> {
-    Ok(images::of_run(run, &classifier.config, others)?.test)
 }
