@@ -42,7 +42,7 @@ fn handwriting_is_recognised() {
             prediction["class"].as_str().unwrap() != digit(prediction["path"].as_str().unwrap())
         };
         let wrong: Vec<&Value> = predictions.iter().filter(is_wrong).collect();
-        assert!(wrong.len() <= 3, "{run}: {wrong:#?}");
+        assert!(wrong.is_empty(), "{run}: {wrong:#?}");
     }
 }
 

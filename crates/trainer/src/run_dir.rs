@@ -501,12 +501,14 @@ mod tests {
     #[test]
     fn the_runs_that_ship_are_those_of_their_presets() {
         let root = tempfile::tempdir().unwrap();
-        for (name, preset) in [
-            ("pretrained", presets::DEFAULT),
-            ("pretrained-best", "best"),
+        for (name, preset, seed) in [
+            ("pretrained", presets::DEFAULT, 42),
+            ("pretrained-best", "best", 1),
         ] {
             let shipped = RunDir::open(root.path(), name).unwrap();
-            let settings = Settings::preset(preset).unwrap();
+            let mut settings = Settings::preset(preset).unwrap();
+            let seed = format!("training.seed = {seed}").parse().unwrap();
+            settings.overlay(seed).unwrap();
             let (config, _) = settings.resolve(Kept::No).unwrap();
             assert_eq!(Config::read(&shipped).unwrap(), config);
         }
