@@ -5,6 +5,7 @@ mod bad_input;
 #[cfg(unix)]
 mod browser;
 mod commands;
+mod devices;
 mod figures;
 mod import_export;
 mod pictures;

@@ -1,59 +1,14 @@
 //! Trainings that are stopped in any way, and go on as if nothing had happened.
 
 use std::fs;
-use std::io::Read;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
 
-use crate::support::WorkDir;
+use crate::support::{Running, WorkDir};
 
 /// What has to be the same in the end.
 fn results(dir: &WorkDir, run: &str) -> [Vec<u8>; 3] {
     ["model.safetensors", "metrics.csv", "evaluation.json"].map(|file| dir.run_file(run, file))
-}
-
-/// A training under way, killed if the test ends before it.
-struct Running(Child);
-
-impl Running {
-    fn start(dir: &WorkDir, arguments: &str) -> Self {
-        let mut command = dir.command(arguments);
-        command.stdout(Stdio::null()).stderr(Stdio::piped());
-        Self(command.spawn().unwrap())
-    }
-
-    /// Waits until `is_there`.
-    #[track_caller]
-    fn wait(&mut self, what: &str, is_there: impl Fn() -> bool) {
-        let start = Instant::now();
-        while !is_there() {
-            assert!(self.0.try_wait().unwrap().is_none(), "ended before {what}");
-            assert!(start.elapsed() < Duration::from_secs(60), "no {what}");
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
-
-    fn signal(&self, name: &str) {
-        let pid = self.0.id().to_string();
-        let sent = Command::new("kill").args([name, &pid]).status().unwrap();
-        assert!(sent.success());
-    }
-
-    /// How it ended, and what it said.
-    fn end(mut self) -> (ExitStatus, String) {
-        let mut said = String::new();
-        let mut stderr = self.0.stderr.take().unwrap();
-        stderr.read_to_string(&mut said).unwrap();
-        (self.0.wait().unwrap(), said)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Nothing to do where it has ended.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// A network with batch normalization, for `--config normed.toml`.
@@ -389,7 +344,7 @@ fn a_run_is_written_by_one_process() {
     let mut running = Running::start(&dir, "--preset tiny --epochs 10000 --run-name r");
     running.wait("a checkpoint", || !dir.checkpoints("r").is_empty());
     let error = dir.trainer("--resume r").error();
-    let process = running.0.id();
+    let process = running.process();
     let expected = format!("process {process} is writing to it");
     assert!(error.ends_with(&expected), "{error}");
 

@@ -1,8 +1,10 @@
 //! Calling the binary, and folders of images for it.
 
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -152,6 +154,65 @@ impl WorkDir {
             );
         }
         images
+    }
+}
+
+/// A call under way, killed if the test ends before it.
+pub(crate) struct Running(Child);
+
+impl Running {
+    pub(crate) fn start(dir: &WorkDir, arguments: &str) -> Self {
+        let mut command = dir.command(arguments);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self(command.spawn().unwrap())
+    }
+
+    /// Waits until `is_there`.
+    #[track_caller]
+    pub(crate) fn wait(&mut self, what: &str, is_there: impl Fn() -> bool) {
+        let start = Instant::now();
+        while !is_there() {
+            assert!(self.0.try_wait().unwrap().is_none(), "ended before {what}");
+            assert!(start.elapsed() < Duration::from_secs(60), "no {what}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    pub(crate) fn process(&self) -> u32 {
+        self.0.id()
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.0.id().to_string();
+        let sent = Command::new("kill").args([name, &pid]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// The first line of its result.
+    #[cfg(feature = "remote")]
+    pub(crate) fn first_line(&mut self) -> String {
+        use std::io::{BufRead, BufReader};
+
+        let mut line = String::new();
+        let stdout = self.0.stdout.take().unwrap();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        line.trim_end().into()
+    }
+
+    /// How it ended, and what it said on standard error.
+    pub(crate) fn end(mut self) -> (ExitStatus, String) {
+        let mut said = String::new();
+        let mut stderr = self.0.stderr.take().unwrap();
+        stderr.read_to_string(&mut said).unwrap();
+        (self.0.wait().unwrap(), said)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Nothing to do where it has ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

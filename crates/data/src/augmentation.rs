@@ -1,6 +1,7 @@
 //! Random changes of training images: other positions, other hands.
 
 use std::f32::consts::PI;
+use std::ops::Range;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -45,12 +46,47 @@ impl Augmentation {
 
     /// Changes image `index` as in epoch `epoch` of a training with this seed, and in no other way.
     pub fn apply(&self, sample: &mut Sample, seed: u64, epoch: u64, index: usize) {
+        let change = Change::draw(self, [sample.height, sample.width], seed, epoch, index);
+        change.apply(sample);
+    }
+}
+
+/// What is done with one image.
+pub(crate) struct Change {
+    pub(crate) map: Map,
+    /// The pixels that become black, none of them where nothing is erased.
+    erased: Rectangle,
+}
+
+impl Change {
+    /// The change of image `index` in epoch `epoch` of a training with this seed.
+    pub(crate) fn draw(
+        ranges: &Augmentation,
+        size: [usize; 2],
+        seed: u64,
+        epoch: u64,
+        index: usize,
+    ) -> Self {
         let random = &mut random(seed, epoch, index);
-        let map = Map::draw(self, [sample.height, sample.width], random);
-        sample.pixels = map.warp(sample);
-        if random.random::<f64>() < self.erasing {
-            erase(sample, random);
-        }
+        let map = Map::draw(ranges, size, random);
+        let erased = match random.random::<f64>() < ranges.erasing {
+            true => Rectangle::draw(size, random),
+            false => Rectangle::default(),
+        };
+        Self { map, erased }
+    }
+
+    fn apply(&self, sample: &mut Sample) {
+        sample.pixels = self.map.warp(sample);
+        self.erased.erase(sample);
+    }
+
+    /// The affine map, and the rectangle's top, left, bottom and right.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = f32> {
+        let Rectangle { rows, columns } = &self.erased;
+        let corners = [rows.start, columns.start, rows.end, columns.end];
+        let affine = self.map.affine.as_flattened().iter().copied();
+        affine.chain(corners.map(|at| at as f32))
     }
 }
 
@@ -66,10 +102,10 @@ fn random(seed: u64, epoch: u64, index: usize) -> ChaCha8Rng {
 }
 
 /// Where the pixels of a changed image come from.
-struct Map {
+pub(crate) struct Map {
     /// Of an affine map around the centre, `[x or y][x, y, 1]`.
     affine: [[f32; 3]; 2],
-    elastic: Option<Displacements>,
+    pub(crate) elastic: Option<Displacements>,
 }
 
 impl Map {
@@ -206,7 +242,7 @@ impl Place {
 }
 
 /// How far each pixel is moved to the right and down: a cubic B-spline of displacements on a grid.
-struct Displacements {
+pub(crate) struct Displacements {
     /// What each row and column of pixels takes of the grid.
     rows: Vec<Spline>,
     columns: Vec<Spline>,
@@ -238,6 +274,27 @@ impl Displacements {
             columns,
             pitch,
         }
+    }
+
+    /// Displacements to the right, and then those down, row by row.
+    pub(crate) fn points(&self) -> impl Iterator<Item = f32> {
+        [0, 1]
+            .into_iter()
+            .flat_map(|axis| self.points.iter().map(move |point| point[axis]))
+    }
+
+    /// What pixels of each row, and of each column, take of the rows and columns of the grid, whose number
+    /// goes with it: `[height, rows]` and `[width, columns]`.
+    pub(crate) fn weights(&self) -> [(Vec<f32>, usize); 2] {
+        let dense = |splines: &[Spline], points: usize| {
+            let mut weights = vec![0.0; splines.len() * points];
+            for (row, spline) in weights.chunks_exact_mut(points).zip(splines) {
+                row[spline.first..spline.first + 4].copy_from_slice(&spline.weights);
+            }
+            (weights, points)
+        };
+        let rows = self.points.len() / self.pitch;
+        [dense(&self.rows, rows), dense(&self.columns, self.pitch)]
     }
 
     /// Adds those of a row of pixels to where they come from.
@@ -281,18 +338,35 @@ impl Spline {
     }
 }
 
-/// Makes a rectangle black: of 2 to 20% of the image, up to three times as long as wide.
-fn erase(sample: &mut Sample, random: &mut ChaCha8Rng) {
-    let plane = sample.height * sample.width;
-    let area = plane as f32 * random.random_range(0.02..=0.2f32);
-    let longer = 3.0_f32.powf(random.random_range(-0.5..=0.5f32));
-    let height = ((area * longer).sqrt().round() as usize).clamp(1, sample.height);
-    let width = ((area / longer).sqrt().round() as usize).clamp(1, sample.width);
-    let top = random.random_range(0..=sample.height - height);
-    let left = random.random_range(0..=sample.width - width);
-    for channel in sample.pixels.chunks_mut(plane) {
-        for row in channel.chunks_mut(sample.width).skip(top).take(height) {
-            row[left..left + width].fill(0);
+/// A part of an image.
+#[derive(Default)]
+struct Rectangle {
+    rows: Range<usize>,
+    columns: Range<usize>,
+}
+
+impl Rectangle {
+    /// 2 to 20% of the image, up to three times as long as wide.
+    fn draw([height, width]: [usize; 2], random: &mut ChaCha8Rng) -> Self {
+        let area = (height * width) as f32 * random.random_range(0.02..=0.2f32);
+        let longer = 3.0_f32.powf(random.random_range(-0.5..=0.5f32));
+        let size = |length: f32, most: usize| (length.round() as usize).clamp(1, most);
+        let rows = size((area * longer).sqrt(), height);
+        let columns = size((area / longer).sqrt(), width);
+        let top = random.random_range(0..=height - rows);
+        let left = random.random_range(0..=width - columns);
+        Self {
+            rows: top..top + rows,
+            columns: left..left + columns,
+        }
+    }
+
+    /// Makes it black.
+    fn erase(&self, sample: &mut Sample) {
+        for channel in sample.pixels.chunks_mut(sample.height * sample.width) {
+            for row in self.rows.clone() {
+                channel[row * sample.width..][self.columns.clone()].fill(0);
+            }
         }
     }
 }

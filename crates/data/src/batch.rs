@@ -52,7 +52,7 @@ impl Batcher<Sample, Batch> for MnistBatcher {
         }
         let pixels = TensorData::new(pixels, [items.len(), channels, height, width]);
         // A quarter of the bytes cross to the device where it can hold bytes.
-        let images = if device.supports_dtype(DType::U8) {
+        let images = if takes_bytes(device) {
             Tensor::<4, Int>::from_data(pixels, (device, DType::U8)).float()
         } else {
             Tensor::<4>::from_data(pixels, device)
@@ -66,8 +66,13 @@ impl Batcher<Sample, Batch> for MnistBatcher {
     }
 }
 
+/// Whether pixels can lie on a device as they are.
+pub(crate) fn takes_bytes(device: &Device) -> bool {
+    device.supports_dtype(DType::U8)
+}
+
 /// `(x / 255 - mean) / std`, as one multiplication and one addition.
-fn normalize(pixels: Tensor<4>, Scaling { mean, std }: Scaling) -> Tensor<4> {
+pub(crate) fn normalize(pixels: Tensor<4>, Scaling { mean, std }: Scaling) -> Tensor<4> {
     let scaled = pixels.mul_scalar(1.0 / (255.0 * std));
     if mean == 0.0 {
         return scaled;

@@ -4,7 +4,8 @@
 //! The modules follow the data: [`idx`] and [`picture`] parse bytes, [`preparation`] makes a
 //! picture look like the images of a dataset, [`source`], [`listing`] and [`folder`] find files,
 //! [`dataset`] holds images, [`info`] says what they are, [`split`] divides them, [`augmentation`]
-//! changes those that are learned from, [`normalization`] and [`batch`] turn them into tensors, [`loader`] decides in which order.
+//! changes those that are learned from, [`normalization`] and [`batch`] turn them into tensors, on a
+//! GPU where `resident` keeps all of them, [`loader`] decides in which order.
 //!
 //! This crate knows no model and no command line.
 
@@ -23,6 +24,7 @@ pub mod split;
 pub mod augmentation;
 pub mod normalization;
 pub mod batch;
+mod resident;
 pub mod loader;
 
 pub use augmentation::Augmentation;

@@ -1,5 +1,6 @@
 //! In which order, and how many at a time, a network sees the images.
 
+use std::slice;
 use std::sync::Arc;
 
 use burn::data::dataloader::batcher::Batcher;
@@ -11,9 +12,10 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use crate::augmentation::Augmentation;
+use crate::augmentation::{Augmentation, Change};
 use crate::batch::{Batch, MnistBatcher};
 use crate::dataset::ImageDataset;
+use crate::resident::Resident;
 
 /// The order of a pass over the images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +41,7 @@ pub struct Loader {
     order: Order,
     augmentation: Option<(Augmentation, u64)>,
     device: Device,
+    residents: Vec<Resident>,
 }
 
 impl Loader {
@@ -61,6 +64,7 @@ impl Loader {
             order,
             augmentation: None,
             device,
+            residents: Vec::new(),
         }
     }
 
@@ -69,6 +73,18 @@ impl Loader {
         let augmentation = (!augmentation.is_none()).then_some((augmentation, seed));
         Self {
             augmentation,
+            ..self
+        }
+    }
+
+    /// The same, with all images copied to these devices now, unless they take too much room there: their
+    /// batches are gathered and changed there.
+    pub fn kept_on(self, devices: &[Device]) -> Self {
+        let residents = devices.iter().enumerate();
+        let residents = residents.filter(|(at, device)| !devices[..*at].contains(device));
+        let residents = residents.filter_map(|(_, device)| Resident::on(device, &self.dataset));
+        Self {
+            residents: residents.collect(),
             ..self
         }
     }
@@ -98,10 +114,38 @@ impl Loader {
         }
     }
 
+    /// The images of these rows as they are in an epoch.
+    fn batch(&self, rows: &[u32], epoch: u64, device: &Device) -> Result<Batch, DatasetError> {
+        let resident = self
+            .residents
+            .iter()
+            .find(|resident| resident.is_on(device));
+        if let Some(resident) = resident {
+            let size = [self.dataset.height(), self.dataset.width()];
+            let changes = match self.augmentation {
+                None => Vec::new(),
+                Some((augmentation, seed)) => rows
+                    .par_iter()
+                    .map(|&row| Change::draw(&augmentation, size, seed, epoch, row as usize))
+                    .collect(),
+            };
+            return Ok(resident.batch(rows, &changes, self.batcher.scaling));
+        }
+        let indices = rows.iter().map(|&row| row as usize).collect();
+        let mut samples = self.dataset.get_many(indices)?;
+        if let Some((augmentation, seed)) = self.augmentation {
+            let samples = samples.par_iter_mut().zip(rows);
+            samples
+                .for_each(|(sample, &row)| augmentation.apply(sample, seed, epoch, row as usize));
+        }
+        Ok(self.batcher.batch(samples, device))
+    }
+
     fn with(&self, dataset: ImageDataset, device: Device) -> Arc<dyn DataLoader<Batch>> {
         Arc::new(Self {
             dataset,
             device,
+            residents: Vec::new(),
             ..*self
         })
     }
@@ -135,27 +179,40 @@ pub struct Batches<'a> {
     position: usize,
 }
 
-impl Iterator for Batches<'_> {
-    type Item = Result<Batch, DatasetError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
+impl Batches<'_> {
+    /// The next batch in parts of almost the same size, one for each device in turn: fewer where it has
+    /// fewer images. `None` at the end.
+    ///
+    /// # Panics
+    /// When there is no device.
+    pub fn next_parts(&mut self, devices: &[Device]) -> Option<Result<Vec<Batch>, DatasetError>> {
+        assert!(!devices.is_empty(), "no device");
         let rest = &self.order[self.position..];
-        let rows = &rest[..rest.len().min(self.loader.batch_size)];
+        let mut rows = &rest[..rest.len().min(self.loader.batch_size)];
         if rows.is_empty() {
             return None;
         }
         self.position += rows.len();
-        let indices = rows.iter().map(|&row| row as usize).collect();
-        let samples = self.loader.dataset.get_many(indices);
-        Some(samples.map(|mut samples| {
-            if let Some((augmentation, seed)) = self.loader.augmentation {
-                let samples = samples.par_iter_mut().zip(rows);
-                samples.for_each(|(sample, &row)| {
-                    augmentation.apply(sample, seed, self.epoch, row as usize);
-                });
+        let mut parts = Vec::with_capacity(devices.len());
+        for (at, device) in devices.iter().enumerate() {
+            let (part, after) = rows.split_at(rows.len().div_ceil(devices.len() - at));
+            if !part.is_empty() {
+                parts.push(self.loader.batch(part, self.epoch, device));
             }
-            self.loader.batcher.batch(samples, &self.loader.device)
-        }))
+            rows = after;
+        }
+        Some(parts.into_iter().collect())
+    }
+}
+
+impl Iterator for Batches<'_> {
+    type Item = Result<Batch, DatasetError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let loader = self.loader;
+        let parts = self.next_parts(slice::from_ref(&loader.device))?;
+        // One device has one part.
+        parts.map(|mut parts| parts.pop()).transpose()
     }
 }
 
@@ -242,6 +299,31 @@ mod tests {
             })
             .collect();
         assert_eq!(targets, [5, 6, 7, 8, 9, 0, 1, 2, 3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn parts_are_the_batch_in_order() {
+        let device = Device::default();
+        let loader = loader(Order::Sequential);
+        let labels = |batch: &Batch| -> Vec<i64> {
+            batch.targets.clone().into_data().iter::<i64>().collect()
+        };
+        let sizes = |devices: usize| -> Vec<Vec<usize>> {
+            let devices = vec![device.clone(); devices];
+            let mut batches = loader.pass(1);
+            let mut whole = loader.pass(1);
+            let mut sizes = Vec::new();
+            while let Some(parts) = batches.next_parts(&devices) {
+                let parts = parts.unwrap();
+                let together: Vec<i64> = parts.iter().flat_map(labels).collect();
+                assert_eq!(together, labels(&whole.next().unwrap().unwrap()));
+                sizes.push(parts.iter().map(|part| part.images.dims()[0]).collect());
+            }
+            sizes
+        };
+        assert_eq!(sizes(1), [[10], [10], [5]]);
+        assert_eq!(sizes(3), [[4, 3, 3], [4, 3, 3], [2, 2, 1]]);
+        assert_eq!(sizes(8)[2], [1; 5]);
     }
 
     #[test]

@@ -482,13 +482,13 @@ fn few_images_on_many_threads() {
 fn the_operations_are_registered_for_the_cpu_backends() {
     use burn::tensor::Device;
 
-    use crate::backend::is_fused;
+    use crate::backend::is_cpu;
 
     #[cfg(feature = "flex")]
-    assert!(is_fused(&Device::flex()) && is_fused(&Device::flex().autodiff()));
+    assert!(is_cpu(&Device::flex()) && is_cpu(&Device::flex().autodiff()));
     #[cfg(feature = "ndarray")]
     #[expect(deprecated, reason = "deprecated upstream, supported here")]
     let ndarray = Device::ndarray();
     #[cfg(feature = "ndarray")]
-    assert!(is_fused(&ndarray) && is_fused(&ndarray.autodiff()));
+    assert!(is_cpu(&ndarray) && is_cpu(&ndarray.autodiff()));
 }

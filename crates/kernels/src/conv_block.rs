@@ -8,11 +8,6 @@ use burn::tensor::{DType, Tensor};
 use crate::backend;
 use crate::shape::BlockShape;
 
-/// The largest kernel that the fused block takes.
-const MAX_KERNEL: usize = 7;
-/// The most padding that it takes.
-const MAX_PADDING: usize = 3;
-
 /// What a block does besides convolving with stride 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConvBlockOptions {
@@ -78,19 +73,12 @@ fn fused_shape(
     };
     let fits = weight_channels == in_channels
         && kernel_width == kernel
-        && (1..=MAX_KERNEL).contains(&kernel)
-        && options.padding <= MAX_PADDING
-        && kernel <= shape.padded_height().min(shape.padded_width())
         && bias.is_none_or(|bias| bias.dims() == [out_channels])
-        && [batch, in_channels, height, width, out_channels]
-            .iter()
-            .all(|&size| size > 0)
-        && shape.out_plane() > 0
-        && shape.is_numbered();
+        && shape.is_taken();
     let single = images.dtype() == DType::F32
         && weight.dtype() == DType::F32
         && bias.is_none_or(|bias| bias.dtype() == DType::F32);
-    (fits && single && backend::is_fused(&images.device())).then_some(shape)
+    (fits && single && backend::has_conv_block(&images.device())).then_some(shape)
 }
 
 /// The same of Burn's operations.

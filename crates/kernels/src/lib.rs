@@ -51,6 +51,9 @@ mod optimizer;
 #[cfg(test)]
 mod against_definition;
 
+pub use backend::is_cpu;
+#[cfg(feature = "remote")]
+pub use backend::{declare_fused, with_fused};
 pub use batch_norm::{batch_norm_relu, moments};
 pub use channels::Moments;
 pub use conv_block::{ConvBlockOptions, conv_block};

@@ -92,7 +92,7 @@ fn takes<const D: usize>(
             moments.into_iter().all(fits) && momentum.max_moment_2.is_none()
         })
         && !device.is_autodiff()
-        && backend::is_fused(&device)
+        && backend::is_cpu(&device)
 }
 
 impl Optimizer for FusedAdam {

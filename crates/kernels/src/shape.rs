@@ -2,6 +2,10 @@
 
 /// 2x2 max-pooling with stride 2 keeps `size / 2` windows; an odd edge is dropped.
 const POOL: usize = 2;
+/// The largest kernel that the fused block takes.
+const MAX_KERNEL: usize = 7;
+/// The most padding that it takes.
+const MAX_PADDING: usize = 3;
 
 /// Sizes and options of one block: convolution with stride 1, bias, ReLU, 2x2 max-pooling.
 ///
@@ -23,6 +27,68 @@ pub(crate) struct BlockShape {
 }
 
 impl BlockShape {
+    /// Whether the fused block takes it: nothing that is computed from it may overflow.
+    pub(crate) fn is_taken(&self) -> bool {
+        let &Self {
+            batch,
+            in_channels,
+            height,
+            width,
+            out_channels,
+            kernel,
+            padding,
+            ..
+        } = self;
+        let sizes = [batch, in_channels, height, width, out_channels];
+        let is_size = |size: &usize| (1..=u32::MAX as usize).contains(size);
+        let fits = |sizes: [usize; 4]| {
+            let numbers = sizes
+                .into_iter()
+                .try_fold(1, |numbers: usize, size| numbers.checked_mul(size));
+            numbers.is_some_and(|numbers| numbers <= isize::MAX as usize / size_of::<f32>())
+        };
+        // In this order: each line computes with what those before it checked.
+        sizes.iter().all(is_size)
+            && padding <= MAX_PADDING
+            && (1..=MAX_KERNEL).contains(&kernel)
+            && kernel <= self.padded_height().min(self.padded_width())
+            && self.out_height().min(self.out_width()) > 0
+            && fits([
+                batch,
+                in_channels,
+                self.padded_height(),
+                self.padded_width(),
+            ])
+            && fits(self.output())
+            && fits(self.weight())
+            && self.is_numbered()
+    }
+
+    /// The dimensions of the images.
+    pub(crate) fn input(&self) -> [usize; 4] {
+        [self.batch, self.in_channels, self.height, self.width]
+    }
+
+    /// The dimensions of the weights.
+    pub(crate) fn weight(&self) -> [usize; 4] {
+        [
+            self.out_channels,
+            self.in_channels,
+            self.kernel,
+            self.kernel,
+        ]
+    }
+
+    /// The dimensions of the output.
+    pub(crate) fn output(&self) -> [usize; 4] {
+        [
+            self.batch,
+            self.out_channels,
+            self.out_height(),
+            self.out_width(),
+        ]
+    }
+
     /// Height with the padding above and below.
     pub(crate) fn padded_height(&self) -> usize {
         self.height + 2 * self.padding
@@ -93,5 +159,75 @@ impl BlockShape {
     /// Weights of one output channel.
     pub(crate) fn filter(&self) -> usize {
         self.in_channels * self.kernel * self.kernel
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_whose_sizes_overflow_are_not_taken() {
+        let shape = BlockShape {
+            batch: 64,
+            in_channels: 1,
+            height: 28,
+            width: 28,
+            out_channels: 32,
+            kernel: 3,
+            padding: 1,
+            relu: true,
+            pool: true,
+        };
+        assert!(shape.is_taken());
+        for size in [0, 1 << 31, (1 << 60) + 1, usize::MAX] {
+            assert!(
+                !BlockShape {
+                    batch: size,
+                    in_channels: size,
+                    ..shape
+                }
+                .is_taken()
+            );
+            assert!(
+                !BlockShape {
+                    in_channels: size,
+                    out_channels: size,
+                    ..shape
+                }
+                .is_taken()
+            );
+            assert!(
+                !BlockShape {
+                    height: size,
+                    width: size,
+                    ..shape
+                }
+                .is_taken()
+            );
+            assert!(
+                !BlockShape {
+                    padding: size.max(4),
+                    ..shape
+                }
+                .is_taken()
+            );
+            assert!(
+                !BlockShape {
+                    kernel: size,
+                    ..shape
+                }
+                .is_taken()
+            );
+        }
+        assert!(
+            !BlockShape {
+                height: 1,
+                padding: 0,
+                kernel: 1,
+                ..shape
+            }
+            .is_taken()
+        );
     }
 }

@@ -1,13 +1,17 @@
 //! The command line.
 
+use std::ffi::OsString;
+
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 #[cfg(feature = "serve")]
 use crate::commands::serve;
 use crate::commands::{
     bench, compare, devices, ensemble, evaluate, explain, export, find_lr, import, inspect,
-    predict, presets, report, summary, train,
+    predict, presets, report, summary, train, worker,
 };
 use crate::logging::Verbosity;
 
@@ -40,7 +44,6 @@ Settings that no flag names come from --config, then from the preset.";
 #[command(
     name = "trainer",
     version,
-    args_conflicts_with_subcommands = true,
     after_help = EXAMPLES
 )]
 pub(crate) struct Cli {
@@ -95,11 +98,40 @@ enum Command {
     Presets(presets::Args),
     /// Measure images per second, trained and predicted
     Bench(bench::Args),
-    /// List the devices: compiled in, found, and what to do about the others
+    /// Serve this machine's devices to trainings on others
+    Worker(worker::Args),
+    /// List the devices: compiled in, found, and what to do about the others; check what they compute
     Devices(devices::Args),
 }
 
+/// What may stand before a command as well as after it.
+const BEFORE_COMMANDS: [&str; 2] = ["quiet", "verbose"];
+
 impl Cli {
+    /// Reads a command line. Flags of a training go with no other command.
+    ///
+    /// # Errors
+    /// When it is not understood, or only asks for help.
+    pub(crate) fn read<T: Into<OsString> + Clone>(
+        words: impl IntoIterator<Item = T>,
+    ) -> Result<Self, clap::Error> {
+        let mut cli = Self::command();
+        let matches = cli.try_get_matches_from_mut(words)?;
+        if let Some((command, _)) = matches.subcommand() {
+            let is_stray = |flag: &&Arg| {
+                matches.value_source(flag.get_id().as_str()) == Some(ValueSource::CommandLine)
+                    && !BEFORE_COMMANDS.contains(&flag.get_id().as_str())
+            };
+            if let Some(stray) = cli.get_arguments().find(is_stray) {
+                let message = format!(
+                    "'{stray}' is no flag of the program, but of a command: put it after `{command}` if it has it"
+                );
+                return Err(cli.clone().error(ErrorKind::ArgumentConflict, message));
+            }
+        }
+        Self::from_arg_matches(&matches)
+    }
+
     /// How much shall be said.
     pub(crate) fn verbosity(&self) -> Verbosity {
         let train = match &self.command {
@@ -139,6 +171,7 @@ impl Cli {
             Some(Command::Summary(args)) => summary::run(*args),
             Some(Command::Presets(args)) => presets::run(args),
             Some(Command::Bench(args)) => bench::run(args),
+            Some(Command::Worker(args)) => worker::run(args),
             Some(Command::Devices(args)) => devices::run(args),
         }
     }
@@ -146,13 +179,34 @@ impl Cli {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_of_a_training_go_with_no_other_command() {
+        let read = |line: &str| Cli::read(line.split_whitespace());
+        for line in [
+            "trainer -q devices",
+            "trainer --verbose evaluate latest",
+            "trainer devices -q",
+            "trainer -q train --epochs 3",
+            "trainer -q --epochs 3",
+        ] {
+            assert!(read(line).is_ok(), "{line}");
+        }
+        let is_quiet = |line: &str| read(line).unwrap().verbosity() == Verbosity::Quiet;
+        assert!(is_quiet("trainer -q devices") && is_quiet("trainer devices -q"));
+        for line in [
+            "trainer --epochs 3 devices",
+            "trainer --flip evaluate latest",
+        ] {
+            let error = read(line).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ArgumentConflict, "{error}");
+        }
     }
 
     #[test]
@@ -167,7 +221,7 @@ mod tests {
         for command in commands {
             let flags = command.split_once(" -- ").map_or("", |(_, flags)| flags);
             let words = ["trainer"].into_iter().chain(flags.split_whitespace());
-            if let Err(error) = Cli::try_parse_from(words) {
+            if let Err(error) = Cli::read(words) {
                 panic!("{command}: {error}");
             }
         }

@@ -3,12 +3,15 @@
 //! This is the only file that names backends. Everything else works on a [`Device`] value.
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use burn::tensor::{Device, Tensor};
 
 use crate::panics::quietly;
+#[cfg(feature = "remote")]
+use crate::remote;
 use crate::suggest::did_you_mean;
 
 #[cfg(not(any(
@@ -135,7 +138,7 @@ impl fmt::Display for Backend {
 pub(crate) const VARIABLE: &str = "TRAINER_DEVICE";
 
 /// What `--device` asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
     /// The best device that works.
     Auto,
@@ -143,12 +146,21 @@ pub(crate) enum Request {
     Cpu,
     /// One device of one backend.
     Exactly(Backend, usize),
+    /// One of another machine.
+    #[cfg(feature = "remote")]
+    Remote(remote::Address),
 }
 
 impl FromStr for Request {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(address) = text.strip_prefix("remote:") {
+            return remote_request(address);
+        }
+        if text.contains(',') {
+            return Err("expected one device".into());
+        }
         let (name, index) = match text.split_once(':') {
             None => (text, 0),
             Some((name, index)) => {
@@ -168,14 +180,25 @@ impl FromStr for Request {
             .find(|backend| backend.name() == name);
         let known = || Backend::ALL.map(Backend::name).into_iter();
         backend.map(|backend| Self::Exactly(backend, index)).ok_or_else(|| {
-            let known = known().chain(["auto", "cpu"]);
+            let known = known().chain(["auto", "cpu", "remote"]);
             format!(
-                "unknown device{}; there are auto, cpu, {}, the GPUs also with a number as in wgpu:1",
+                "unknown device{}; there are auto, cpu, {}, the GPUs also with a number as in wgpu:1, \
+                 and remote:HOST:PORT",
                 did_you_mean(name, known),
                 Backend::ALL.map(Backend::name).join(", ")
             )
         })
     }
+}
+
+#[cfg(feature = "remote")]
+fn remote_request(address: &str) -> Result<Request, String> {
+    address.parse().map(Request::Remote)
+}
+
+#[cfg(not(feature = "remote"))]
+fn remote_request(_: &str) -> Result<Request, String> {
+    Err("not compiled in; build with `--features remote`".into())
 }
 
 /// A device that has computed something.
@@ -191,19 +214,67 @@ pub(crate) struct Found {
     is_emulated: bool,
 }
 
+impl Found {
+    /// Whether it is a GPU of this machine.
+    pub(crate) fn is_gpu(&self) -> bool {
+        !kernels::is_cpu(&self.device) && !self.name.starts_with("remote:")
+    }
+}
+
 impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.name, self.part)
     }
 }
 
-/// Opens the requested device, and says why it is this one.
+/// Devices that learn together, the first of which has the optimizer and judges.
+#[derive(Clone, Debug)]
+pub(crate) struct Devices {
+    pub(crate) found: Vec<Found>,
+    /// Why it is these.
+    pub(crate) reason: String,
+}
+
+impl Devices {
+    /// Opens all that are requested.
+    ///
+    /// # Errors
+    /// As [`open()`] does; or when none is requested.
+    pub(crate) fn open(requests: &[Request], token_file: Option<&Path>) -> Result<Self> {
+        let opened = requests.iter().map(|request| open(request, token_file));
+        let (found, mut reasons): (Vec<_>, Vec<_>) = opened.collect::<Result<_>>()?;
+        reasons.dedup();
+        ensure!(!found.is_empty(), "no device");
+        Ok(Self {
+            found,
+            reason: reasons.join("; "),
+        })
+    }
+
+    /// The first.
+    pub(crate) fn main(&self) -> &Found {
+        &self.found[0]
+    }
+}
+
+impl fmt::Display for Devices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<String> = self.found.iter().map(Found::to_string).collect();
+        f.write_str(&names.join(" and "))
+    }
+}
+
+/// Opens the requested device, and says why it is this one. Those of other machines want a token.
 ///
 /// # Errors
 /// When it is not compiled in, not there, or does not work: with what to do about it.
-pub(crate) fn open(request: Request) -> Result<(Found, String)> {
+#[cfg_attr(
+    not(feature = "remote"),
+    expect(unused_variables, reason = "no device wants a token")
+)]
+pub(crate) fn open(request: &Request, token_file: Option<&Path>) -> Result<(Found, String)> {
     match request {
-        Request::Exactly(backend, index) => {
+        &Request::Exactly(backend, index) => {
             let candidates = candidates(backend)?;
             let candidate = candidates.get(index).with_context(|| {
                 let count = candidates.len();
@@ -213,6 +284,15 @@ pub(crate) fn open(request: Request) -> Result<(Found, String)> {
         }
         Request::Auto => best(&Backend::ALL),
         Request::Cpu => best(&[Backend::Flex, Backend::Ndarray]),
+        #[cfg(feature = "remote")]
+        Request::Remote(address) => {
+            let file = token_file
+                .with_context(|| format!("{address}: name the worker's file with --token-file"))?;
+            let (device, part) = remote::connect(address, &remote::Token::read(file)?)?;
+            let found = try_out(&device, &address.to_string(), "is the worker still there?")?;
+            let part = part.into();
+            Ok((Found { part, ..found }, "as asked".into()))
+        }
     }
 }
 
@@ -301,21 +381,24 @@ impl Candidate {
             true => backend.to_string(),
             false => format!("{backend}:{index}"),
         };
-        let remedy = backend.remedy();
-        let computed = quietly(|| {
-            let sum = Tensor::<1>::ones([8], device).mul_scalar(2.0).sum();
-            (sum.into_scalar::<f32>(), identity(device))
-        });
-        match computed {
-            Ok((16.0, (part, is_emulated))) => Ok(Found {
-                device: device.clone(),
-                name,
-                part,
-                is_emulated,
-            }),
-            Ok((sum, _)) => bail!("device {name}: computes 8 times 2 as {sum}; {remedy}"),
-            Err(panic) => bail!("device {name}: does not work: {panic}; {remedy}"),
-        }
+        try_out(device, &name, backend.remedy())
+    }
+}
+
+fn try_out(device: &Device, name: &str, remedy: &str) -> Result<Found> {
+    let computed = quietly(|| {
+        let sum = Tensor::<1>::ones([8], device).mul_scalar(2.0).sum();
+        (sum.into_scalar::<f32>(), identity(device))
+    });
+    match computed {
+        Ok((16.0, (part, is_emulated))) => Ok(Found {
+            device: device.clone(),
+            name: name.into(),
+            part,
+            is_emulated,
+        }),
+        Ok((sum, _)) => bail!("device {name}: computes 8 times 2 as {sum}; {remedy}"),
+        Err(panic) => bail!("device {name}: does not work: {panic}; {remedy}"),
     }
 }
 
@@ -352,7 +435,7 @@ mod tests {
 
     #[test]
     fn auto_finds_a_device_that_works() {
-        let (found, _) = open(Request::Auto).unwrap();
+        let (found, _) = open(&Request::Auto, None).unwrap();
         assert!(!found.name.is_empty());
     }
 }

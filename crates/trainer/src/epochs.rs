@@ -6,10 +6,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use burn::data::dataloader::DataLoader;
 use burn::module::Module;
-use burn::tensor::Device;
 use burn::train::{
     EventProcessorTraining, Interrupter, Learner, LearnerEvent, SupervisedLearningStrategy,
     SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents, TrainingItem, ValidLoader,
@@ -23,6 +22,8 @@ use crate::evaluation::evaluate;
 use crate::history::{Epoch, best, to_csv};
 use crate::interruption;
 use crate::journal::{Entry, Journal};
+use crate::learners::Learners;
+use crate::panics::quietly_everywhere;
 use crate::progress::{Lines, Style};
 use crate::run_dir::RunDir;
 use crate::schedule::learning_rate;
@@ -63,7 +64,7 @@ pub(crate) struct EpochLoop {
     pub(crate) train: Arc<Loader>,
     pub(crate) validation: Arc<Loader>,
     pub(crate) test: Loader,
-    pub(crate) device: Device,
+    pub(crate) learners: Learners,
     pub(crate) run: RunDir,
     pub(crate) style: Style,
     pub(crate) exchange: Arc<Mutex<Exchange>>,
@@ -87,7 +88,9 @@ impl SupervisedLearningStrategy<ConvNet> for EpochLoop {
         let Exchange::Start(mut training) = start else {
             return (learner.model(), components.event_processor);
         };
-        let end = Session::new(self, &mut training, &mut components).and_then(Session::run);
+        let run = || Session::new(self, &mut training, &mut components).and_then(Session::run);
+        let end = quietly_everywhere(run)
+            .unwrap_or_else(|panic| Err(anyhow!("on {}: {panic}", self.learners)));
         let model = training.model.clone();
         *lock() = Exchange::Ended(training, end);
         (model, components.event_processor)

@@ -10,7 +10,7 @@ use tracing::info;
 
 use crate::classifier::Classifier;
 use crate::config::Config;
-use crate::device::{self, Request};
+use crate::device::{self, Devices, Found, Request};
 use crate::images::Kept;
 use crate::presets;
 use crate::run_dir::{DEFAULT_ROOT, RunDir};
@@ -146,26 +146,82 @@ pub(crate) struct SettingsFlags {
     report_test: bool,
 }
 
+/// What computes.
+#[derive(Debug, Args)]
+pub(crate) struct DeviceFlags {
+    /// auto, cpu, one that `trainer devices` lists, or remote:HOST:PORT of a `trainer worker`
+    #[arg(
+        long,
+        env = device::VARIABLE,
+        default_value = "auto",
+        help_heading = "How to run"
+    )]
+    device: Request,
+    #[command(flatten)]
+    token: TokenFlags,
+}
+
+/// What learns.
+#[derive(Debug, Args)]
+pub(crate) struct DevicesFlags {
+    /// auto, cpu, one that `trainer devices` lists, or remote:HOST:PORT of a `trainer worker`; several,
+    /// separated by commas, learn together, each from its part of every batch
+    #[arg(
+        long,
+        env = device::VARIABLE,
+        value_name = "DEVICE,...",
+        value_delimiter = ',',
+        default_value = "auto",
+        help_heading = "How to run"
+    )]
+    device: Vec<Request>,
+    #[command(flatten)]
+    token: TokenFlags,
+}
+
+/// What workers want to know.
+#[derive(Debug, Args)]
+pub(crate) struct TokenFlags {
+    /// File with the token of remote devices
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "TRAINER_TOKEN_FILE",
+        help_heading = "How to run"
+    )]
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+impl DeviceFlags {
+    /// See [`device::open`].
+    pub(crate) fn open(&self) -> Result<(Found, String)> {
+        device::open(&self.device, self.token.token_file.as_deref())
+    }
+}
+
+impl DevicesFlags {
+    /// See [`Devices::open`].
+    pub(crate) fn open(&self) -> Result<Devices> {
+        Devices::open(&self.device, self.token.token_file.as_deref())
+    }
+}
+
 /// Which run a command is about, and what computes.
 #[derive(Debug, Args)]
 pub(crate) struct RunFlags {
     /// A run's folder, its name in --out, `latest`, `pretrained`, or `pretrained-best`
     run: String,
-    /// auto, cpu, or one that `trainer devices` lists
-    #[arg(long, env = device::VARIABLE, default_value = "auto")]
-    device: Request,
+    #[command(flatten)]
+    device: DeviceFlags,
     /// Folder in which runs are looked up by name
     #[arg(long, value_name = "DIR", default_value = DEFAULT_ROOT)]
     out: PathBuf,
 }
 
-/// Where a new run is kept, and what computes.
+/// Where a new run is kept.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "How to run")]
 pub(crate) struct NewRunFlags {
-    /// auto, cpu, or one that `trainer devices` lists: flex, wgpu:1, ...
-    #[arg(long, env = device::VARIABLE, default_value = "auto")]
-    pub(crate) device: Request,
     /// Folder in which the run's folder is made
     #[arg(long, value_name = "DIR", default_value = DEFAULT_ROOT)]
     pub(crate) out: PathBuf,
@@ -205,7 +261,7 @@ impl RunFlags {
     /// fit.
     pub(crate) fn open(&self) -> Result<(RunDir, Classifier)> {
         let run = self.find()?;
-        let (found, reason) = device::open(self.device)?;
+        let (found, reason) = self.device.open()?;
         let classifier = Classifier::open(&run, found.device.clone())?;
         info!("device: {found}, {reason}");
         Ok((run, classifier))

@@ -14,14 +14,18 @@ mod matrix;
 
 mod panics;
 mod device;
+#[cfg(feature = "remote")]
+mod remote;
 mod lock;
 mod files;
 mod run_dir;
 
 mod checkpoint;
 mod training;
+mod parity;
 mod epochs;
 mod pass;
+mod learners;
 mod schedule;
 mod gradients;
 mod range_test;
@@ -52,17 +56,21 @@ use std::io;
 use std::process::ExitCode;
 use std::sync::LazyLock;
 
-use clap::Parser;
+use anyhow::anyhow;
 use tracing::{error, info};
 
 use crate::interruption::Interrupted;
+use crate::panics::quietly;
 
 /// Runs the program on its command line.
 pub fn run() -> ExitCode {
     LazyLock::force(&progress::PROCESS_START);
-    let cli = cli::Cli::parse();
+    let cli = cli::Cli::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
     logging::init(cli.verbosity());
-    match cli.run() {
+    // Burn panics where a device is lost; what a user sees of that is a message.
+    let outcome = quietly(|| cli.run());
+    let outcome = outcome.unwrap_or_else(|panic| Err(anyhow!("{panic}; -v says where")));
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) if error.is::<Interrupted>() => {

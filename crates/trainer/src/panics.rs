@@ -1,17 +1,37 @@
 //! Panics of libraries, as errors.
 
+use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Once;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tracing::debug;
+
+thread_local! {
+    /// Calls of [`quietly`] that this thread is in.
+    static QUIET: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Calls of [`quietly_everywhere`] that the process is in.
+static QUIET_EVERYWHERE: AtomicUsize = AtomicUsize::new(0);
 
 /// Runs `work`; where it panics, gives the message back instead of printing it.
 pub(crate) fn quietly<T>(work: impl FnOnce() -> T) -> Result<T, String> {
-    // The hook is one for the whole process.
-    static HOOK: Mutex<()> = Mutex::new(());
-    let _lock = HOOK.lock().unwrap_or_else(PoisonError::into_inner);
-    let hook = panic::take_hook();
-    panic::set_hook(Box::new(|_| {}));
+    // The hook is one for the whole process; who is quiet, is so in one thread.
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let print = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            if QUIET.get() == 0 && QUIET_EVERYWHERE.load(Ordering::Relaxed) == 0 {
+                print(panic);
+            } else {
+                debug!("{panic}");
+            }
+        }));
+    });
+    QUIET.set(QUIET.get() + 1);
     let result = panic::catch_unwind(AssertUnwindSafe(work));
-    panic::set_hook(hook);
+    QUIET.set(QUIET.get() - 1);
     result.map_err(|panic| {
         let text = panic
             .downcast_ref::<String>()
@@ -23,6 +43,14 @@ pub(crate) fn quietly<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     })
 }
 
+/// The same for work that other threads help with, whose panics it makes its own.
+pub(crate) fn quietly_everywhere<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    QUIET_EVERYWHERE.fetch_add(1, Ordering::Relaxed);
+    let result = quietly(work);
+    QUIET_EVERYWHERE.fetch_sub(1, Ordering::Relaxed);
+    result
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -30,7 +58,9 @@ mod tests {
     #[test]
     fn a_panic_becomes_a_message() {
         assert_eq!(quietly(|| 1), Ok(1));
-        let failed = quietly(|| -> u8 { panic!("no {}\ndetails", "driver") });
-        assert_eq!(failed, Err("no driver".into()));
+        let failed = || quietly(|| -> u8 { panic!("no {}\ndetails", "driver") });
+        assert_eq!(failed(), Err("no driver".into()));
+        assert_eq!(quietly(failed), Ok(Err("no driver".into())));
+        assert_eq!(QUIET.get(), 0);
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Error, Result, anyhow};
 use burn::data::dataloader::{DataLoader, DataLoaderIterator};
-use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::optim::GradientsAccumulator;
 use burn::train::{EventProcessorTraining, LearnerEvent, TrainingItem};
 use data::Batches;
 
@@ -89,31 +89,28 @@ impl Session<'_> {
         let rate = self.work.learning_rate(position.steps, &position.epochs);
         // Dropout draws from a generator that depends on the step alone, so that a training goes on
         // as it would have.
-        self.work
-            .device
-            .seed(step_seed(settings.seed, position.steps));
+        let seed = step_seed(settings.seed, position.steps);
+        self.work.learners.seed(seed);
 
         let left = self.work.train.num_items() - batches.progress().items_processed;
         let images = left.min(settings.batch_size.saturating_mul(settings.accumulate));
         let mut gradients = GradientsAccumulator::new();
         for _ in 0..settings.accumulate {
             let before = Instant::now();
-            let Some(batch) = batches.next().transpose()? else {
+            let learners = &self.work.learners;
+            let Some(parts) = batches.next_parts(learners.devices()).transpose()? else {
                 break;
             };
             *loading += before.elapsed();
-
-            let shape = batch.images.dims();
+            let [_, channels, height, width] = parts[0].images.dims();
             let model = &self.training.model;
-            let output = model.forward_classification(batch, settings.label_smoothing);
-            let loss = match shape[0] {
-                all if all == images => output.loss.clone(),
-                // Batches count by their images: the last one may have fewer.
-                part => output.loss.clone().mul_scalar(part as f64 / images as f64),
-            };
-            gradients.accumulate(model, GradientsParams::from_grads(loss.backward(), model));
+            let (output, of_batch) =
+                learners.learn(model, parts, images, settings.label_smoothing)?;
+            gradients.accumulate(model, of_batch);
             tally.add(&output);
-            self.lines.batch(shape, output.output.dims());
+            let logits = output.output.dims();
+            self.lines
+                .batch([logits[0], channels, height, width], logits);
             self.training.position.batches += 1;
             let item = TrainingItem::new(
                 output,

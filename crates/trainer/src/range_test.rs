@@ -1,6 +1,8 @@
 //! The learning rate range test: a training whose learning rate grows with each step, until its loss
 //! does too. Smith, "Cyclical Learning Rates for Training Neural Networks" (2017).
 
+use std::slice;
+
 use anyhow::{Result, bail, ensure};
 use burn::optim::GradientsParams;
 use burn::tensor::Device;
@@ -56,7 +58,7 @@ pub(crate) fn range_test(
     ensure!(!images.is_empty(), "no images to learn from");
     let autodiff = device.clone().autodiff();
     let mut training = Training::begin(config, &autodiff)?;
-    let loader = training_loader(config, images, &autodiff);
+    let loader = training_loader(config, images, slice::from_ref(&autodiff));
     let mut batches = (1..).flat_map(|epoch| loader.pass(epoch));
     let mut losses = Smoothed::default();
     let mut points: Vec<Point> = Vec::with_capacity(range.steps);

@@ -1,5 +1,6 @@
 //! The training of a network: everything that goes into a run, put together.
 
+use std::slice;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Error, Result, bail, ensure};
@@ -17,9 +18,11 @@ use model::ConvNet;
 
 use crate::checkpoint::{Checkpoint, Position};
 use crate::config::{Config, OptimizerKind, TrainingConfig};
+use crate::device::Found;
 use crate::epochs::{End, EpochLoop, Exchange};
 use crate::gradients::clip_norm;
 use crate::history::to_csv;
+use crate::learners::Learners;
 use crate::panics::quietly;
 use crate::progress::Style;
 use crate::renderer::Unlogged;
@@ -61,7 +64,7 @@ pub(crate) struct Trained {
 }
 
 /// Trains the network that `config` describes, from its first step or from where a checkpoint left
-/// off, and keeps the best weights and checkpoints in the run folder.
+/// off, and keeps the best weights and checkpoints in the run folder. Of several devices, the first judges.
 ///
 /// # Errors
 /// When the loss stops being a number, the checkpoint does not fit the network, or the run folder
@@ -69,19 +72,21 @@ pub(crate) struct Trained {
 pub(crate) fn train(
     config: &Config,
     parts: &Parts,
-    device: &Device,
+    devices: &[Found],
     run: &RunDir,
     style: Style,
     checkpoint: Option<Checkpoint>,
 ) -> Result<Trained> {
     let settings = &config.training;
+    let device = &devices.first().context("no device")?.device;
     let autodiff = device.clone().autodiff();
     let training = match checkpoint {
         None => Training::begin(config, &autodiff)?,
         Some(checkpoint) => Training::resume(config, &autodiff, checkpoint)?,
     };
     training.restore(run)?;
-    let train_loader = Arc::new(training_loader(config, &parts.train, &autodiff));
+    let learners = Learners::on(devices);
+    let train_loader = Arc::new(training_loader(config, &parts.train, learners.devices()));
     let validation = Arc::new(evaluation_loader(config, &parts.validation, device));
 
     let learner = Learner::new(
@@ -96,7 +101,7 @@ pub(crate) fn train(
         train: Arc::clone(&train_loader),
         validation: Arc::clone(&validation),
         test: evaluation_loader(config, &parts.test, device),
-        device: device.clone(),
+        learners,
         run: run.clone(),
         style,
         exchange: Arc::clone(&exchange),
@@ -125,6 +130,8 @@ pub(crate) fn train(
     let Exchange::Ended(training, end) = std::mem::replace(&mut *exchange, Exchange::Taken) else {
         bail!("the training did not end");
     };
+    // Where it failed, the device may be gone.
+    let end = end?;
     let model = match training.best {
         none if none.is_empty() => None,
         best => Some(config.model.folded().init(device)?.with_safetensors(best)?),
@@ -132,7 +139,7 @@ pub(crate) fn train(
     Ok(Trained {
         model,
         position: training.position,
-        end: end?,
+        end,
     })
 }
 
@@ -164,7 +171,7 @@ impl Training {
     ///
     /// # Errors
     /// When its records are not those of this network and its optimizer.
-    fn resume(config: &Config, device: &Device, checkpoint: Checkpoint) -> Result<Self> {
+    pub(crate) fn resume(config: &Config, device: &Device, checkpoint: Checkpoint) -> Result<Self> {
         let Checkpoint {
             position,
             model,
@@ -263,7 +270,14 @@ impl Training {
 }
 
 /// Batches to learn from, shuffled and changed as the settings say.
-pub(crate) fn training_loader(config: &Config, images: &ImageDataset, device: &Device) -> Loader {
+///
+/// # Panics
+/// When there is no device.
+pub(crate) fn training_loader(
+    config: &Config,
+    images: &ImageDataset,
+    devices: &[Device],
+) -> Loader {
     let batcher = MnistBatcher {
         scaling: config.scaling(),
     };
@@ -271,8 +285,15 @@ pub(crate) fn training_loader(config: &Config, images: &ImageDataset, device: &D
         seed, batch_size, ..
     } = config.training;
     let order = Order::Shuffled { seed };
-    Loader::new(images.clone(), batcher, batch_size, order, device.clone())
-        .with_augmentation(config.augmentation, seed)
+    let loader = Loader::new(
+        images.clone(),
+        batcher,
+        batch_size,
+        order,
+        devices[0].clone(),
+    )
+    .with_augmentation(config.augmentation, seed);
+    kept(loader, devices)
 }
 
 /// Batches in order, for judging, on the device without gradients.
@@ -280,13 +301,20 @@ pub(crate) fn evaluation_loader(config: &Config, images: &ImageDataset, device: 
     let batcher = MnistBatcher {
         scaling: config.scaling(),
     };
-    Loader::new(
+    let loader = Loader::new(
         images.clone(),
         batcher,
         config.training.eval_batch_size,
         Order::Sequential,
         device.clone(),
-    )
+    );
+    kept(loader, slice::from_ref(device))
+}
+
+/// The same, with its images on those devices that are no CPUs.
+fn kept(loader: Loader, devices: &[Device]) -> Loader {
+    let devices = devices.iter().filter(|device| !kernels::is_cpu(device));
+    loader.kept_on(&devices.cloned().collect::<Vec<_>>())
 }
 
 /// What Adam adds to a root before it divides by it.
@@ -313,11 +341,17 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::device::{self, Request};
     use crate::images::Kept;
     use crate::settings::Settings;
 
     /// The weights after some epochs over 300 digits with these settings.
     fn weights(settings: &str) -> Vec<f32> {
+        weights_on(1, settings)
+    }
+
+    /// The same on one device several times.
+    fn weights_on(devices: usize, settings: &str) -> Vec<f32> {
         let mut tiny = Settings::preset("tiny").unwrap();
         let settings = format!("data.limit_train = 300\ndata.validation = 0.0\n{settings}");
         tiny.overlay(settings.parse().unwrap()).unwrap();
@@ -330,8 +364,9 @@ mod tests {
         };
         let folder = tempfile::tempdir().unwrap();
         let run = RunDir::create(folder.path(), "tiny", None, "", |_| Ok(())).unwrap();
-        let device = Device::default();
-        let trained = train(&config, &parts, &device, &run, Style::Details, None).unwrap();
+        let (found, _) = device::open(&Request::Auto, None).unwrap();
+        let devices = vec![found; devices];
+        let trained = train(&config, &parts, &devices, &run, Style::Details, None).unwrap();
         assert_eq!(trained.end, End::Epochs);
         let bytes = fs::read(run.model()).unwrap();
         let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
@@ -358,6 +393,23 @@ mod tests {
         assert!(found < 1e-5, "{found}");
         let other = weights(&format!("{sgd}\ntraining.batch_size = 32"));
         assert!(distance(&whole, &other) > 1e-3);
+    }
+
+    #[test]
+    fn devices_learn_together_what_one_learns_alone() {
+        // Steps of 64, of which three devices take 22, 21 and 21, and one of 44.
+        let settings = "training.epochs = 2\ntraining.optimizer = \"sgd\"\n\
+                        training.learning_rate = 0.1\ntraining.label_smoothing = 0.1";
+        let alone = weights(settings);
+        for devices in [2, 3] {
+            let found = distance(&alone, &weights_on(devices, settings));
+            assert!(found < 1e-5, "{devices} devices: {found}");
+        }
+        let parts = format!("{settings}\ntraining.batch_size = 32");
+        let accumulated = format!("{parts}\ntraining.accumulate = 2");
+        assert!(distance(&alone, &weights_on(2, &accumulated)) < 1e-5);
+        assert!(distance(&alone, &weights_on(2, &parts)) > 1e-3);
+        assert_eq!(weights_on(3, settings), weights_on(3, settings));
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! The convolution block and its gradient, registered with Burn.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
-use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::grads::Gradients as GradientsOfGraph;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
@@ -33,7 +34,8 @@ pub(crate) fn conv_block(
 #[backend_extension(
     Autodiff,
     Flex: cfg(feature = "flex"),
-    NdArray: cfg(feature = "ndarray")
+    NdArray: cfg(feature = "ndarray"),
+    Remote: cfg(feature = "remote")
 )]
 pub(crate) trait ConvBlockBackend: Backend {
     /// `[N, O, H', W']` of `[N, C, H, W]`, `[O, C, K, K]` and `[O]`, all `f32`.
@@ -45,38 +47,98 @@ pub(crate) trait ConvBlockBackend: Backend {
     ) -> FloatTensor<Self>;
 }
 
-/// The output; and its winners, where a backward pass will need them.
-fn run_forward<B: InMemory>(
-    images: &FloatTensor<B>,
-    weight: &FloatTensor<B>,
-    bias: &FloatTensor<B>,
-    shape: BlockShape,
-    winners: Option<&mut [u8]>,
-) -> FloatTensor<B> {
-    let output = forward(
-        InstructionSet::best(),
-        shape,
-        &B::numbers(images),
-        &B::numbers(weight),
-        &B::numbers(bias),
-        winners,
-    );
-    let [height, width] = [shape.out_height(), shape.out_width()];
-    B::tensor(output, [shape.batch, shape.out_channels, height, width])
+/// A backend that computes the block, and its gradients.
+pub(crate) trait Fused: Backend {
+    /// Which pixel of each window won.
+    type Winners: Clone + Debug + Send + 'static;
+
+    /// The output; and its winners, where a backward pass will need them.
+    fn forward(
+        images: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        shape: BlockShape,
+        with_winners: bool,
+    ) -> (FloatTensor<Self>, Option<Self::Winners>);
+
+    /// The gradients, from that of the output.
+    fn backward(
+        images: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        winners: Self::Winners,
+        shape: BlockShape,
+        wants_images: bool,
+    ) -> Gradients<Self>;
 }
 
-impl<B: InMemory> ConvBlockBackend for B {
+/// The gradients of the block's inputs.
+pub(crate) struct Gradients<B: Backend> {
+    pub(crate) images: Option<FloatTensor<B>>,
+    pub(crate) weight: FloatTensor<B>,
+    pub(crate) bias: FloatTensor<B>,
+}
+
+impl<B: InMemory> Fused for B {
+    type Winners = Arc<Vec<u8>>;
+
+    fn forward(
+        images: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        shape: BlockShape,
+        with_winners: bool,
+    ) -> (FloatTensor<Self>, Option<Self::Winners>) {
+        let mut winners = with_winners.then(|| vec![0; shape.batch * shape.out_image()]);
+        let output = forward(
+            InstructionSet::best(),
+            shape,
+            &B::numbers(&images),
+            &B::numbers(&weight),
+            &B::numbers(&bias),
+            winners.as_deref_mut(),
+        );
+        (B::tensor(output, shape.output()), winners.map(Arc::new))
+    }
+
+    fn backward(
+        images: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        winners: Self::Winners,
+        shape: BlockShape,
+        wants_images: bool,
+    ) -> Gradients<Self> {
+        let gradients = backward(
+            InstructionSet::best(),
+            shape,
+            &B::numbers(&images),
+            &B::numbers(&weight),
+            &B::numbers(&gradient),
+            &winners,
+            wants_images,
+        );
+        let images = gradients.images;
+        Gradients {
+            images: images.map(|images| B::tensor(images, shape.input())),
+            weight: B::tensor(gradients.weight, shape.weight()),
+            bias: B::tensor(gradients.bias, [shape.out_channels]),
+        }
+    }
+}
+
+impl<B: Fused> ConvBlockBackend for B {
     fn conv_block(
         images: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         shape: BlockShape,
     ) -> FloatTensor<Self> {
-        run_forward::<Self>(&images, &weight, &bias, shape, None)
+        B::forward(images, weight, bias, shape, false).0
     }
 }
 
-impl<B: InMemory, C: CheckpointStrategy> ConvBlockBackend for Autodiff<B, C> {
+impl<B: Fused, C: CheckpointStrategy> ConvBlockBackend for Autodiff<B, C> {
     fn conv_block(
         images: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -92,12 +154,12 @@ impl<B: InMemory, C: CheckpointStrategy> ConvBlockBackend for Autodiff<B, C> {
             .stateful()
         {
             OpsKind::Tracked(operation) => {
-                let mut winners = vec![0; shape.batch * shape.out_image()];
-                let output = run_forward::<B>(&images, &weight, &bias, shape, Some(&mut winners));
+                let (output, winners) =
+                    B::forward(images.clone(), weight.clone(), bias, shape, true);
                 let state = Saved {
                     images,
                     weight,
-                    winners: Arc::new(winners),
+                    winners: winners.expect("they were asked for"),
                     shape,
                 };
                 operation.finish(state, output)
@@ -114,17 +176,22 @@ struct ConvBlockBackward;
 
 /// What the backward pass needs of the forward pass.
 #[derive(Clone, Debug)]
-struct Saved<B: Backend> {
+struct Saved<B: Fused> {
     images: FloatTensor<B>,
     weight: FloatTensor<B>,
-    winners: Arc<Vec<u8>>,
+    winners: B::Winners,
     shape: BlockShape,
 }
 
-impl<B: InMemory> Backward<B, 3> for ConvBlockBackward {
+impl<B: Fused> Backward<B, 3> for ConvBlockBackward {
     type State = Saved<B>;
 
-    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+    fn backward(
+        self,
+        ops: Ops<Self::State, 3>,
+        grads: &mut GradientsOfGraph,
+        _: &mut Checkpointer,
+    ) {
         let [image_node, weight_node, bias_node] = ops.parents;
         let Saved {
             images,
@@ -133,34 +200,16 @@ impl<B: InMemory> Backward<B, 3> for ConvBlockBackward {
             shape,
         } = ops.state;
         let gradient = grads.consume::<B>(&ops.node);
-        let gradients = backward(
-            InstructionSet::best(),
-            shape,
-            &B::numbers(&images),
-            &B::numbers(&weight),
-            &B::numbers(&gradient),
-            &winners,
-            image_node.is_some(),
-        );
-        let BlockShape {
-            batch,
-            in_channels,
-            height,
-            width,
-            out_channels,
-            kernel,
-            ..
-        } = shape;
+        let wants_images = image_node.is_some();
+        let gradients = B::backward(images, weight, gradient, winners, shape, wants_images);
         if let (Some(node), Some(images)) = (image_node, gradients.images) {
-            let images = B::tensor(images, [batch, in_channels, height, width]);
             grads.register::<B>(node.id, images);
         }
         if let Some(node) = weight_node {
-            let shape = [out_channels, in_channels, kernel, kernel];
-            grads.register::<B>(node.id, B::tensor(gradients.weight, shape));
+            grads.register::<B>(node.id, gradients.weight);
         }
         if let Some(node) = bias_node {
-            grads.register::<B>(node.id, B::tensor(gradients.bias, [out_channels]));
+            grads.register::<B>(node.id, gradients.bias);
         }
     }
 }

@@ -3,6 +3,8 @@
 mod adam;
 mod batch_norm;
 mod conv_block;
+#[cfg(feature = "remote")]
+mod remote;
 
 use std::borrow::Cow;
 
@@ -17,14 +19,21 @@ use burn::tensor::{Device, TensorData};
 pub(crate) use adam::adam_step;
 pub(crate) use batch_norm::batch_norm_relu;
 pub(crate) use conv_block::conv_block;
+#[cfg(feature = "remote")]
+pub use remote::{declare_fused, with_fused};
 
-/// Whether the operations are registered for a device.
-pub(crate) fn is_fused(device: &Device) -> bool {
-    let mut device = device.as_dispatch();
-    if let DispatchDevice::Autodiff(autodiff) = device {
-        device = autodiff;
+/// Whether a device computes the convolution block as one operation.
+pub(crate) fn has_conv_block(device: &Device) -> bool {
+    match without_autodiff(device) {
+        #[cfg(feature = "remote")]
+        DispatchDevice::Remote(remote) => remote::is_declared(remote),
+        _ => is_cpu(device),
     }
-    match device {
+}
+
+/// Whether a device is a CPU of this process, for which all fused operations are registered.
+pub fn is_cpu(device: &Device) -> bool {
+    match without_autodiff(device) {
         #[cfg(feature = "flex")]
         DispatchDevice::Flex(_) => true,
         #[cfg(feature = "ndarray")]
@@ -34,6 +43,13 @@ pub(crate) fn is_fused(device: &Device) -> bool {
             reason = "reachable where other backends are compiled in"
         )]
         _ => false,
+    }
+}
+
+fn without_autodiff(device: &Device) -> &DispatchDevice {
+    match device.as_dispatch() {
+        DispatchDevice::Autodiff(device) => device,
+        device => device,
     }
 }
 

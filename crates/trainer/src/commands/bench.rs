@@ -3,10 +3,11 @@
 use std::fmt;
 use std::hint::black_box;
 use std::io::Write;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::tensor::{Distribution, Tensor};
 use clap::builder::RangedU64ValueParser;
 use data::Splits;
 use model::ConvNet;
@@ -14,7 +15,8 @@ use serde::Serialize;
 use tracing::info;
 
 use crate::config::Config;
-use crate::device::{self, Request};
+use crate::device::Devices;
+use crate::flags::DevicesFlags;
 use crate::images::Kept;
 use crate::presets;
 use crate::progress::Style;
@@ -29,9 +31,12 @@ const ENOUGH: Duration = Duration::from_millis(300);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The network
-    #[arg(long, value_name = "NAME", default_value = presets::DEFAULT)]
-    preset: String,
+    /// The network [default: convnet]
+    #[arg(long, value_name = "NAME")]
+    preset: Option<String>,
+    /// Settings in a TOML file, of another network or other images
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Batch sizes to train with
     #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "64,512", value_parser = batch_size())]
     train: Vec<usize>,
@@ -41,9 +46,8 @@ pub(crate) struct Args {
     /// Measurements of which each figure is the median
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000))]
     runs: usize,
-    /// auto, cpu, or one that `trainer devices` lists
-    #[arg(long, env = device::VARIABLE, default_value = "auto")]
-    device: Request,
+    #[command(flatten)]
+    device: DevicesFlags,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -76,14 +80,19 @@ struct Speed {
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
-    let (config, splits) = Settings::preset(&args.preset)?.resolve(Kept::No)?;
-    let (found, reason) = device::open(args.device)?;
-    info!("device: {found}, {reason}");
+    let preset = args.preset.as_deref();
+    let settings = match &args.config {
+        Some(path) => Settings::file(path, preset)?,
+        None => Settings::preset(preset.unwrap_or(presets::DEFAULT))?,
+    };
+    let (config, splits) = settings.resolve(Kept::No)?;
+    let devices = args.device.open()?;
+    info!("device: {devices}, {}", devices.reason);
     let work = Work::of(&config)?;
     let bench = Bench {
         config,
         splits,
-        device: found.device.clone(),
+        devices,
         runs: args.runs,
     };
 
@@ -95,8 +104,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
         matmul_share: images_per_second * operations / 1e9 / matmul_gflops,
     };
     let mut report = Report {
-        device: found.to_string(),
-        preset: args.preset,
+        device: bench.devices.to_string(),
+        preset: bench.config.preset.clone(),
         threads: rayon::current_num_threads(),
         matmul_gflops,
         train: Vec::new(),
@@ -151,18 +160,24 @@ impl Work {
 struct Bench {
     config: Config,
     splits: Splits,
-    device: Device,
+    devices: Devices,
     runs: usize,
 }
 
 impl Bench {
     /// The rate of a product of square matrices, 10⁹ operations per second.
     fn matrix_product(&self) -> Result<f64> {
-        let matrix = || Tensor::<2>::random([MATRIX, MATRIX], Distribution::Default, &self.device);
+        let matrix = || {
+            Tensor::<2>::random(
+                [MATRIX, MATRIX],
+                Distribution::Default,
+                &self.devices.main().device,
+            )
+        };
         let (a, b) = (matrix(), matrix());
         let products = rate(self.runs, || {
             black_box(a.clone().matmul(b.clone()));
-            Ok(self.device.sync()?)
+            Ok(self.devices.main().device.sync()?)
         })?;
         Ok(products * 2.0 * (MATRIX as f64).powi(3) / 1e9)
     }
@@ -191,7 +206,14 @@ impl Bench {
             &config.to_toml()?,
             |_| Ok(()),
         )?;
-        let trained = train(&config, &parts, &self.device, &run, Style::Details, None)?;
+        let trained = train(
+            &config,
+            &parts,
+            &self.devices.found,
+            &run,
+            Style::Details,
+            None,
+        )?;
         let measured = &trained.position.epochs[1..];
         let rates = measured.iter().map(|epoch| epoch.images_per_second);
         Ok(median(rates.collect()))
@@ -202,8 +224,8 @@ impl Bench {
     fn inference(&self, batch: usize) -> Result<f64> {
         let mut config = self.config.clone();
         config.training.eval_batch_size = batch;
-        let model: ConvNet = config.model.folded().init(&self.device)?;
-        let loader = evaluation_loader(&config, &self.splits.test, &self.device);
+        let model: ConvNet = config.model.folded().init(&self.devices.main().device)?;
+        let loader = evaluation_loader(&config, &self.splits.test, &self.devices.main().device);
         let images = loader
             .pass(1)
             .next()

@@ -1,15 +1,35 @@
-//! `trainer devices`: what can compute, and what to do about what cannot.
+//! `trainer devices`: what can compute, whether it computes right, and what to do about what cannot.
 
 use std::io::Write;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
+use tracing::info;
 
-use crate::device::{self, Backend, Request};
+use crate::device::{self, Backend, Devices, Found, Request};
+use crate::flags::TokenFlags;
+use crate::parity::{Parity, STAGES};
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Train for ten steps on each device, and compare each stage with the CPU's
+    #[arg(long)]
+    check: bool,
+    /// Check these devices instead of all that are there, and fail where one is not
+    #[arg(value_name = "DEVICE", requires = "check")]
+    devices: Vec<Request>,
+    #[command(flatten)]
+    token: TokenFlags,
+}
 
-pub(crate) fn run(_: Args) -> Result<()> {
+pub(crate) fn run(args: Args) -> Result<()> {
+    match (args.check, args.devices.as_slice()) {
+        (false, _) => list(),
+        (true, []) => check(found()),
+        (true, devices) => check(Devices::open(devices, args.token.token_file.as_deref())?.found),
+    }
+}
+
+fn list() -> Result<()> {
     let mut out = std::io::stdout().lock();
     for backend in Backend::ALL {
         match device::candidates(backend) {
@@ -31,9 +51,61 @@ pub(crate) fn run(_: Args) -> Result<()> {
             Err(error) => writeln!(out, "{:9} {error:#}", backend.name())?,
         }
     }
-    match device::open(Request::Auto) {
+    match device::open(&Request::Auto, None) {
         Ok((found, reason)) => writeln!(out, "\nauto takes {found}: {reason}")?,
         Err(error) => writeln!(out, "\nauto: {error:#}")?,
     }
     Ok(())
+}
+
+/// All devices that work.
+fn found() -> Vec<Found> {
+    let candidates = Backend::ALL
+        .into_iter()
+        .filter_map(|backend| device::candidates(backend).ok());
+    let found = candidates.flatten().map(|candidate| candidate.try_out());
+    found.filter_map(Result::ok).collect()
+}
+
+/// Compares devices with the best CPU backend.
+fn check(devices: Vec<Found>) -> Result<()> {
+    let (reference, _) = device::open(&Request::Cpu, None)
+        .context("devices are compared with a CPU: build with `--features flex`")?;
+    let parity = Parity::with(&reference)?;
+    let stages: Vec<String> = STAGES
+        .iter()
+        .map(|(stage, tolerance)| format!("{stage} {tolerance:.0e}"))
+        .collect();
+    info!("tolerances: {}", stages.join(", "));
+    let mut failed = Vec::new();
+    let mut out = std::io::stdout().lock();
+    for found in devices {
+        let name = &found.name;
+        if *name == reference.name {
+            writeln!(
+                out,
+                "{name:9} is what others are compared with ({})",
+                found.part
+            )?;
+            continue;
+        }
+        let verdict = match parity.distances(&found) {
+            Ok(distances) => match distances.exceeded() {
+                None => format!("agrees: {distances}"),
+                Some(stage) => {
+                    failed.push(name.clone());
+                    format!("differs in {stage}: {distances}")
+                }
+            },
+            Err(error) => {
+                failed.push(name.clone());
+                format!("failed: {error:#}")
+            }
+        };
+        writeln!(out, "{name:9} {verdict}")?;
+    }
+    match failed.as_slice() {
+        [] => Ok(()),
+        failed => bail!("not as {} computes: {}", reference.name, failed.join(", ")),
+    }
 }

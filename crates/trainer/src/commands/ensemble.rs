@@ -9,8 +9,8 @@ use tracing::info;
 
 use super::evaluate::JudgeFlags;
 use crate::classifier::{Classifier, Probabilities};
-use crate::device::{self, Request};
 use crate::evaluation::Evaluation;
+use crate::flags::DeviceFlags;
 use crate::images;
 use crate::run_dir::{DEFAULT_ROOT, RunDir};
 use crate::tally::Figures;
@@ -23,9 +23,8 @@ pub(crate) struct Args {
     runs: Vec<String>,
     #[command(flatten)]
     judge: JudgeFlags,
-    /// auto, cpu, or one that `trainer devices` lists
-    #[arg(long, env = device::VARIABLE, default_value = "auto")]
-    device: Request,
+    #[command(flatten)]
+    device: DeviceFlags,
     /// Folder in which runs are looked up by name
     #[arg(long, value_name = "DIR", default_value = DEFAULT_ROOT)]
     out: PathBuf,
@@ -47,7 +46,7 @@ struct Member {
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
-    let (found, reason) = device::open(args.device)?;
+    let (found, reason) = args.device.open()?;
     let open = |run: &String| {
         let run = RunDir::open(&args.out, run)?;
         let classifier = Classifier::open(&run, found.device.clone())?;

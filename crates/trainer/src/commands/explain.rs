@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use burn::tensor::Device;
 use model::{ConvBlock, ConvBlockOptions};
 
-use crate::device::{self, Request};
+use crate::flags::DeviceFlags;
 use crate::matrix::Matrix;
 use crate::suggest::did_you_mean;
 
@@ -32,9 +32,8 @@ pub(crate) struct Args {
         value_parser = kernel
     )]
     kernel: Matrix,
-    /// What computes the same again: auto, cpu, or one that `trainer devices` lists
-    #[arg(long, env = device::VARIABLE, default_value = "auto")]
-    device: Request,
+    #[command(flatten)]
+    device: DeviceFlags,
 }
 
 const IMAGE: [[f64; 4]; 4] = [
@@ -75,7 +74,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         image.height(),
         image.width()
     );
-    let (found, _) = device::open(args.device)?;
+    let (found, _) = args.device.open()?;
     let mut out = std::io::stdout().lock();
 
     let convolved = image.convolve(&args.kernel);

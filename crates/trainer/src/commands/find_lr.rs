@@ -7,9 +7,8 @@ use anyhow::{Result, ensure};
 use clap::builder::RangedU64ValueParser;
 use tracing::info;
 
-use crate::device::{self, Request};
 use crate::figures;
-use crate::flags::SettingsFlags;
+use crate::flags::{DeviceFlags, SettingsFlags};
 use crate::images::Kept;
 use crate::range_test::{Point, Range, range_test, suggestion};
 
@@ -44,9 +43,8 @@ pub(crate) struct Args {
         default_value = "artifacts/runs/learning-rates"
     )]
     figure: PathBuf,
-    /// auto, cpu, or one that `trainer devices` lists
-    #[arg(long, env = device::VARIABLE, default_value = "auto", help_heading = "How to run")]
-    device: Request,
+    #[command(flatten)]
+    device: DeviceFlags,
     /// Print JSON, and no figure
     #[arg(long, help_heading = "How to run")]
     json: bool,
@@ -61,7 +59,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         "--from {from} --to {to}: expected two rates above 0, the second one larger"
     );
     let (config, splits) = args.settings.resolve(Kept::No)?;
-    let (found, reason) = device::open(args.device)?;
+    let (found, reason) = args.device.open()?;
     info!("device: {found}, {reason}");
     let (images, _) = config.data.divide(&splits.train, config.training.seed)?;
     let range = Range {

@@ -11,10 +11,9 @@ use model::{ConvNetConfig, Precision};
 use tracing::{info, warn};
 
 use crate::config::Config;
-use crate::device;
 use crate::environment::Environment;
 use crate::evaluation::evaluate;
-use crate::flags::{NewRunFlags, SettingsFlags};
+use crate::flags::{DeviceFlags, NewRunFlags, SettingsFlags};
 use crate::images::Kept;
 use crate::journal::{Entry, Import, Journal, State};
 use crate::logging::{self, FILE_ONLY};
@@ -47,6 +46,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     settings: SettingsFlags,
     #[command(flatten)]
+    device: DeviceFlags,
+    #[command(flatten)]
     new: NewRunFlags,
 }
 
@@ -60,7 +61,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         .with_context(place)?;
     let unusable = formats::not_finite(&tensors);
 
-    let (found, reason) = device::open(args.new.device)?;
+    let (found, reason) = args.device.open()?;
     info!("device: {found}, {reason}");
     let folded = config.model.folded();
     let network = folded.init(&found.device.clone().autodiff())?;

@@ -17,3 +17,4 @@ pub(crate) mod report;
 pub(crate) mod serve;
 pub(crate) mod summary;
 pub(crate) mod train;
+pub(crate) mod worker;

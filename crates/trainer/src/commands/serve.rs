@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use tracing::{info, warn};
 
 use crate::classifier::Classifier;
-use crate::device::{self, Request};
+use crate::flags::DeviceFlags;
 use crate::interruption;
 use crate::run_dir::{DEFAULT_ROOT, RunDir};
 use crate::serve::{Guard, Server, is_public};
@@ -48,9 +48,8 @@ pub(crate) struct Args {
     /// Another name of this machine that browsers use
     #[arg(long, value_name = "NAME")]
     host: Vec<String>,
-    /// auto, cpu, or one that `trainer devices` lists
-    #[arg(long, env = device::VARIABLE, default_value = "auto")]
-    device: Request,
+    #[command(flatten)]
+    device: DeviceFlags,
     /// Folder of the runs
     #[arg(long, value_name = "DIR", default_value = DEFAULT_ROOT)]
     out: PathBuf,
@@ -79,7 +78,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
             .find(RunDir::has_model)
             .context("no run with weights")?,
     };
-    let (found, reason) = device::open(args.device)?;
+    let (found, reason) = args.device.open()?;
     let classifier = Classifier::open(&run, found.device.clone())?;
     info!("device: {found}, {reason}");
     let query = args.token.as_ref().map(|token| format!("?token={token}"));

@@ -5,17 +5,16 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Error, Result, ensure};
-use burn::tensor::Device;
 use data::{ImageDataset, Splits};
 use tracing::{info, warn};
 
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, Schedule};
-use crate::device;
+use crate::device::{Devices, Found};
 use crate::environment::Environment;
 use crate::epochs::End;
 use crate::evaluation::evaluate;
-use crate::flags::{NewRunFlags, SettingsFlags};
+use crate::flags::{DevicesFlags, NewRunFlags, SettingsFlags};
 use crate::history::best;
 use crate::images::{self, Kept};
 use crate::interruption::{self, Interrupted};
@@ -40,6 +39,8 @@ pub(crate) struct Args {
         help_heading = "How to run"
     )]
     resume: Option<String>,
+    #[command(flatten)]
+    device: DevicesFlags,
     #[command(flatten)]
     new: NewRunFlags,
     /// What to show meanwhile
@@ -76,21 +77,21 @@ pub(crate) fn run(args: Args, quiet: bool) -> Result<()> {
         args.progress.style()?
     };
     interruption::listen("stopping after this step")?;
-    let (mut work, (found, reason)) = match &args.resume {
+    let (mut work, devices) = match &args.resume {
         Some(run) => {
-            let device = device::open(args.new.device)?;
-            (resume(&args.new.out, run, &args.settings)?, device)
+            let devices = args.device.open()?;
+            (resume(&args.new.out, run, &args.settings)?, devices)
         }
         None => {
             // Nothing is left behind where the device does not work.
             let (config, splits) = args.settings.resolve(Kept::Write(&args.new.out))?;
             config.data.divide(&splits.train, config.training.seed)?;
-            let device = device::open(args.new.device)?;
-            (begin(config, splits, &args.new)?, device)
+            let devices = args.device.open()?;
+            (begin(config, splits, &args.new)?, devices)
         }
     };
     logging::to_file(&work.run.log())?;
-    let environment = Environment::of_this_process(&found.to_string());
+    let environment = Environment::of_this_process(&devices.to_string());
     info!(target: FILE_ONLY, "{environment}");
     for message in images::left_out(&work.splits.unreadable) {
         warn!(target: FILE_ONLY, "{message}");
@@ -103,7 +104,7 @@ pub(crate) fn run(args: Args, quiet: bool) -> Result<()> {
     let begun = Journal::append(&work.run)
         .and_then(|mut journal| journal.write(&Entry::Process(&environment)));
     let outcome = begun
-        .and_then(|()| work.carry_out(&found.device, style, &format!("{found}, {reason}")))
+        .and_then(|()| work.carry_out(&devices, style))
         .map_err(|error| match error.is::<Interrupted>() {
             true => error,
             false => in_run(error, &work.run),
@@ -184,7 +185,7 @@ fn reopen(run: RunDir, flags: &SettingsFlags) -> Result<Work> {
 
 impl Work {
     /// Trains and judges: the result as it is printed.
-    fn carry_out(&mut self, device: &Device, style: Style, device_name: &str) -> Result<String> {
+    fn carry_out(&mut self, devices: &Devices, style: Style) -> Result<String> {
         let checkpoint = self.checkpoint.take();
         let Self {
             config,
@@ -199,7 +200,12 @@ impl Work {
             test: splits.test.clone(),
         };
         info!("{}", heading(config, &parts)?);
-        info!("device: {device_name}");
+        info!("device: {devices}, {}", devices.reason);
+        if devices.found.iter().any(Found::is_gpu) {
+            info!(
+                "a GPU's first run of a network measures its kernels; later ones know the fastest"
+            );
+        }
         info!("run: {}", run.path().display());
         if let Some(Checkpoint { position, .. }) = &checkpoint {
             let epochs = position.epochs.len();
@@ -210,7 +216,7 @@ impl Work {
                 info!("resuming in epoch {} after step {steps}", epochs + 1);
             }
         }
-        let trained = train(config, &parts, device, run, style, checkpoint)?;
+        let trained = train(config, &parts, &devices.found, run, style, checkpoint)?;
         if trained.end == End::Interrupted {
             let steps = trained.position.steps;
             return Err(interrupted(run, &format!("after step {steps}")));
@@ -222,7 +228,7 @@ impl Work {
 
         let judge = |split, images: &ImageDataset| {
             info!("evaluating on {split}: {} images", images.len());
-            let loader = evaluation_loader(config, images, device);
+            let loader = evaluation_loader(config, images, &devices.main().device);
             evaluate(model, &loader, &config.images.classes, |_, _| {
                 if interruption::is_requested() {
                     return Err(interrupted(run, "after training, before it was judged"));

@@ -1,0 +1,212 @@
+//! The same training on other devices, on several together, and on those of another process.
+
+use crate::support::WorkDir;
+
+/// Steps of 64 over 1,000 digits; without dropout, which draws from each device's own generator.
+const TRAINING: &str = "--preset tiny --limit-train 1000 --optimizer sgd --lr 0.1";
+
+/// The losses of each epoch on training and validation images.
+fn losses(dir: &WorkDir, run: &str) -> Vec<f64> {
+    let table = dir.run_text(run, "metrics.csv");
+    let mut lines = table
+        .lines()
+        .map(|line| line.split(',').collect::<Vec<_>>());
+    let names = lines.next().unwrap();
+    let is_loss: Vec<bool> = names.iter().map(|name| name.ends_with("loss")).collect();
+    let rows = lines.flat_map(|row| {
+        let losses = row
+            .into_iter()
+            .zip(&is_loss)
+            .filter(|(_, is_loss)| **is_loss);
+        let losses = losses.filter_map(|(loss, _)| loss.parse().ok());
+        losses.collect::<Vec<f64>>()
+    });
+    rows.collect()
+}
+
+#[track_caller]
+fn assert_near(found: &[f64], expected: &[f64]) {
+    assert_eq!(found.len(), expected.len());
+    assert_eq!(expected.len(), 4, "of two epochs");
+    for (found, expected) in found.iter().zip(expected) {
+        let far = (found - expected).abs() / expected;
+        assert!(far < 1e-4, "{found} is not {expected}");
+    }
+}
+
+#[test]
+fn devices_that_are_checked() {
+    let dir = WorkDir::new();
+    for (name, is_compiled_in) in [
+        ("flex", cfg!(feature = "flex")),
+        ("ndarray", cfg!(feature = "ndarray")),
+    ] {
+        let check = dir.trainer(&format!("devices --check {name}"));
+        if !is_compiled_in {
+            assert!(check.error().contains("not compiled in"));
+            continue;
+        }
+        let line = check.success().stdout;
+        let is_reference = line.contains("is what others are compared with");
+        assert!(line.starts_with(name), "{line}");
+        assert!(is_reference || line.contains("agrees: images "), "{line}");
+    }
+    assert_eq!(
+        dir.trainer("devices --check cuda:99").code,
+        Some(1),
+        "there is no such device"
+    );
+}
+
+#[test]
+fn several_devices_learn_what_one_learns() {
+    let dir = WorkDir::new();
+    dir.trainer(&format!(
+        "{TRAINING} --epochs 2 --device cpu --run-name one"
+    ))
+    .success();
+    let said = dir
+        .trainer(&format!(
+            "{TRAINING} --epochs 2 --device cpu,cpu,cpu --run-name three"
+        ))
+        .success()
+        .stderr;
+    let device = said.lines().find(|line| line.contains("device: ")).unwrap();
+    assert_eq!(device.matches("CPU").count(), 3, "{device}");
+    let one = losses(&dir, "one");
+    assert_near(&losses(&dir, "three"), &one);
+    // A training may go on on other devices than it began with.
+    dir.trainer(&format!(
+        "{TRAINING} --device cpu,cpu --epochs 1 --run-name parts"
+    ))
+    .success();
+    dir.trainer("--resume parts --epochs 2 --device cpu")
+        .success();
+    assert_near(&losses(&dir, "parts"), &one);
+}
+
+#[cfg(feature = "remote")]
+mod remote {
+    use std::fs;
+    use std::time::{Duration, Instant};
+
+    use super::{TRAINING, assert_near, losses};
+    use crate::support::{Running, WorkDir};
+
+    /// A worker on this machine, and how `--device` names it.
+    fn worker(dir: &WorkDir) -> (Running, String) {
+        let mut worker = Running::start(
+            dir,
+            "worker --listen 127.0.0.1:0 --token-file token --device cpu",
+        );
+        let line = worker.first_line();
+        let address = line.strip_prefix("worker on ").expect("it listens");
+        let name = format!("remote:{address}");
+        (worker, name)
+    }
+
+    #[test]
+    fn devices_of_other_processes_learn_what_one_learns() {
+        let dir = WorkDir::new();
+        dir.trainer(&format!(
+            "{TRAINING} --epochs 2 --device cpu --run-name one"
+        ))
+        .success();
+        let one = losses(&dir, "one");
+        let ((first, a), (second, b)) = (worker(&dir), worker(&dir));
+        for (run, devices) in [
+            ("alone", a.clone()),
+            ("two", format!("{a},{b}")),
+            ("mixed", format!("cpu,{a}:0,{b}")),
+        ] {
+            let flags = format!("--token-file token --device {devices} --run-name {run}");
+            dir.trainer(&format!("{TRAINING} --epochs 2 {flags}"))
+                .success();
+            assert_near(&losses(&dir, run), &one);
+        }
+        for worker in [first, second] {
+            worker.signal("-TERM");
+            let (status, said) = worker.end();
+            assert!(status.success(), "{said}");
+        }
+    }
+
+    #[test]
+    fn workers_that_cannot_be_used() {
+        let dir = WorkDir::new();
+        let (_worker, name) = worker(&dir);
+        let train = |flags: &str| dir.trainer(&format!("{TRAINING} {flags}")).error();
+        let address = name.strip_prefix("remote:").unwrap();
+
+        let message = train(&format!("--device {name}"));
+        assert_eq!(
+            message,
+            format!("remote:{address}:0: name the worker's file with --token-file")
+        );
+        let message = train(&format!("--device {name}:7 --token-file token"));
+        assert_eq!(
+            message,
+            format!("remote:{address}:7: there are 1, numbered from 0")
+        );
+        fs::write(
+            dir.path("other"),
+            "some other secret, of theirs and of nobody else\n",
+        )
+        .unwrap();
+        let message = train(&format!("--device {name} --token-file other"));
+        assert_eq!(
+            message,
+            format!("remote:{address}:0: the worker at {address} has another token")
+        );
+        let message = train("--device remote:127.0.0.1:1 --token-file token");
+        assert!(
+            message.starts_with("remote:127.0.0.1:1:0: cannot reach a worker at 127.0.0.1:1: "),
+            "{message}"
+        );
+        let message = train("--device remote:localhost --token-file token");
+        assert!(message.contains("expected remote:HOST:PORT"), "{message}");
+        assert!(!dir.has_runs());
+    }
+
+    #[test]
+    fn a_worker_that_is_killed_is_survived() {
+        let dir = WorkDir::new();
+        let settings = "--preset tiny --limit-train 6000 --epochs 3 --checkpoint-every 5";
+        dir.trainer(&format!("{settings} --device cpu --run-name whole"))
+            .success();
+        let (worker, name) = worker(&dir);
+        let flags = format!("--token-file token --device cpu,{name} --run-name parts");
+        let mut training = Running::start(&dir, &format!("{settings} {flags} --progress plain"));
+        training.wait("a checkpoint", || !dir.checkpoints("parts").is_empty());
+        worker.signal("-KILL");
+        let killed = Instant::now();
+        let (status, said) = training.end();
+        assert_eq!(status.code(), Some(1), "{said}");
+        assert!(!said.contains("panicked"), "{said}");
+        let message = said.lines().last().unwrap();
+        assert!(message.contains("last good checkpoint"), "{message}");
+        assert!(
+            message.contains(&format!("device {name}:0 failed: ")),
+            "{message}"
+        );
+        assert!(killed.elapsed() < Duration::from_secs(60), "{said}");
+
+        dir.trainer("--resume parts --device cpu").success();
+        let [whole, parts] = ["whole", "parts"].map(|run| dir.run_text(run, "metrics.csv"));
+        let last = |table: &str| {
+            table
+                .lines()
+                .last()
+                .unwrap()
+                .split(',')
+                .nth(5)
+                .unwrap()
+                .parse::<f64>()
+                .unwrap()
+        };
+        assert!(
+            (last(&whole) - last(&parts)).abs() < 0.02,
+            "{whole}\n{parts}"
+        );
+    }
+}

@@ -1,0 +1,94 @@
+"""The preset `convnet` in PyTorch: images per second, with the images on the device.
+
+    python torch_convnet.py DEVICE eager|compiled
+
+Prints a line of Markdown: training and inference at batch 64, 512 and 4096, and seconds for an epoch of 60,000
+images at batch 64, the first of the process and a later one.
+"""
+
+import gzip
+import pathlib
+import sys
+import time
+
+import numpy
+import torch
+from torch import nn
+
+FOLDER = pathlib.Path(__file__).parents[2] / "crates/data/mnist"
+BATCHES = [64, 512, 4096]
+device, mode = torch.device(sys.argv[1]), sys.argv[2]
+
+
+def numbers(name, header):
+    return numpy.frombuffer(gzip.open(FOLDER / f"{name}.gz").read(), numpy.uint8, offset=header)
+
+
+pixels = numbers("train-images-idx3-ubyte", 16).reshape(-1, 1, 28, 28)
+pixels = torch.from_numpy(pixels.copy()).to(device)
+labels = torch.from_numpy(numbers("train-labels-idx1-ubyte", 8).copy()).long().to(device)
+
+
+def images(rows):
+    return (pixels[rows].float() / 255 - 0.1307) / 0.3081
+
+
+def wait():
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def network():
+    torch._dynamo.reset()
+    layers = nn.Sequential(
+        nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(3136, 128), nn.ReLU(), nn.Linear(128, 10),
+    ).to(device)
+    return torch.compile(layers) if mode == "compiled" else layers
+
+
+def epoch(model, optimizer, batch, steps):
+    order = torch.randperm(len(pixels), device=device)
+    wait()
+    begun = time.perf_counter()
+    for step in range(steps):
+        rows = order[step * batch : (step + 1) * batch]
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(images(rows)), labels[rows])
+        loss.backward()
+        optimizer.step()
+    wait()
+    return time.perf_counter() - begun
+
+
+def median(times):
+    return sorted(times)[len(times) // 2]
+
+
+columns = []
+for batch in BATCHES:
+    model = network()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    steps = len(pixels) // batch
+    first = epoch(model, optimizer, batch, steps)
+    later = median([epoch(model, optimizer, batch, steps) for _ in range(3)])
+    if batch == BATCHES[0]:
+        cold, warm = first, later
+    columns.append(f"{steps * batch / later:,.0f}")
+for batch in BATCHES:
+    model = network().eval()
+    some = images(torch.arange(batch, device=device))
+    with torch.no_grad():
+        def rate():
+            wait()
+            begun, count = time.perf_counter(), 0
+            while time.perf_counter() - begun < 0.3:
+                model(some).cpu()
+                count += 1
+            return count * batch / (time.perf_counter() - begun)
+
+        rate()
+        columns.append(f"{median([rate() for _ in range(5)]):,.0f}")
+columns += [f"{cold:.1f}", f"{warm:.1f}"]
+print(f"| PyTorch {torch.__version__}, {mode}, {device} | " + " | ".join(columns) + " |")
