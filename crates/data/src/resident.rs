@@ -25,6 +25,8 @@ pub(crate) struct Resident {
     labels: Tensor<1, Int>,
     /// Channels, rows and columns of an image.
     shape: [usize; 3],
+    /// The column and the row of each of its pixels, `[1, height * width]`.
+    places: [Tensor<2>; 2],
 }
 
 /// `[count, channels * height * width]`
@@ -51,6 +53,12 @@ impl Resident {
             .collect();
         let pixels = TensorData::new(pixels, [count, size]);
         let labels: Vec<i32> = dataset.labels().map(i32::from).collect();
+        let [_, height, width] = shape;
+        let axis = |place: fn(usize, usize) -> usize| -> Tensor<2> {
+            let places = (0..height * width).map(|at| place(at, width) as f32);
+            let places = TensorData::new(places.collect::<Vec<f32>>(), [1, height * width]);
+            Tensor::from_data(places, device)
+        };
         Some(Self {
             pixels: match is_byte {
                 true => Pixels::Bytes(Tensor::from_data(pixels, (device, DType::U8))),
@@ -59,6 +67,7 @@ impl Resident {
             labels: Tensor::from_data(TensorData::new(labels, [count]), device),
             device: device.clone(),
             shape,
+            places: [axis(|at, width| at % width), axis(|at, width| at / width)],
         })
     }
 
@@ -79,7 +88,7 @@ impl Resident {
         };
         let mut images = pixels.reshape([count, channels, height, width]);
         if !changes.is_empty() {
-            images = changed(images, changes);
+            images = changed(images, changes, self.places.clone());
         }
         Batch {
             images: normalize(images, scaling),
@@ -89,21 +98,15 @@ impl Resident {
 }
 
 /// What [`Change::apply`] does, for a whole batch: pixels `[N, C, H, W]` from 0 to 255.
-fn changed(pixels: Tensor<4>, changes: &[Change]) -> Tensor<4> {
+fn changed(pixels: Tensor<4>, changes: &[Change], [columns, rows]: [Tensor<2>; 2]) -> Tensor<4> {
     let [count, channels, height, width] = pixels.dims();
     let device = pixels.device();
-    let plane = height * width;
     let numbers: Vec<f32> = changes.iter().flat_map(Change::numbers).collect();
     let each = numbers.len() / count;
     let numbers = Tensor::<2>::from_data(TensorData::new(numbers, [count, each]), &device);
     let number = |at: usize| numbers.clone().slice([0..count, at..at + 1]);
 
     // Where each pixel comes from, `[N, H * W]`.
-    let axis = |place: &dyn Fn(usize) -> usize| -> Tensor<2> {
-        let places: Vec<f32> = (0..plane).map(|at| place(at) as f32).collect();
-        Tensor::from_data(TensorData::new(places, [1, plane]), &device)
-    };
-    let (columns, rows) = (axis(&|at| at % width), axis(&|at| at / width));
     let [centre_x, centre_y] = [width, height].map(|size| (size as f32 - 1.0) / 2.0);
     let x = columns.clone().sub_scalar(centre_x);
     let y = rows.clone().sub_scalar(centre_y);

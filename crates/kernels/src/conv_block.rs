@@ -58,23 +58,8 @@ fn fused_shape(
     bias: Option<&Tensor<1>>,
     options: ConvBlockOptions,
 ) -> Option<BlockShape> {
-    let [batch, in_channels, height, width] = images.dims();
-    let [out_channels, weight_channels, kernel, kernel_width] = weight.dims();
-    let shape = BlockShape {
-        batch,
-        in_channels,
-        height,
-        width,
-        out_channels,
-        kernel,
-        padding: options.padding,
-        relu: options.relu,
-        pool: options.pool,
-    };
-    let fits = weight_channels == in_channels
-        && kernel_width == kernel
-        && bias.is_none_or(|bias| bias.dims() == [out_channels])
-        && shape.is_taken();
+    let shape = BlockShape::of(images.dims(), weight.dims(), options)?;
+    let fits = bias.is_none_or(|bias| bias.dims() == [shape.out_channels]);
     let single = images.dtype() == DType::F32
         && weight.dtype() == DType::F32
         && bias.is_none_or(|bias| bias.dtype() == DType::F32);

@@ -1,5 +1,7 @@
 //! The sizes of a convolution block.
 
+use crate::conv_block::ConvBlockOptions;
+
 /// 2x2 max-pooling with stride 2 keeps `size / 2` windows; an odd edge is dropped.
 const POOL: usize = 2;
 /// The largest kernel that the fused block takes.
@@ -27,8 +29,29 @@ pub(crate) struct BlockShape {
 }
 
 impl BlockShape {
-    /// Whether the fused block takes it: nothing that is computed from it may overflow.
-    pub(crate) fn is_taken(&self) -> bool {
+    /// That of images and weights of these dimensions, if the fused block takes them.
+    pub(crate) fn of(
+        [batch, in_channels, height, width]: [usize; 4],
+        weight: [usize; 4],
+        options: ConvBlockOptions,
+    ) -> Option<Self> {
+        let [out_channels, _, kernel, _] = weight;
+        let shape = Self {
+            batch,
+            in_channels,
+            height,
+            width,
+            out_channels,
+            kernel,
+            padding: options.padding,
+            relu: options.relu,
+            pool: options.pool,
+        };
+        (shape.weight() == weight && shape.is_taken()).then_some(shape)
+    }
+
+    /// Whether nothing that is computed from it overflows, and the kernels are made for it.
+    fn is_taken(&self) -> bool {
         let &Self {
             batch,
             in_channels,

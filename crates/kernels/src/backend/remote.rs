@@ -11,6 +11,7 @@ use burn::tensor::{DType, Device, Shape};
 
 use super::InMemory;
 use super::conv_block::{Fused, Gradients};
+use crate::conv_block::ConvBlockOptions;
 use crate::epilogue::NO_WINNER;
 use crate::shape::BlockShape;
 
@@ -111,23 +112,14 @@ fn run_backward<B: InMemory + BackendIr>(
 /// When it has none that the block can take.
 fn shape_of(asked: &CustomOpIr) -> BlockShape {
     let dims = |at: usize| asked.inputs[at].shape.dims::<4>();
-    let [batch, in_channels, height, width] = dims(0);
-    let [out_channels, _, kernel, _] = dims(1);
     let scalar = |at: usize| asked.scalars[at].elem::<i64>();
-    let shape = BlockShape {
-        batch,
-        in_channels,
-        height,
-        width,
-        out_channels,
-        kernel,
+    let options = ConvBlockOptions {
         padding: usize::try_from(scalar(0)).expect("padding is no negative number"),
         relu: scalar(1) != 0,
         pool: scalar(2) != 0,
     };
-    assert!(shape.is_taken() && dims(1) == shape.weight());
     assert!(asked.inputs.iter().all(|input| input.dtype == DType::F32));
-    shape
+    BlockShape::of(dims(0), dims(1), options).expect("a shape that the block takes")
 }
 
 impl Fused for Remote {
