@@ -299,6 +299,20 @@ fn a_full_disk_leaves_the_last_checkpoint() {
 }
 
 #[test]
+fn a_run_without_its_checkpoints_is_not_begun_again() {
+    let dir = three_epochs();
+    let before = results(&dir, "r");
+    for checkpoint in dir.checkpoints("r") {
+        fs::remove_file(checkpoint).unwrap();
+    }
+    assert_eq!(
+        dir.trainer("--resume r --epochs 4").error(),
+        "run artifacts/runs/r (no good checkpoint): has weights, but no checkpoint to go on from"
+    );
+    assert!(results(&dir, "r") == before);
+}
+
+#[test]
 #[cfg(unix)]
 fn a_folder_that_cannot_be_written_to_is_left_as_it_is() {
     use std::os::unix::fs::PermissionsExt;

@@ -266,6 +266,12 @@ impl RunDir {
         self.path.join("checkpoint")
     }
 
+    /// Whether it is the folder of a training that has kept a checkpoint. Which are there is known only to who
+    /// holds the [`lock`](Self::lock): another process replaces them meanwhile.
+    pub(crate) fn has_checkpoints(&self) -> bool {
+        self.checkpoints().is_dir()
+    }
+
     /// Writes the checkpoint after so many steps, and removes all but the two newest, that of the
     /// `best` epoch, and one before the first step.
     ///

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::Write;
 use std::path::Path;
 
-use anyhow::{Context, Error, Result, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use data::{ImageDataset, Splits};
 use tracing::{info, warn};
 
@@ -59,6 +59,9 @@ impl Args {
         self.progress == Progress::None
     }
 }
+
+/// Why a run cannot be gone on with, though it could be used.
+const NO_CHECKPOINT: &str = "has weights, but no checkpoint to go on from";
 
 /// What is to be trained, and where it is kept.
 struct Work {
@@ -139,9 +142,10 @@ fn begin(config: Config, splits: Splits, flags: &NewRunFlags) -> Result<Work> {
 /// A run that is there already, from its last checkpoint on.
 fn resume(root: &Path, run: &str, flags: &SettingsFlags) -> Result<Work> {
     let run = RunDir::open(root, run)?;
+    // Before the lock, so that nothing is written to a run that is not a training.
     ensure!(
-        !run.list_checkpoints()?.is_empty() || !run.has_model(),
-        "{}: has weights, but no checkpoint to go on from",
+        run.has_checkpoints() || !run.has_model(),
+        "{}: {NO_CHECKPOINT}",
         run.path().display()
     );
     reopen(run.clone(), flags).map_err(|error| in_run(error, &run))
@@ -159,6 +163,7 @@ fn reopen(run: RunDir, flags: &SettingsFlags) -> Result<Work> {
         begun.data.source
     );
     let checkpoint = match run.list_checkpoints()?.pop() {
+        None if run.has_model() => bail!(NO_CHECKPOINT),
         None => None,
         Some((_, path)) => Some(Checkpoint::read(&path).with_context(|| {
             let path = path.display();
