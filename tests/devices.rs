@@ -46,10 +46,17 @@ fn devices_that_are_checked() {
             assert!(check.error().contains("not compiled in"));
             continue;
         }
-        let line = check.success().stdout;
-        let is_reference = line.contains("is what others are compared with");
-        assert!(line.starts_with(name), "{line}");
-        assert!(is_reference || line.contains("agrees: images "), "{line}");
+        let lines = check.success().stdout;
+        let of_precisions = match name {
+            "flex" => 3,
+            _ => 1,
+        };
+        assert_eq!(lines.lines().count(), of_precisions, "{lines}");
+        for line in lines.lines() {
+            let is_reference = line.contains("is what others are compared with");
+            assert!(line.starts_with(name), "{line}");
+            assert!(is_reference || line.contains("agrees: images "), "{line}");
+        }
     }
     assert_eq!(
         dir.trainer("devices --check cuda:99").code,
@@ -83,6 +90,51 @@ fn several_devices_learn_what_one_learns() {
     dir.trainer("--resume parts --epochs 2 --device cpu")
         .success();
     assert_near(&losses(&dir, "parts"), &one);
+}
+
+#[test]
+#[cfg(feature = "flex")]
+fn a_training_of_16_bits_goes_on_in_32() {
+    let dir = WorkDir::new();
+    let train = |flags: &str| dir.trainer(&format!("{TRAINING} --epochs 2 {flags}"));
+    train("--device flex --run-name r").success();
+    let single = losses(&dir, "r");
+    for precision in ["bf16", "f16"] {
+        train(&format!(
+            "--device flex --precision {precision} --run-name {precision}"
+        ))
+        .success();
+        let half = losses(&dir, precision);
+        for (half, single) in half.iter().zip(&single) {
+            let far = (half - single).abs() / single;
+            assert!(far > 0.0 && far < 3e-2, "{half} is not {single}");
+        }
+    }
+    // The weights are of 32 bits: another device may go on with them.
+    dir.trainer("--resume f16 --epochs 3 --precision f32 --device cpu")
+        .success();
+    assert!(
+        dir.run_text("f16", "config.toml")
+            .contains("precision = \"f32\"")
+    );
+}
+
+#[test]
+#[cfg(feature = "ndarray")]
+fn numbers_that_a_device_has_not_are_told_before_anything_is_written() {
+    let dir = WorkDir::new();
+    let flags = "--device ndarray --precision bf16";
+    assert_eq!(
+        dir.trainer(&format!("{TRAINING} {flags}")).error(),
+        "device ndarray: cannot compute in bf16; --precision takes f32 there"
+    );
+    assert!(!dir.has_runs());
+    dir.trainer(&format!("{TRAINING} --epochs 1 --run-name r --device cpu"))
+        .success();
+    let before = dir.run_file("r", "config.toml");
+    let message = dir.trainer(&format!("--resume r {flags}")).error();
+    assert!(message.contains("--precision takes f32"), "{message}");
+    assert_eq!(dir.run_file("r", "config.toml"), before);
 }
 
 #[cfg(feature = "remote")]

@@ -4,7 +4,7 @@
 #     tests/gpu.sh [cuda:0 wgpu:0 ...]
 #
 # Checks first that each device computes what the CPU does. "cold" is the first epoch of the first process,
-# in which kernels are compiled and tuned; "warm" is one in a later process.
+# in which kernels are compiled and tuned; "warm" is one in a later process. What learns in 16 bits predicts in 32.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -36,19 +36,26 @@ for device in "${devices[@]}"; do
     export XDG_CACHE_HOME="$folder/cache-${device//:/-}" CUBECL_ENVIRONMENT="gpu-$$-${device//:/-}"
     cold=$(seconds "$device" 1 "cold-${device//:/-}")
     warm=$(seconds "$device" 3 "warm-${device//:/-}")
-    "$trainer" bench -q --json --device "$device" --train 64,512,4096 --inference 64,512,4096 >"$folder/bench"
-    python3 - "$folder/bench" "$cold" "$warm" <<'PYTHON'
+    for precision in f32 bf16 f16; do
+        printf 'preset = "convnet"\ntraining.precision = "%s"\n' "$precision" >"$folder/settings.toml"
+        "$trainer" bench -q --json --config "$folder/settings.toml" --device "$device" \
+            --train 64,512,4096 --inference 64,512,4096 >"$folder/bench" || continue
+        python3 - "$folder/bench" "$precision" "$cold" "$warm" <<'PYTHON'
 import json, sys
-report = json.load(open(sys.argv[1]))
-speeds = [speed["images_per_second"] for speed in report["train"] + report["inference"]]
-columns = [report["device"], *(f"{speed:,.0f}" for speed in speeds), *sys.argv[2:]]
-print("| " + " | ".join(columns) + " |")
+report, precision, epochs = json.load(open(sys.argv[1])), sys.argv[2], sys.argv[3:]
+speeds = report["train"] + report["inference"]
+columns = [f"{speed['images_per_second']:,.0f}" for speed in speeds] + epochs
+if precision != "f32":
+    columns[3:] = [""] * 5
+print("| " + " | ".join([f"{report['device']} {precision}", *columns]) + " |")
 PYTHON
+    done
 done
 
 if python3 -c 'import torch' 2>/dev/null; then
     kind=$(python3 -c 'import torch; print("cuda" if torch.cuda.is_available() else "cpu")')
-    for mode in eager compiled; do
-        python3 tests/gpu/torch_convnet.py "$kind" "$mode" || echo "| PyTorch, $mode | failed |" >&2
+    for mode in 'eager f32' 'compiled f32' 'eager bf16' 'compiled bf16'; do
+        # shellcheck disable=SC2086 # two arguments
+        python3 tests/gpu/torch_convnet.py "$kind" $mode || echo "| PyTorch, $mode | failed |" >&2
     done
 fi

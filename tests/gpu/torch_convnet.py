@@ -1,8 +1,8 @@
 """The preset `convnet` in PyTorch: images per second, with the images on the device.
 
-    python torch_convnet.py DEVICE eager|compiled
+    python torch_convnet.py DEVICE eager|compiled [f32|bf16|f16]
 
-Prints a line of Markdown: training and inference at batch 64, 512 and 4096, and seconds for an epoch of 60,000
+With 16 bits, it trains by `autocast`. Prints a line of Markdown: training and inference at batch 64, 512 and 4096, and seconds for an epoch of 60,000
 images at batch 64, the first of the process and a later one.
 """
 
@@ -18,6 +18,12 @@ from torch import nn
 FOLDER = pathlib.Path(__file__).parents[2] / "crates/data/mnist"
 BATCHES = [64, 512, 4096]
 device, mode = torch.device(sys.argv[1]), sys.argv[2]
+precision = sys.argv[3] if len(sys.argv) > 3 else "f32"
+autocast = {
+    "f32": lambda: torch.autocast(device.type, enabled=False),
+    "bf16": lambda: torch.autocast(device.type, torch.bfloat16),
+    "f16": lambda: torch.autocast(device.type, torch.float16),
+}[precision]
 
 
 def numbers(name, header):
@@ -50,14 +56,17 @@ def network():
 
 def epoch(model, optimizer, batch, steps):
     order = torch.randperm(len(pixels), device=device)
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == "f16")
     wait()
     begun = time.perf_counter()
     for step in range(steps):
         rows = order[step * batch : (step + 1) * batch]
         optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(model(images(rows)), labels[rows])
-        loss.backward()
-        optimizer.step()
+        with autocast():
+            loss = nn.functional.cross_entropy(model(images(rows)), labels[rows])
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
     wait()
     return time.perf_counter() - begun
 
@@ -91,4 +100,4 @@ for batch in BATCHES:
         rate()
         columns.append(f"{median([rate() for _ in range(5)]):,.0f}")
 columns += [f"{cold:.1f}", f"{warm:.1f}"]
-print(f"| PyTorch {torch.__version__}, {mode}, {device} | " + " | ".join(columns) + " |")
+print(f"| PyTorch {torch.__version__}, {mode}, {device} {precision} | " + " | ".join(columns) + " |")

@@ -3,8 +3,9 @@
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Dropout, Linear};
-use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
+use burn::tensor::module::linear;
+use burn::tensor::{DType, Tensor};
 use kernels::{ConvBlockOptions, batch_norm_relu, conv_block};
 
 /// Convolution with stride 1, ReLU, and 2x2 max-pooling with stride 2 where `options` say so.
@@ -22,6 +23,9 @@ pub struct ConvBlock {
 }
 
 /// Convolution blocks, dense layers and one logit per class.
+///
+/// Parameters are of 32 bits; the network computes with the type of numbers that its images have. Images of 16 bits
+/// so make it a mixed-precision one, Micikevicius et al. (2018), whose gradients are of 32 bits again.
 #[derive(Module, Debug)]
 pub struct ConvNet {
     pub(crate) blocks: Vec<ConvBlock>,
@@ -51,11 +55,14 @@ impl ConvBlock {
 
     /// `[N, C, H, W]` to `[N, channels, H', W']`, H' and W' halved by the pool.
     pub fn forward(&self, images: Tensor<4>) -> Tensor<4> {
+        let dtype = images.dtype();
         if self.norm {
-            return batch_norm_relu(self.convolve(images), self.bias());
+            // Sums over a batch have more digits than 16 bits hold.
+            let maps = self.convolve(images).cast(DType::F32);
+            return batch_norm_relu(maps, self.bias()).cast(dtype);
         }
-        let bias = self.conv.bias.as_ref().map(Param::val);
-        conv_block(images, self.weights(), bias, self.options)
+        let bias = self.conv.bias.as_ref().map(|bias| bias.val().cast(dtype));
+        conv_block(images, self.weights().cast(dtype), bias, self.options)
     }
 
     /// What is normalized: convolved and pooled, without bias. Normalization, bias and ReLU keep the order of
@@ -65,7 +72,8 @@ impl ConvBlock {
             relu: false,
             ..self.options
         };
-        conv_block(images, self.weights(), None, options)
+        let weights = self.weights().cast(images.dtype());
+        conv_block(images, weights, None, options)
     }
 
     /// The bias, `[channels]`.
@@ -86,7 +94,7 @@ impl ConvNet {
     /// - after block i: `[N, channels_i, H_i, W_i]`
     /// - flattened: `[N, channels * H_last * W_last]`, channels first, as PyTorch flattens
     /// - after hidden layer j: `[N, dense_j]`
-    /// - logits: `[N, classes]`
+    /// - logits: `[N, classes]`, of 32 bits
     pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
         let features = self
             .blocks
@@ -122,10 +130,17 @@ impl ConvNet {
     fn classify(&self, features: Tensor<4>) -> Tensor<2> {
         let mut x: Tensor<2> = features.flatten(1, 3);
         for layer in &self.hidden {
-            x = relu(layer.forward(x));
+            x = relu(dense(layer, x));
         }
-        self.output.forward(self.dropout.forward(x))
+        dense(&self.output, self.dropout.forward(x)).cast(DType::F32)
     }
+}
+
+/// A dense layer, `[N, inputs]` to `[N, outputs]`, in the type of numbers that `x` has.
+fn dense(layer: &Linear, x: Tensor<2>) -> Tensor<2> {
+    let dtype = x.dtype();
+    let bias = layer.bias.as_ref().map(|bias| bias.val().cast(dtype));
+    linear(x, layer.weight.val().cast(dtype), bias)
 }
 
 /// Whether the parameters that were visited are finite numbers.

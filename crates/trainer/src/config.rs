@@ -10,6 +10,7 @@ use model::ConvNetConfig;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
+use crate::precision::Precision;
 use crate::run_dir::RunDir;
 use crate::{keys, presets};
 
@@ -86,6 +87,9 @@ pub(crate) struct TrainingConfig {
     pub(crate) checkpoint_every: Option<u64>,
     /// Images per optimizer step.
     pub(crate) batch_size: usize,
+    /// What feature maps and products are computed in.
+    #[serde(default)]
+    pub(crate) precision: Precision,
     /// Images per step of an evaluation; changes memory and speed, not results.
     pub(crate) eval_batch_size: usize,
     /// Batches whose gradients are averaged into one optimizer step.
@@ -268,6 +272,8 @@ impl Config {
             max_time: begun.training.max_time,
             early_stopping: begun.training.early_stopping,
             checkpoint_every: begun.training.checkpoint_every,
+            // Another device may have another one.
+            precision: begun.training.precision,
             ..now.training
         };
         let now = Value::Table(Table::try_from(now)?);

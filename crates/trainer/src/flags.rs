@@ -73,6 +73,9 @@ pub(crate) struct SettingsFlags {
     /// Average the gradients of N batches in each optimizer step
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     accumulate: Option<String>,
+    /// Compute feature maps and products in f32, or in bf16 or f16 where the device has it
+    #[arg(long, value_name = "TYPE")]
+    precision: Option<String>,
     /// Images per step of an evaluation: memory and speed, not results
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     eval_batch_size: Option<String>,
@@ -314,6 +317,7 @@ impl SettingsFlags {
             ("training", "checkpoint_every", &self.checkpoint_every),
             ("training", "batch_size", &self.batch_size),
             ("training", "accumulate", &self.accumulate),
+            ("training", "precision", &self.precision),
             ("training", "eval_batch_size", &self.eval_batch_size),
             ("training", "optimizer", &self.optimizer),
             ("training", "beta1", &self.beta1),

@@ -31,6 +31,19 @@ pub(crate) fn clip_norm(
     scaling.gradients
 }
 
+/// `gradients` times `factor`.
+pub(crate) fn scale(gradients: GradientsParams, model: &ConvNet, factor: f64) -> GradientsParams {
+    let Some(device) = model.devices().into_iter().next() else {
+        return gradients;
+    };
+    let mut scaling = Scaling {
+        factor: Tensor::full([1], factor, &device.inner()),
+        gradients,
+    };
+    model.visit(&mut scaling);
+    scaling.gradients
+}
+
 /// The sum of squares over all gradients, `[1]`.
 struct Squares<'a> {
     gradients: &'a GradientsParams,

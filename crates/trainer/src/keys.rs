@@ -69,6 +69,7 @@ pub(crate) const KEYS: &[(&str, Accepts)] = &[
     ("training.max_time", Span),
     ("training.checkpoint_every", Whole(1, i64::MAX)),
     ("training.batch_size", Whole(1, 65_536)),
+    ("training.precision", OneOf(&["f32", "bf16", "f16"])),
     ("training.eval_batch_size", Whole(1, 65_536)),
     ("training.accumulate", Whole(1, 65_536)),
     ("training.optimizer", OneOf(&["adam", "adamw", "sgd"])),

@@ -19,6 +19,7 @@ use data::Batch;
 use model::ConvNet;
 
 use crate::device::Found;
+use crate::objective::Objective;
 use crate::panics::quietly;
 
 /// Devices that learn together.
@@ -66,11 +67,11 @@ impl Learners {
         model: &ConvNet,
         parts: Vec<Batch>,
         images: usize,
-        label_smoothing: f64,
+        objective: Objective,
     ) -> Result<(ClassificationOutput, GradientsParams)> {
         let replica = Replica {
             network: model.clone(),
-            label_smoothing,
+            objective,
         };
         // Batches count by their images: the last one may have fewer.
         let weight = |batch: &Batch| batch.targets.dims()[0] as f64 / images as f64;
@@ -164,7 +165,7 @@ impl fmt::Display for Learners {
 struct Replica {
     network: ConvNet,
     #[module(skip)]
-    label_smoothing: f64,
+    objective: Objective,
 }
 
 /// One device's part of a batch.
@@ -198,19 +199,13 @@ impl TrainStep for Replica {
             batch,
             weight,
         } = part;
-        let output = self
-            .network
-            .forward_classification(batch, self.label_smoothing);
-        let loss = match weight {
-            1.0 => output.loss.clone(),
-            weight => output.loss.clone().mul_scalar(weight),
-        };
-        let learned = Learned {
+        let (output, grads) = self.objective.learn(&self.network, batch, weight);
+        let item = Learned {
             index,
             weight,
             output,
         };
-        TrainOutput::new(&self.network, loss.backward(), learned)
+        TrainOutput { grads, item }
     }
 }
 

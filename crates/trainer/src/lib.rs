@@ -26,6 +26,8 @@ mod parity;
 mod epochs;
 mod pass;
 mod learners;
+mod objective;
+mod precision;
 mod schedule;
 mod gradients;
 mod range_test;

@@ -12,6 +12,7 @@ use data::Batches;
 use crate::checkpoint::Position;
 use crate::epochs::{End, Session};
 use crate::journal::Entry;
+use crate::objective::Objective;
 use crate::tally::{Figures, NotFinite, Tally};
 
 /// A running loss is reported every so many batches, as in the PyTorch notebooks.
@@ -105,7 +106,7 @@ impl Session<'_> {
             let [_, channels, height, width] = parts[0].images.dims();
             let model = &self.training.model;
             let (output, of_batch) =
-                learners.learn(model, parts, images, settings.label_smoothing)?;
+                learners.learn(model, parts, images, Objective::of(settings))?;
             gradients.accumulate(model, of_batch);
             tally.add(&output);
             let logits = output.output.dims();

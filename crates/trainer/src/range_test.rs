@@ -4,11 +4,11 @@
 use std::slice;
 
 use anyhow::{Result, bail, ensure};
-use burn::optim::GradientsParams;
 use burn::tensor::Device;
 use data::ImageDataset;
 
 use crate::config::Config;
+use crate::objective::Objective;
 use crate::training::{Training, training_loader};
 
 /// How much of the running mean of losses stays in each step.
@@ -58,6 +58,7 @@ pub(crate) fn range_test(
     ensure!(!images.is_empty(), "no images to learn from");
     let autodiff = device.clone().autodiff();
     let mut training = Training::begin(config, &autodiff)?;
+    let objective = Objective::of(&config.training);
     let loader = training_loader(config, images, slice::from_ref(&autodiff));
     let mut batches = (1..).flat_map(|epoch| loader.pass(epoch));
     let mut losses = Smoothed::default();
@@ -67,10 +68,8 @@ pub(crate) fn range_test(
         let Some(batch) = batches.next().transpose()? else {
             break;
         };
-        let output = training
-            .model
-            .forward_classification(batch, config.training.label_smoothing);
-        let loss = losses.add(f64::from(output.loss.clone().into_scalar::<f32>()));
+        let (output, gradients) = objective.learn(&training.model, batch, 1.0);
+        let loss = losses.add(f64::from(output.loss.into_scalar::<f32>()));
         let learning_rate = range.learning_rate(step);
         if !loss.is_finite() || loss > DIVERGED * lowest {
             break;
@@ -82,7 +81,6 @@ pub(crate) fn range_test(
         };
         observe(&point);
         points.push(point);
-        let gradients = GradientsParams::from_grads(output.loss.backward(), &training.model);
         training.step(&config.training, learning_rate, gradients);
     }
     Ok(points)

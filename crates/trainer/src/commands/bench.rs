@@ -87,6 +87,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     };
     let (config, splits) = settings.resolve(Kept::No)?;
     let devices = args.device.open()?;
+    config.training.precision.check(&devices.found)?;
     info!("device: {devices}, {}", devices.reason);
     let work = Work::of(&config)?;
     let bench = Bench {

@@ -8,6 +8,7 @@ use tracing::info;
 use crate::device::{self, Backend, Devices, Found, Request};
 use crate::flags::TokenFlags;
 use crate::parity::{Parity, STAGES};
+use crate::precision::Precision;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -72,37 +73,42 @@ fn check(devices: Vec<Found>) -> Result<()> {
     let (reference, _) = device::open(&Request::Cpu, None)
         .context("devices are compared with a CPU: build with `--features flex`")?;
     let parity = Parity::with(&reference)?;
-    let stages: Vec<String> = STAGES
-        .iter()
-        .map(|(stage, tolerance)| format!("{stage} {tolerance:.0e}"))
-        .collect();
-    info!("tolerances: {}", stages.join(", "));
+    for (precision, bits) in [(Precision::F32, "32"), (Precision::F16, "16")] {
+        let tolerances = STAGES.map(|stage| {
+            let tolerance = stage.tolerance(precision);
+            format!("{} {tolerance:.0e}", stage.name)
+        });
+        info!("tolerances in {bits} bits: {}", tolerances.join(", "));
+    }
     let mut failed = Vec::new();
     let mut out = std::io::stdout().lock();
     for found in devices {
-        let name = &found.name;
-        if *name == reference.name {
-            writeln!(
-                out,
-                "{name:9} is what others are compared with ({})",
-                found.part
-            )?;
-            continue;
-        }
-        let verdict = match parity.distances(&found) {
-            Ok(distances) => match distances.exceeded() {
-                None => format!("agrees: {distances}"),
-                Some(stage) => {
-                    failed.push(name.clone());
-                    format!("differs in {stage}: {distances}")
-                }
-            },
-            Err(error) => {
-                failed.push(name.clone());
-                format!("failed: {error:#}")
+        let precisions = Precision::ALL.into_iter();
+        for precision in precisions.filter(|precision| precision.is_had_by(&found)) {
+            let name = match precision {
+                Precision::F32 => found.name.clone(),
+                precision => format!("{} in {precision}", found.name),
+            };
+            if name == reference.name {
+                let part = &found.part;
+                writeln!(out, "{name:14} is what others are compared with ({part})")?;
+                continue;
             }
-        };
-        writeln!(out, "{name:9} {verdict}")?;
+            let verdict = match parity.distances(&found, precision) {
+                Ok(distances) => match distances.exceeded() {
+                    None => format!("agrees: {distances}"),
+                    Some(stage) => {
+                        failed.push(name.clone());
+                        format!("differs in {stage}: {distances}")
+                    }
+                },
+                Err(error) => {
+                    failed.push(name.clone());
+                    format!("failed: {error:#}")
+                }
+            };
+            writeln!(out, "{name:14} {verdict}")?;
+        }
     }
     match failed.as_slice() {
         [] => Ok(()),

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::slice;
 
 use anyhow::{Result, ensure};
 use clap::builder::RangedU64ValueParser;
@@ -60,6 +61,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     );
     let (config, splits) = args.settings.resolve(Kept::No)?;
     let (found, reason) = args.device.open()?;
+    config.training.precision.check(slice::from_ref(&found))?;
     info!("device: {found}, {reason}");
     let (images, _) = config.data.divide(&splits.train, config.training.seed)?;
     let range = Range {

@@ -21,6 +21,7 @@ use crate::interruption::{self, Interrupted};
 use crate::journal::{Entry, Journal, State};
 use crate::lock::Lock;
 use crate::logging::{self, FILE_ONLY};
+use crate::precision::Precision;
 use crate::progress::{Progress, Style};
 use crate::run_dir::RunDir;
 use crate::tally::{Figures, table};
@@ -83,13 +84,15 @@ pub(crate) fn run(args: Args, quiet: bool) -> Result<()> {
     let (mut work, devices) = match &args.resume {
         Some(run) => {
             let devices = args.device.open()?;
-            (resume(&args.new.out, run, &args.settings)?, devices)
+            let work = resume(&args.new.out, run, &args.settings, &devices)?;
+            (work, devices)
         }
         None => {
             // Nothing is left behind where the device does not work.
             let (config, splits) = args.settings.resolve(Kept::Write(&args.new.out))?;
             config.data.divide(&splits.train, config.training.seed)?;
             let devices = args.device.open()?;
+            config.training.precision.check(&devices.found)?;
             (begin(config, splits, &args.new)?, devices)
         }
     };
@@ -140,7 +143,7 @@ fn begin(config: Config, splits: Splits, flags: &NewRunFlags) -> Result<Work> {
 }
 
 /// A run that is there already, from its last checkpoint on.
-fn resume(root: &Path, run: &str, flags: &SettingsFlags) -> Result<Work> {
+fn resume(root: &Path, run: &str, flags: &SettingsFlags, devices: &Devices) -> Result<Work> {
     let run = RunDir::open(root, run)?;
     // Before the lock, so that nothing is written to a run that is not a training.
     ensure!(
@@ -148,10 +151,10 @@ fn resume(root: &Path, run: &str, flags: &SettingsFlags) -> Result<Work> {
         "{}: {NO_CHECKPOINT}",
         run.path().display()
     );
-    reopen(run.clone(), flags).map_err(|error| in_run(error, &run))
+    reopen(run.clone(), flags, devices).map_err(|error| in_run(error, &run))
 }
 
-fn reopen(run: RunDir, flags: &SettingsFlags) -> Result<Work> {
+fn reopen(run: RunDir, flags: &SettingsFlags, devices: &Devices) -> Result<Work> {
     let lock = run.lock()?;
     let path = run.config();
     let begun = Config::read(&run)?;
@@ -176,6 +179,7 @@ fn reopen(run: RunDir, flags: &SettingsFlags) -> Result<Work> {
             .with_context(|| format!("{}: edited since the run began", path.display()))?;
     }
     let config = flags.extend(&begun)?;
+    config.training.precision.check(&devices.found)?;
     if config != begun {
         run.write(&path, config.to_toml()?.as_bytes())?;
     }
@@ -210,6 +214,10 @@ impl Work {
             info!(
                 "a GPU's first run of a network measures its kernels; later ones know the fastest"
             );
+        }
+        let is_cpu = |found: &Found| kernels::is_cpu(&found.device);
+        if config.training.precision != Precision::F32 && devices.found.iter().any(is_cpu) {
+            info!("16 bits are slower than 32 on a CPU, whose own kernels are of 32");
         }
         info!("run: {}", run.path().display());
         if let Some(Checkpoint { position, .. }) = &checkpoint {
