@@ -111,12 +111,19 @@ fn a_training_of_16_bits_goes_on_in_32() {
         }
     }
     // The weights are of 32 bits: another device may go on with them.
-    dir.trainer("--resume f16 --epochs 3 --precision f32 --device cpu")
-        .success();
-    assert!(
-        dir.run_text("f16", "config.toml")
-            .contains("precision = \"f32\"")
-    );
+    let other = match cfg!(feature = "ndarray") {
+        true => "ndarray",
+        false => "flex",
+    };
+    dir.trainer(&format!(
+        "--resume f16 --epochs 3 --precision f32 --device {other}"
+    ))
+    .success();
+    let found = losses(&dir, "f16");
+    // Losses on training and validation images, by epoch.
+    assert!(found[4] < found[2], "{found:?}");
+    let config = dir.run_text("f16", "config.toml");
+    assert!(config.contains("precision = \"f32\""), "{config}");
 }
 
 #[test]
@@ -126,14 +133,14 @@ fn numbers_that_a_device_has_not_are_told_before_anything_is_written() {
     let flags = "--device ndarray --precision bf16";
     assert_eq!(
         dir.trainer(&format!("{TRAINING} {flags}")).error(),
-        "device ndarray: cannot compute in bf16; --precision takes f32 there"
+        "device ndarray: cannot compute in bf16; it has f32"
     );
     assert!(!dir.has_runs());
     dir.trainer(&format!("{TRAINING} --epochs 1 --run-name r --device cpu"))
         .success();
     let before = dir.run_file("r", "config.toml");
     let message = dir.trainer(&format!("--resume r {flags}")).error();
-    assert!(message.contains("--precision takes f32"), "{message}");
+    assert!(message.contains("cannot compute in bf16"), "{message}");
     assert_eq!(dir.run_file("r", "config.toml"), before);
 }
 
@@ -176,11 +183,54 @@ mod remote {
                 .success();
             assert_near(&losses(&dir, run), &one);
         }
+        // With the same kernels and the same step of Adam, one worker learns the same bits.
+        let [here, there] = [("here", "cpu"), ("there", a.as_str())].map(|(run, device)| {
+            let flags = format!("--token-file token --device {device} --run-name {run}");
+            dir.trainer(&format!(
+                "--preset tiny --limit-train 1000 --epochs 2 {flags}"
+            ))
+            .success();
+            dir.run_file(run, "model.safetensors")
+        });
+        assert!(here == there);
+        // With all that a worker may be asked for, in each of its precisions.
+        let check = dir.trainer(&format!("devices --check {a} --token-file token"));
+        let lines = check.success().stdout;
+        let precisions = if cfg!(feature = "flex") { 3 } else { 1 };
+        assert_eq!(
+            lines.matches(" agrees: images ").count(),
+            precisions,
+            "{lines}"
+        );
         for worker in [first, second] {
             worker.signal("-TERM");
             let (status, said) = worker.end();
             assert!(status.success(), "{said}");
         }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn workers_keep_nothing_of_a_step() {
+        let dir = WorkDir::new();
+        let ((first, a), (_second, b)) = (worker(&dir), worker(&dir));
+        let resident = || {
+            let pages = fs::read_to_string(format!("/proc/{}/statm", first.process())).unwrap();
+            pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096 / 1_000_000
+        };
+        let train = |steps: u32| {
+            let flags =
+                format!("--max-steps {steps} --validation 0 --batch-size 16 --device {a},{b}");
+            dir.trainer(&format!(
+                "--preset convnet --limit-train 4800 --token-file token {flags}"
+            ))
+            .success();
+            resident()
+        };
+        let before = train(50);
+        // The weights take 1.7 MB; those of 100 steps are a cache's affair.
+        let after = train(300);
+        assert!(after < before + 170, "{before} MB, {after} MB");
     }
 
     #[test]

@@ -18,36 +18,41 @@ trainer=target/debug/trainer
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
-# Seconds of the last epoch of a training on a device.
-seconds() {
-    "$trainer" -q --device "$1" --validation 0 --epochs "$2" --out "$folder" --run-name "$3" >/dev/null
-    python3 - "$folder/$3/metrics.jsonl" <<'PYTHON'
+# Seconds of the last epoch of a training on a device, and the test accuracy at its end.
+train() {
+    local device=$1 precision=$2 epochs=$3 name="${1//:/-}-$2-$3"
+    "$trainer" -q --device "$device" --precision "$precision" --validation 0 --epochs "$epochs" \
+        --out "$folder" --run-name "$name" >/dev/null || return
+    python3 - "$folder/$name" <<'PYTHON'
 import json, sys
-epochs = [json.loads(line) for line in open(sys.argv[1])]
-epochs = [epoch["seconds"] for epoch in epochs if epoch["event"] == "epoch"]
-print(f"{epochs[-1] - (epochs[-2] if len(epochs) > 1 else 0):.1f}")
+lines = [json.loads(line) for line in open(sys.argv[1] + "/metrics.jsonl")]
+seconds = [0.0] + [line["seconds"] for line in lines if line["event"] == "epoch"]
+accuracy = json.load(open(sys.argv[1] + "/evaluation.json"))["accuracy"]
+print(f"{seconds[-1] - seconds[-2]:.1f} {accuracy:.2%}")
 PYTHON
 }
 
-echo '| | train 64 | 512 | 4096 | inference 64 | 512 | 4096 | epoch, cold | warm |'
-echo '|---|---|---|---|---|---|---|---|---|'
+echo '| | train 64 | 512 | 4096 | inference 64 | 512 | 4096 | epoch, cold | warm | accuracy after 3 |'
+echo '|---|---|---|---|---|---|---|---|---|---|'
 for device in "${devices[@]}"; do
     # A folder of its own for what is tuned, so that the first run finds nothing.
     export XDG_CACHE_HOME="$folder/cache-${device//:/-}" CUBECL_ENVIRONMENT="gpu-$$-${device//:/-}"
-    cold=$(seconds "$device" 1 "cold-${device//:/-}")
-    warm=$(seconds "$device" 3 "warm-${device//:/-}")
     for precision in f32 bf16 f16; do
+        # A device may lack numbers of 16 bits; nothing else may go wrong.
+        if ! cold=$(train "$device" "$precision" 1 2>"$folder/error"); then
+            cat "$folder/error" >&2
+            grep -q 'cannot compute in' "$folder/error" && continue
+            exit 1
+        fi
+        warm=$(train "$device" "$precision" 3)
         printf 'preset = "convnet"\ntraining.precision = "%s"\n' "$precision" >"$folder/settings.toml"
         "$trainer" bench -q --json --config "$folder/settings.toml" --device "$device" \
-            --train 64,512,4096 --inference 64,512,4096 >"$folder/bench" || continue
-        python3 - "$folder/bench" "$precision" "$cold" "$warm" <<'PYTHON'
+            --train 64,512,4096 --inference 64,512,4096 >"$folder/bench"
+        python3 - "$folder/bench" "${cold% *}" "${warm% *}" "${warm#* }" <<'PYTHON'
 import json, sys
-report, precision, epochs = json.load(open(sys.argv[1])), sys.argv[2], sys.argv[3:]
-speeds = report["train"] + report["inference"]
-columns = [f"{speed['images_per_second']:,.0f}" for speed in speeds] + epochs
-if precision != "f32":
-    columns[3:] = [""] * 5
-print("| " + " | ".join([f"{report['device']} {precision}", *columns]) + " |")
+report = json.load(open(sys.argv[1]))
+speeds = [f"{speed['images_per_second']:,.0f}" for speed in report["train"] + report["inference"]]
+print("| " + " | ".join([f"{report['device']} {report['precision']}", *speeds, *sys.argv[2:]]) + " |")
 PYTHON
     done
 done

@@ -100,4 +100,4 @@ for batch in BATCHES:
         rate()
         columns.append(f"{median([rate() for _ in range(5)]):,.0f}")
 columns += [f"{cold:.1f}", f"{warm:.1f}"]
-print(f"| PyTorch {torch.__version__}, {mode}, {device} {precision} | " + " | ".join(columns) + " |")
+print(f"| PyTorch {torch.__version__}, {mode}, {device} {precision} | " + " | ".join(columns) + " | |")

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use burn::data::dataset::Dataset;
 use burn::tensor::{Device, Tensor};
 use formats::{Dtype, Format, Layout, ReadError, Tensors, Weights, fit, read, to_safetensors};
-use model::{BlockConfig, ConvNet, ConvNetConfig, Precision};
+use model::{BlockConfig, ConvNet, ConvNetConfig, Storage};
 use tempfile::TempDir;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
@@ -105,22 +105,22 @@ fn the_network_says_what_it_said_in_pytorch() {
 fn what_burn_writes_is_read_again() {
     let weights = fitted("tiny.pt");
     let network = network(&weights);
-    for precision in [Precision::Single, Precision::Half] {
+    for storage in [Storage::Single, Storage::Half] {
         for (name, bytes) in [
-            ("a.safetensors", network.to_safetensors(precision)),
-            ("b.safetensors", network.to_burn_safetensors(precision)),
-            ("c.bpk", network.to_burnpack(precision)),
+            ("a.safetensors", network.to_safetensors(storage)),
+            ("b.safetensors", network.to_burn_safetensors(storage)),
+            ("c.bpk", network.to_burnpack(storage)),
         ] {
             let (_folder, path) = file(name, &bytes.unwrap());
             let found = fit(&read(&path).unwrap(), &tiny()).unwrap();
-            match precision {
-                Precision::Single => assert!(found == weights, "{name}"),
-                Precision::Half => assert!(distance(&found, &weights) < 1e-3, "{name}"),
+            match storage {
+                Storage::Single => assert!(found == weights, "{name}"),
+                Storage::Half => assert!(distance(&found, &weights) < 1e-3, "{name}"),
             }
         }
     }
-    let half = network.to_safetensors(Precision::Half).unwrap();
-    assert!(half.len() < network.to_safetensors(Precision::Single).unwrap().len() * 6 / 10);
+    let half = network.to_safetensors(Storage::Half).unwrap();
+    assert!(half.len() < network.to_safetensors(Storage::Single).unwrap().len() * 6 / 10);
 }
 
 fn distance(a: &Tensors, b: &Tensors) -> f32 {

@@ -63,7 +63,7 @@ fn fused_shape(
     let single = images.dtype() == DType::F32
         && weight.dtype() == DType::F32
         && bias.is_none_or(|bias| bias.dtype() == DType::F32);
-    (fits && single && backend::has_conv_block(&images.device())).then_some(shape)
+    (fits && single && backend::is_fused(&images.device())).then_some(shape)
 }
 
 /// The same of Burn's operations.

@@ -2,11 +2,12 @@
 //!
 //! Burn composes a block of a convolutional network of convolution, bias, ReLU and max-pooling,
 //! each with its own pass over memory and its own gradient. Here the block is one operation with
-//! its own backward pass, registered with Burn for the CPU backends `flex` and `ndarray`; on every
-//! other device, and for numbers that are no `f32`, the same function composes Burn's operations.
+//! its own backward pass, registered with Burn for the CPU backends `flex` and `ndarray`, and asked of the workers
+//! that have these; on every other device, and for numbers that are no `f32`, the same function composes Burn's
+//! operations.
 //!
-//! Batch normalization and the ReLU after it are one operation too, and the optimizer updates each
-//! parameter in one pass.
+//! The optimizer updates each parameter in one pass there. On a CPU of this process batch normalization and the ReLU
+//! after it are one operation too.
 //!
 //! This crate knows no dataset, no network and no command line.
 #![recursion_limit = "256"]

@@ -9,8 +9,8 @@ use burn::tensor::{DType, Device, Tensor};
 use crate::adam::AdamStep;
 use crate::backend;
 
-/// Adam, or AdamW where weights decay: on the CPU backends in one pass over each parameter, in
-/// place; elsewhere Burn's own. State and formula are Burn's, so that a saved state fits both.
+/// Adam, or AdamW where weights decay: on the CPU backends, and those of workers, in one pass over each parameter,
+/// in place; elsewhere Burn's own. State and formula are Burn's, so that a saved state fits both.
 #[derive(Clone)]
 pub struct FusedAdam {
     beta_1: f32,
@@ -76,8 +76,8 @@ impl FusedAdam {
     }
 }
 
-/// Whether the fused step takes these: all `f32`, of one shape, on a CPU backend without autodiff,
-/// and without the third moment of AMSGrad.
+/// Whether the fused step takes these: all `f32`, of one shape, on a device that has it, without autodiff, and
+/// without the third moment of AMSGrad.
 fn takes<const D: usize>(
     tensor: &Tensor<D>,
     grad: &Tensor<D>,
@@ -92,7 +92,7 @@ fn takes<const D: usize>(
             moments.into_iter().all(fits) && momentum.max_moment_2.is_none()
         })
         && !device.is_autodiff()
-        && backend::is_cpu(&device)
+        && backend::is_fused(&device)
 }
 
 impl Optimizer for FusedAdam {

@@ -1,6 +1,6 @@
 //! Averages: of weights over steps, and of what batch normalization sees over batches.
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::Tensor;
 use kernels::{Moments, batch_norm_relu, moments};
 
@@ -10,9 +10,7 @@ impl ConvNet {
     /// These weights, of which `keep` is kept, brought nearer to those of a network of the same description:
     /// step by step, their exponential moving average.
     pub fn averaged(self, other: &Self, keep: f64) -> Self {
-        let mut weights = Weights(Vec::new());
-        other.visit(&mut weights);
-        let others = weights.0.into_iter();
+        let others = other.parameters().into_iter();
         self.map(&mut Average { others, keep })
     }
 
@@ -94,17 +92,6 @@ impl Seen {
             }
         })
         .collect()
-    }
-}
-
-/// The weights that were visited, in order.
-struct Weights(Vec<Tensor<1>>);
-
-impl ModuleVisitor for Weights {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let weights = param.val();
-        let count = weights.dims().iter().product::<usize>();
-        self.0.push(weights.reshape([count]));
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod config;
 mod conv_net;
+mod flat;
 mod average;
 mod layers;
 mod step;
@@ -16,4 +17,4 @@ pub use config::{BlockConfig, ConvNetConfig, Initialization};
 pub use conv_net::{ConvBlock, ConvNet};
 pub use kernels::ConvBlockOptions;
 pub use layers::{Layer, MAX_KERNEL, MAX_SIZE, Operation, ShapeError};
-pub use weights::{Precision, WeightsError};
+pub use weights::{Storage, WeightsError};

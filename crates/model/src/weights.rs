@@ -17,7 +17,7 @@ pub struct WeightsError(String);
 
 /// How many bits a weight has in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Precision {
+pub enum Storage {
     /// 32, as it is computed with.
     Single,
     /// 16.
@@ -29,10 +29,10 @@ impl ConvNet {
     ///
     /// # Errors
     /// When a weight cannot be read back from its device.
-    pub fn to_safetensors(&self, precision: Precision) -> Result<Vec<u8>, WeightsError> {
+    pub fn to_safetensors(&self, storage: Storage) -> Result<Vec<u8>, WeightsError> {
         let mut store = store(None)
             .remap(self.names(|burn, pytorch| (anchored(burn), pytorch.to_string()))?)
-            .with_to_adapter(BurnToPyTorchAdapter.chain(precision.adapter()));
+            .with_to_adapter(BurnToPyTorchAdapter.chain(storage.adapter()));
         self.save_into(&mut store).map_err(error)?;
         store.get_bytes().map_err(error)
     }
@@ -41,11 +41,11 @@ impl ConvNet {
     ///
     /// # Errors
     /// When a weight cannot be read back from its device.
-    pub fn to_burn_safetensors(&self, precision: Precision) -> Result<Vec<u8>, WeightsError> {
+    pub fn to_burn_safetensors(&self, storage: Storage) -> Result<Vec<u8>, WeightsError> {
         let mut store = SafetensorsStore::from_bytes(None)
             .clear_metadata()
             .metadata("producer", "burn")
-            .with_to_adapter(precision.adapter());
+            .with_to_adapter(storage.adapter());
         self.save_into(&mut store).map_err(error)?;
         store.get_bytes().map_err(error)
     }
@@ -54,8 +54,8 @@ impl ConvNet {
     ///
     /// # Errors
     /// When a weight cannot be read back from its device.
-    pub fn to_burnpack(&self, precision: Precision) -> Result<Vec<u8>, WeightsError> {
-        let mut store = BurnpackStore::from_bytes(None).with_to_adapter(precision.adapter());
+    pub fn to_burnpack(&self, storage: Storage) -> Result<Vec<u8>, WeightsError> {
+        let mut store = BurnpackStore::from_bytes(None).with_to_adapter(storage.adapter());
         self.save_into(&mut store).map_err(error)?;
         Ok(store.get_bytes().map_err(error)?.to_vec())
     }
@@ -90,7 +90,7 @@ impl ConvNet {
     }
 }
 
-impl Precision {
+impl Storage {
     fn adapter(self) -> FloatCastAdapter {
         FloatCastAdapter::to(match self {
             Self::Single => DType::F32,

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use burn::module::Module;
-use burn::optim::AdamConfig;
+use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::{Device, Distribution, Int, Tensor};
 use burn::train::TrainStep;
 use data::Batch;
-use model::{BlockConfig, ConvNet, ConvNetConfig, Initialization, Precision};
+use model::{BlockConfig, ConvNet, ConvNetConfig, Initialization, Storage};
 
 fn device(seed: u64) -> Device {
     let device = Device::default().autodiff();
@@ -72,7 +72,7 @@ fn the_layer_table_counts_the_parameters_there_are() {
 fn weights_survive_the_round_trip_and_keep_pytorchs_names() {
     let device = device(1);
     let model = small().init(&device).unwrap();
-    let bytes = model.to_safetensors(Precision::Single).unwrap();
+    let bytes = model.to_safetensors(Storage::Single).unwrap();
     let header = String::from_utf8_lossy(&bytes[8..1000]).into_owned();
     // PyTorch stores a dense layer as [out, in]; 4 x 4 x 4 features go in.
     for entry in [
@@ -83,7 +83,7 @@ fn weights_survive_the_round_trip_and_keep_pytorchs_names() {
     ] {
         assert!(header.contains(entry), "no {entry} in {header}");
     }
-    assert_eq!(model.to_safetensors(Precision::Single).unwrap(), bytes);
+    assert_eq!(model.to_safetensors(Storage::Single).unwrap(), bytes);
 
     let other = small().init(&device).unwrap();
     let images = batch(&device).images;
@@ -104,7 +104,7 @@ fn foreign_weights_are_an_error() {
     let bytes = small()
         .init(&device)
         .unwrap()
-        .to_safetensors(Precision::Single)
+        .to_safetensors(Storage::Single)
         .unwrap();
     let wider = ConvNetConfig {
         dense: vec![6],
@@ -195,7 +195,7 @@ fn logits_of_fixed_weights() {
 
 /// Element i of every weight tensor, in PyTorch's layout, is 0.3 sin(i).
 fn ramp_weights(model: ConvNet) -> ConvNet {
-    let mut bytes = model.to_safetensors(Precision::Single).unwrap();
+    let mut bytes = model.to_safetensors(Storage::Single).unwrap();
     for (_, range) in tensor_ranges(&bytes) {
         for (i, weight) in bytes[range].chunks_exact_mut(4).enumerate() {
             weight.copy_from_slice(&(0.3 * (i as f32).sin()).to_le_bytes());
@@ -213,7 +213,7 @@ fn initial_weights_follow_the_framework() {
             ..ConvNetConfig::default()
         };
         let model = config.init(&device(3)).unwrap();
-        let bytes = model.to_safetensors(Precision::Single).unwrap();
+        let bytes = model.to_safetensors(Storage::Single).unwrap();
         let tensors = safetensors(&bytes);
         ["conv2.weight", "conv2.bias", "fc1.weight", "fc1.bias"]
             .map(|name| bound(tensors[name].clone()))
@@ -283,7 +283,7 @@ fn normalization_becomes_part_of_the_weights() {
         assert!((found - expected).abs() < 1e-4, "{found} {expected}");
     }
     // Its weights are those of a network that has none.
-    let bytes = folded.to_safetensors(Precision::Single).unwrap();
+    let bytes = folded.to_safetensors(Storage::Single).unwrap();
     let loaded = normalized().folded().init(&Device::default()).unwrap();
     let loaded = loaded.with_safetensors(bytes).unwrap();
     assert_eq!(
@@ -308,10 +308,29 @@ fn a_normalized_network_sees_no_brightness_and_no_contrast() {
 }
 
 #[test]
+fn all_parameters_in_one_tensor_make_the_same_network_that_learns() {
+    let [first, second] = [1, 2].map(|seed| normalized().init(&device(seed)).unwrap());
+    let flat = first.to_flat();
+    assert_eq!(flat.dims(), [first.num_params()]);
+    assert!(!flat.device().is_autodiff());
+    let bytes = |model: &ConvNet| model.to_safetensors(Storage::Single).unwrap();
+    assert_ne!(bytes(&second), bytes(&first));
+    let second = second.with_flat(Tensor::from_inner(flat));
+    assert_eq!(bytes(&second), bytes(&first));
+
+    for model in [first, second] {
+        let loss = model.forward(batch(&device(1)).images).square().sum();
+        let gradients = GradientsParams::from_grads(loss.backward(), &model);
+        // Two convolutions and two dense layers, each with a bias.
+        assert_eq!(gradients.len(), 8);
+    }
+}
+
+#[test]
 fn averages_keep_what_they_are_told() {
     let [first, second] = [1, 2].map(|seed| small().init(&device(seed)).unwrap().valid());
     let weights = |model: &ConvNet| {
-        let bytes = model.to_safetensors(Precision::Single).unwrap();
+        let bytes = model.to_safetensors(Storage::Single).unwrap();
         safetensors(&bytes)["fc1.weight"].clone()
     };
     let average = first.clone().averaged(&second, 0.75);

@@ -259,8 +259,8 @@ impl Config {
         Self::from_table(table)
     }
 
-    /// Checks that a training which began as `begun` can go on as this: only when it ends and how
-    /// often it is saved may differ.
+    /// Checks that a training which began as `begun` can go on as this: only when it ends, how
+    /// often it is saved and what it computes in may differ.
     ///
     /// # Errors
     /// For the first setting that differs.

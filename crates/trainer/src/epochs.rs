@@ -14,7 +14,7 @@ use burn::train::{
     SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents, TrainingItem, ValidLoader,
 };
 use data::Loader;
-use model::{ConvNet, Precision};
+use model::{ConvNet, Storage};
 use tracing::debug;
 
 use crate::config::{Config, Time, TrainingConfig};
@@ -353,7 +353,7 @@ impl<'a> Session<'a> {
         let number = epoch.number;
         position.epochs.push(epoch);
         if best(&position.epochs).is_some_and(|best| best.number == number) {
-            self.training.best = model.to_safetensors(Precision::Single)?;
+            self.training.best = model.to_safetensors(Storage::Single)?;
             run.write(&run.model(), &self.training.best)?;
         }
         position.batches = 0;

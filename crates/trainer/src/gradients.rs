@@ -22,26 +22,41 @@ pub(crate) fn clip_norm(
     let Some(sum) = squares.sum else {
         return gradients;
     };
-    let mut scaling = Scaling {
-        // As PyTorch: 1e-6 keeps it finite where there is no gradient.
-        factor: (sum.sqrt() + 1e-6).recip().mul_scalar(limit).clamp_max(1.0),
-        gradients,
-    };
+    // As PyTorch: 1e-6 keeps it finite where there is no gradient.
+    let factor = (sum.sqrt() + 1e-6).recip().mul_scalar(limit).clamp_max(1.0);
+    scale(gradients, model, factor)
+}
+
+/// `gradients` times `factor`, `[1]`.
+pub(crate) fn scale(
+    gradients: GradientsParams,
+    model: &ConvNet,
+    factor: Tensor<1>,
+) -> GradientsParams {
+    let mut scaling = Scaling { gradients, factor };
     model.visit(&mut scaling);
     scaling.gradients
 }
 
-/// `gradients` times `factor`.
-pub(crate) fn scale(gradients: GradientsParams, model: &ConvNet, factor: f64) -> GradientsParams {
-    let Some(device) = model.devices().into_iter().next() else {
-        return gradients;
-    };
-    let mut scaling = Scaling {
-        factor: Tensor::full([1], factor, &device.inner()),
+/// The gradients of all parameters one after another, `[P]`.
+pub(crate) fn to_flat(gradients: GradientsParams, model: &ConvNet) -> Tensor<1> {
+    let mut flat = Flat {
         gradients,
+        found: Vec::new(),
     };
-    model.visit(&mut scaling);
-    scaling.gradients
+    model.visit(&mut flat);
+    Tensor::cat(flat.found, 0)
+}
+
+/// What [`to_flat`] was given.
+pub(crate) fn from_flat(flat: Tensor<1>, model: &ConvNet) -> GradientsParams {
+    let mut slices = Slices {
+        flat,
+        at: 0,
+        gradients: GradientsParams::new(),
+    };
+    model.visit(&mut slices);
+    slices.gradients
 }
 
 /// The sum of squares over all gradients, `[1]`.
@@ -74,6 +89,39 @@ impl ModuleVisitor for Scaling {
             let factor = self.factor.clone().reshape([1; D]);
             self.gradients.register(param.id, gradient * factor);
         }
+    }
+}
+
+/// The gradients of the parameters that were visited, in order.
+struct Flat {
+    gradients: GradientsParams,
+    found: Vec<Tensor<1>>,
+}
+
+impl ModuleVisitor for Flat {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let count = param.dims().iter().product::<usize>();
+        self.found.push(match self.gradients.remove::<D>(param.id) {
+            Some(gradient) => gradient.reshape([count]),
+            None => Tensor::zeros([count], &param.device().inner()),
+        });
+    }
+}
+
+/// Makes the next part of `flat` the gradient of each parameter.
+struct Slices {
+    flat: Tensor<1>,
+    at: usize,
+    gradients: GradientsParams,
+}
+
+impl ModuleVisitor for Slices {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let shape = param.dims();
+        let end = self.at + shape.iter().product::<usize>();
+        let gradient = self.flat.clone().slice(self.at..end).reshape(shape);
+        self.gradients.register(param.id, gradient);
+        self.at = end;
     }
 }
 

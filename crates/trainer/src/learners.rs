@@ -2,16 +2,17 @@
 //!
 //! Of several, each has a copy of the network, and a part of every batch. Burn's multi-device step runs
 //! them at the same time; their gradients are summed up on the first device, in the order of the devices,
-//! and there one optimizer makes the step for all.
+//! and there one optimizer makes the step for all. Between devices, what takes time is that something crosses
+//! at all: weights go as one tensor, and what they come to is another one.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Error, Result, anyhow, ensure};
 use burn::data::dataloader::{DataLoaderIterator, Progress};
 use burn::data::dataset::DatasetError;
-use burn::module::Module;
-use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::module::{Module, Param};
+use burn::optim::GradientsParams;
 use burn::tensor::{Device, ExecutionError, Tensor};
 use burn::train::train::{MultiDeviceStepError, MultiDevicesTrainStep};
 use burn::train::{ClassificationOutput, InferenceStep, ItemLazy, TrainOutput, TrainStep};
@@ -19,6 +20,7 @@ use data::Batch;
 use model::ConvNet;
 
 use crate::device::Found;
+use crate::gradients;
 use crate::objective::Objective;
 use crate::panics::quietly;
 
@@ -29,17 +31,27 @@ pub(crate) struct Learners {
     names: Vec<String>,
     /// Of several.
     engine: Option<Mutex<MultiDevicesTrainStep<Replica>>>,
+    /// Of several.
+    networks: Networks,
 }
 
+/// A network for each device, whose parameters its thread replaces in each step. What another thread made is costly
+/// to share: Burn finishes all work on it first, and frees what is dropped there only when the thread computes
+/// something else on that tensor's device.
+type Networks = Arc<Vec<Mutex<ConvNet>>>;
+
 impl Learners {
+    /// Those that will learn what `model` is to learn.
+    ///
     /// # Panics
     /// When there is no device.
-    pub(crate) fn on(found: &[Found]) -> Self {
+    pub(crate) fn on(found: &[Found], model: &ConvNet) -> Self {
         assert!(!found.is_empty(), "no device");
         let devices = found.iter().map(|found| found.device.clone().autodiff());
         let devices: Vec<Device> = devices.collect();
         Self {
             engine: (devices.len() > 1).then(|| Mutex::new(MultiDevicesTrainStep::new(&devices))),
+            networks: Arc::new(devices.iter().map(|_| Mutex::new(model.clone())).collect()),
             names: found.iter().map(|found| found.name.clone()).collect(),
             devices,
         }
@@ -69,21 +81,21 @@ impl Learners {
         images: usize,
         objective: Objective,
     ) -> Result<(ClassificationOutput, GradientsParams)> {
-        let replica = Replica {
-            network: model.clone(),
-            objective,
-        };
         // Batches count by their images: the last one may have fewer.
         let weight = |batch: &Batch| batch.targets.dims()[0] as f64 / images as f64;
-        let parts = parts.into_iter().enumerate().map(|(index, batch)| Part {
+        let mut parts = parts.into_iter().enumerate().map(|(index, batch)| Part {
             index,
             weight: weight(&batch),
             batch,
         });
         let Some(engine) = &self.engine else {
-            let mut learned = parts.map(|part| TrainStep::step(&replica, part));
-            let TrainOutput { grads, item } = learned.next().context("a batch without images")?;
-            return Ok((item.output, grads));
+            let Part { batch, weight, .. } = parts.next().context("a batch without images")?;
+            return Ok(objective.learn(model, batch, weight));
+        };
+        let replica = Replica {
+            parameters: Param::from_tensor(Tensor::from_inner(model.to_flat())),
+            networks: Arc::clone(&self.networks),
+            objective,
         };
         let mut loaders: Vec<Box<dyn DataLoaderIterator<Part>>> = parts
             .map(|part| Box::new(Once(Some(part))) as Box<_>)
@@ -96,8 +108,9 @@ impl Learners {
         let (learned, _) = learned.map_err(|error| self.failure(error))?;
         ensure!(learned.len() == count, "a device gave no answer");
         // They come in the order in which they were ready.
-        let mut learned: Vec<_> = learned.into_iter().map(|learned| learned.output).collect();
-        learned.sort_by_key(|learned| learned.item.index);
+        let learned = learned.into_iter().map(|learned| learned.output.item);
+        let mut learned: Vec<Learned> = learned.collect();
+        learned.sort_by_key(|learned| learned.index);
         self.sum(model, learned)
     }
 
@@ -108,34 +121,32 @@ impl Learners {
     fn sum(
         &self,
         model: &ConvNet,
-        learned: Vec<TrainOutput<Learned>>,
+        learned: Vec<Learned>,
     ) -> Result<(ClassificationOutput, GradientsParams)> {
         let main = self.devices[0].clone().inner();
-        let weights: f64 = learned.iter().map(|learned| learned.item.weight).sum();
-        let mut gradients = GradientsAccumulator::new();
+        let weights: f64 = learned.iter().map(|learned| learned.weight).sum();
         let (mut losses, mut logits, mut targets) = (Vec::new(), Vec::new(), Vec::new());
-        for TrainOutput { grads, item } in learned {
-            let Learned {
-                index,
-                weight,
-                output,
-            } = item;
+        let mut sum: Option<Tensor<1>> = None;
+        for learned in learned {
+            let Learned { index, weight, .. } = learned;
             // Here the first has to wait for the others, one of which may be gone.
-            quietly(|| {
-                gradients.accumulate(model, grads.to_device(&main, model));
-                let loss = output.loss.inner().to_device(&main);
-                losses.push(loss.mul_scalar(weight / weights));
-                logits.push(output.output.inner().to_device(&main));
-                targets.push(output.targets.inner().to_device(&main));
-            })
-            .map_err(|panic| self.failed(index, &panic))?;
+            let (output, gradients) =
+                quietly(|| learned.unpacked(&main)).map_err(|panic| self.failed(index, &panic))?;
+            losses.push(output.loss.mul_scalar(weight / weights));
+            logits.push(output.output);
+            targets.push(output.targets);
+            sum = Some(match sum {
+                None => gradients,
+                Some(sum) => sum + gradients,
+            });
         }
         let output = ClassificationOutput::new(
             Tensor::cat(losses, 0).sum(),
             Tensor::cat(logits, 0),
             Tensor::cat(targets, 0),
         );
-        Ok((output, gradients.grads()))
+        let sum = sum.context("a batch without images")?;
+        Ok((output, gradients::from_flat(sum, model)))
     }
 
     fn failure(&self, error: MultiDeviceStepError) -> Error {
@@ -163,9 +174,23 @@ impl fmt::Display for Learners {
 /// The network on one of the devices.
 #[derive(Module, Debug)]
 struct Replica {
-    network: ConvNet,
+    /// All of them, `[P]`.
+    parameters: Param<Tensor<1>>,
+    /// Those that are to have them.
+    #[module(skip)]
+    networks: Networks,
     #[module(skip)]
     objective: Objective,
+}
+
+impl Replica {
+    /// That of a device.
+    fn network(&self, index: usize) -> ConvNet {
+        let network = &self.networks[index];
+        let mut network = network.lock().unwrap_or_else(PoisonError::into_inner);
+        *network = network.clone().with_flat(self.parameters.val());
+        network.clone()
+    }
 }
 
 /// One device's part of a batch.
@@ -180,7 +205,26 @@ struct Part {
 struct Learned {
     index: usize,
     weight: f64,
-    output: ClassificationOutput,
+    /// `[N, classes]` of the logits.
+    shape: [usize; 2],
+    /// The loss, the logits, the targets and the gradients.
+    packed: Tensor<1>,
+}
+
+impl Learned {
+    /// On another device.
+    fn unpacked(self, device: &Device) -> (ClassificationOutput, Tensor<1>) {
+        let [batch, classes] = self.shape;
+        // Shared with this thread once, not once for each part.
+        let packed = self.packed.clone().to_device(device);
+        let sizes = [1, batch * classes, batch];
+        let gradients = packed.dims()[0] - sizes.iter().sum::<usize>();
+        let parts = packed.split_with_sizes([sizes.as_slice(), &[gradients]].concat(), 0);
+        let [loss, logits, targets, gradients] = parts.try_into().expect("as many as sizes");
+        let logits = logits.reshape(self.shape);
+        let output = ClassificationOutput::new(loss, logits, targets.int());
+        (output, gradients)
+    }
 }
 
 impl ItemLazy for Learned {
@@ -199,13 +243,26 @@ impl TrainStep for Replica {
             batch,
             weight,
         } = part;
-        let (output, grads) = self.objective.learn(&self.network, batch, weight);
+        let network = self.network(index);
+        let (output, gradients) = self.objective.learn(&network, batch, weight);
+        let shape = output.output.dims();
+        let packed = vec![
+            output.loss.inner(),
+            output.output.inner().flatten(0, 1),
+            // Whole numbers below 2^24 are exact.
+            output.targets.inner().float(),
+            gradients::to_flat(gradients, &network),
+        ];
         let item = Learned {
             index,
             weight,
-            output,
+            shape,
+            packed: Tensor::cat(packed, 0),
         };
-        TrainOutput { grads, item }
+        TrainOutput {
+            grads: GradientsParams::new(),
+            item,
+        }
     }
 }
 
@@ -215,7 +272,7 @@ impl InferenceStep for Replica {
     type Output = ClassificationOutput;
 
     fn step(&self, batch: Batch) -> ClassificationOutput {
-        InferenceStep::step(&self.network, batch)
+        InferenceStep::step(&self.network(0), batch)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a batch teaches a network: its loss, and the gradients.
 
 use burn::optim::GradientsParams;
+use burn::tensor::Tensor;
 use burn::train::ClassificationOutput;
 use data::Batch;
 use model::ConvNet;
@@ -38,10 +39,14 @@ impl Objective {
             1.0 => output.loss.clone(),
             factor => output.loss.clone().mul_scalar(factor),
         };
+        let device = loss.device().inner();
         let gradients = GradientsParams::from_grads(loss.backward(), model);
         let gradients = match loss_scale {
             1.0 => gradients,
-            loss_scale => scale(gradients, model, loss_scale.recip()),
+            loss_scale => {
+                let factor = Tensor::full([1], loss_scale.recip(), &device);
+                scale(gradients, model, factor)
+            }
         };
         (output, gradients)
     }

@@ -13,6 +13,7 @@ use crate::checkpoint::Position;
 use crate::epochs::{End, Session};
 use crate::journal::Entry;
 use crate::objective::Objective;
+use crate::precision::Precision;
 use crate::tally::{Figures, NotFinite, Tally};
 
 /// A running loss is reported every so many batches, as in the PyTorch notebooks.
@@ -168,9 +169,13 @@ impl Session<'_> {
     pub(crate) fn diverged(&self, step: u64, what: impl Display) -> Error {
         let epochs = &self.training.position.epochs;
         let rate = self.work.learning_rate(step.saturating_sub(1), epochs);
+        let advice = match self.work.settings().precision {
+            Precision::F16 => ", or --precision bf16 or f32, which have larger numbers",
+            _ => "",
+        };
         anyhow!(
             "training diverged in epoch {}, at step {step}, with learning rate {rate}: {what}; \
-             try a smaller --learning-rate or --gradient-clip",
+             try a smaller --learning-rate or --gradient-clip{advice}",
             epochs.len() + 1
         )
     }

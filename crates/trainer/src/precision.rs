@@ -16,7 +16,7 @@ pub(crate) enum Precision {
     /// 32 bits.
     #[default]
     F32,
-    /// 16 bits with the range of 32, and 3 decimal digits less of the 7.
+    /// 16 bits with the range of 32, and 2 of its 7 decimal digits.
     Bf16,
     /// 16 bits with 3 digits, from 6e-8 to 65,504.
     F16,
@@ -54,14 +54,14 @@ impl Precision {
         for found in devices {
             ensure!(
                 self.is_had_by(found),
-                "device {}: cannot compute in {self}; --precision takes {} there",
+                "device {}: cannot compute in {self}; it has {}",
                 found.name,
                 Self::ALL
                     .into_iter()
                     .filter(|precision| precision.is_had_by(found))
                     .map(|precision| precision.to_string())
                     .collect::<Vec<_>>()
-                    .join(" or ")
+                    .join(", ")
             );
         }
         Ok(())

@@ -4,6 +4,7 @@
 use std::slice;
 
 use anyhow::{Result, bail, ensure};
+use burn::optim::GradientsAccumulator;
 use burn::tensor::Device;
 use data::ImageDataset;
 
@@ -64,12 +65,17 @@ pub(crate) fn range_test(
     let mut losses = Smoothed::default();
     let mut points: Vec<Point> = Vec::with_capacity(range.steps);
     let mut lowest = f64::INFINITY;
+    let accumulate = config.training.accumulate;
+    let share = (accumulate as f64).recip();
     for step in 0..range.steps {
-        let Some(batch) = batches.next().transpose()? else {
-            break;
-        };
-        let (output, gradients) = objective.learn(&training.model, batch, 1.0);
-        let loss = losses.add(f64::from(output.loss.into_scalar::<f32>()));
+        let mut gradients = GradientsAccumulator::new();
+        let mut loss = 0.0;
+        for batch in batches.by_ref().take(accumulate) {
+            let (output, of_batch) = objective.learn(&training.model, batch?, share);
+            gradients.accumulate(&training.model, of_batch);
+            loss += share * f64::from(output.loss.into_scalar::<f32>());
+        }
+        let loss = losses.add(loss);
         let learning_rate = range.learning_rate(step);
         if !loss.is_finite() || loss > DIVERGED * lowest {
             break;
@@ -81,7 +87,7 @@ pub(crate) fn range_test(
         };
         observe(&point);
         points.push(point);
-        training.step(&config.training, learning_rate, gradients);
+        training.step(&config.training, learning_rate, gradients.grads());
     }
     Ok(points)
 }
@@ -128,6 +134,9 @@ impl Smoothed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::{self, Request};
+    use crate::images::Kept;
+    use crate::settings::Settings;
 
     fn points(losses: &[f64]) -> Vec<Point> {
         let range = Range {
@@ -160,6 +169,32 @@ mod tests {
             error(&[2.3, 2.2, 2.1]),
             "the loss did not grow up to learning rate 1.0e0: try a larger --to"
         );
+    }
+
+    #[test]
+    fn batches_that_are_accumulated_make_one_step() {
+        let (found, _) = device::open(&Request::Auto, None).unwrap();
+        let losses = |batch_size: usize, accumulate: usize| {
+            let mut settings = Settings::preset("tiny").unwrap();
+            let table = format!(
+                "data.limit_train = 640\n\
+                 training.batch_size = {batch_size}\n\
+                 training.accumulate = {accumulate}"
+            );
+            settings.overlay(table.parse().unwrap()).unwrap();
+            let (config, splits) = settings.resolve(Kept::No).unwrap();
+            let range = Range {
+                lowest: 1e-3,
+                highest: 1e-2,
+                steps: 3,
+            };
+            let points = range_test(&config, &splits.train, &found.device, range, |_| {});
+            points.unwrap().into_iter().map(|point| point.loss)
+        };
+        for (two, one) in losses(64, 2).zip(losses(128, 1)) {
+            assert!((two - one).abs() < 1e-4, "{two} {one}");
+        }
+        assert!(losses(64, 1).ne(losses(128, 1)));
     }
 
     #[test]

@@ -91,6 +91,9 @@ impl Token {
     }
 }
 
+/// Which operations a worker has that says it is fused: another number with each change of them.
+const FUSED: u8 = 2;
+
 /// What a worker tells who wants to use it.
 #[derive(Clone, Copy, Debug)]
 struct Answer {
@@ -105,7 +108,7 @@ impl Answer {
     fn to_bytes(self) -> [u8; Self::SIZE] {
         let mut bytes = [0; Self::SIZE];
         bytes[..32].copy_from_slice(self.id.as_bytes());
-        bytes[32] = self.is_fused.into();
+        bytes[32] = if self.is_fused { FUSED } else { 0 };
         bytes
     }
 
@@ -113,7 +116,7 @@ impl Answer {
         let (id, is_fused) = bytes.split_at(32);
         Ok(Self {
             id: EndpointId::from_bytes(id.try_into()?).context("no public key")?,
-            is_fused: is_fused == [1],
+            is_fused: is_fused == [FUSED],
         })
     }
 }

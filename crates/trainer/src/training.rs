@@ -85,7 +85,7 @@ pub(crate) fn train(
         Some(checkpoint) => Training::resume(config, &autodiff, checkpoint)?,
     };
     training.restore(run)?;
-    let learners = Learners::on(devices);
+    let learners = Learners::on(devices, &training.model);
     let train_loader = Arc::new(training_loader(config, &parts.train, learners.devices()));
     let validation = Arc::new(evaluation_loader(config, &parts.validation, device));
 

@@ -28,7 +28,11 @@ pub(crate) fn adam_step<const D: usize>(
 }
 
 /// A backend with the fused step. Gradients do not flow through it.
-#[backend_extension(Flex: cfg(feature = "flex"), NdArray: cfg(feature = "ndarray"))]
+#[backend_extension(
+    Flex: cfg(feature = "flex"),
+    NdArray: cfg(feature = "ndarray"),
+    Remote: cfg(feature = "remote")
+)]
 pub(crate) trait AdamBackend: Backend {
     /// Parameter, first and second moment after the step.
     fn adam_step(

@@ -22,8 +22,8 @@ pub(crate) use conv_block::conv_block;
 #[cfg(feature = "remote")]
 pub use remote::{declare_fused, with_fused};
 
-/// Whether a device computes the convolution block as one operation.
-pub(crate) fn has_conv_block(device: &Device) -> bool {
+/// Whether a device computes the convolution block, and a step of Adam, as one operation.
+pub(crate) fn is_fused(device: &Device) -> bool {
     match without_autodiff(device) {
         #[cfg(feature = "remote")]
         DispatchDevice::Remote(remote) => remote::is_declared(remote),

@@ -1,4 +1,4 @@
-//! The convolution block on devices of other processes: a request to a worker, and what it does there.
+//! Fused operations on devices of other processes: a request to a worker, and what it does there.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,7 +10,9 @@ use burn::server::RemoteServer;
 use burn::tensor::{DType, Device, Shape};
 
 use super::InMemory;
+use super::adam::AdamBackend;
 use super::conv_block::{Fused, Gradients};
+use crate::adam::AdamStep;
 use crate::conv_block::ConvBlockOptions;
 use crate::epilogue::NO_WINNER;
 use crate::shape::BlockShape;
@@ -20,12 +22,14 @@ const FORWARD: &str = "trainer conv_block 1";
 /// Images, weight, the output's gradient and its winners to the gradients of weight, bias and, where they
 /// are asked for, images.
 const BACKWARD: &str = "trainer conv_block backward 1";
+/// Parameter, gradient, first and second moment to parameter and moments.
+const ADAM: &str = "trainer adam 1";
 
 /// Devices of workers that have the operations.
 static KNOWN: Mutex<Vec<RemoteDevice>> = Mutex::new(Vec::new());
 
-/// From now on, blocks on this device of a worker are asked of it as one operation. The worker must have been
-/// given the operations, by [`with_fused`].
+/// From now on, blocks and steps of Adam on this device of a worker are asked of it as one operation. The worker
+/// must have been given the operations, by [`with_fused`].
 pub fn declare_fused(device: &Device) {
     if let DispatchDevice::Remote(remote) = device.clone().inner().as_dispatch() {
         let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -63,6 +67,7 @@ fn with_fused_of<B: InMemory + BackendIr>(server: RemoteServer) -> RemoteServer 
         .with_custom_op::<B, _>(BACKWARD, |handles, asked, _| {
             run_backward::<B>(handles, asked)
         })
+        .with_custom_op::<B, _>(ADAM, |handles, asked, _| run_adam::<B>(handles, asked))
 }
 
 /// # Panics
@@ -106,6 +111,30 @@ fn run_backward<B: InMemory + BackendIr>(
     }
 }
 
+/// # Panics
+/// As [`run_forward`] does.
+fn run_adam<B: InMemory + BackendIr>(handles: &mut HandleContainer<B::Handle>, asked: &CustomOpIr) {
+    let size = asked.inputs[0].shape.num_elements();
+    let is_alike =
+        |input: &TensorIr| input.dtype == DType::F32 && input.shape.num_elements() == size;
+    assert!(asked.inputs.iter().all(is_alike));
+    let [beta_1, beta_2, epsilon, rate, keep] =
+        [0, 1, 2, 3, 4].map(|at| asked.scalars[at].elem::<f32>());
+    let by = AdamStep {
+        beta_1,
+        beta_2,
+        epsilon,
+        rate,
+        keep,
+    };
+    let [parameter, gradient, first, second] =
+        [0, 1, 2, 3].map(|at| handles.get_float_tensor::<B>(&asked.inputs[at]));
+    let (parameter, first, second) = B::adam_step(parameter, gradient, first, second, by);
+    for (tensor, output) in [parameter, first, second].into_iter().zip(&asked.outputs) {
+        handles.register_float_tensor::<B>(&output.id, tensor);
+    }
+}
+
 /// The shape that a request is about.
 ///
 /// # Panics
@@ -134,7 +163,8 @@ impl Fused for Remote {
     ) -> (FloatTensor<Self>, Option<Self::Winners>) {
         let dims: &[&[usize]] = &[&shape.output(), &shape.output()];
         let dims = if with_winners { dims } else { &dims[..1] };
-        let mut outputs = ask(FORWARD, vec![images, weight, bias], dims, shape);
+        let inputs = vec![images, weight, bias];
+        let mut outputs = ask(FORWARD, inputs, dims, scalars_of(shape));
         let winners = if with_winners { outputs.pop() } else { None };
         (only(outputs.pop()), winners)
     }
@@ -150,12 +180,8 @@ impl Fused for Remote {
         let bias = [shape.out_channels];
         let dims: &[&[usize]] = &[&shape.weight(), &bias, &shape.input()];
         let dims = if wants_images { dims } else { &dims[..2] };
-        let mut outputs = ask(
-            BACKWARD,
-            vec![images, weight, gradient, winners],
-            dims,
-            shape,
-        );
+        let inputs = vec![images, weight, gradient, winners];
+        let mut outputs = ask(BACKWARD, inputs, dims, scalars_of(shape));
         let images = if wants_images { outputs.pop() } else { None };
         Gradients {
             images,
@@ -163,6 +189,42 @@ impl Fused for Remote {
             weight: only(outputs.pop()),
         }
     }
+}
+
+impl AdamBackend for Remote {
+    fn adam_step(
+        parameter: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+        by: AdamStep,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let shape = parameter.shape();
+        let AdamStep {
+            beta_1,
+            beta_2,
+            epsilon,
+            rate,
+            keep,
+        } = by;
+        let scalars = [beta_1, beta_2, epsilon, rate, keep];
+        let scalars = scalars.map(|scalar| ScalarIr::Float(scalar.into()));
+        let mut outputs = ask(
+            ADAM,
+            vec![parameter, gradient, first, second],
+            &[shape.as_slice(); 3],
+            scalars.to_vec(),
+        );
+        let second = only(outputs.pop());
+        let first = only(outputs.pop());
+        (only(outputs.pop()), first, second)
+    }
+}
+
+/// What [`shape_of`] reads.
+fn scalars_of(shape: BlockShape) -> Vec<ScalarIr> {
+    let scalars = [shape.padding as i64, shape.relu.into(), shape.pool.into()];
+    scalars.map(ScalarIr::Int).to_vec()
 }
 
 fn only(output: Option<FloatTensor<Remote>>) -> FloatTensor<Remote> {
@@ -174,7 +236,7 @@ fn ask(
     operation: &'static str,
     inputs: Vec<FloatTensor<Remote>>,
     outputs: &[&[usize]],
-    shape: BlockShape,
+    scalars: Vec<ScalarIr>,
 ) -> Vec<FloatTensor<Remote>> {
     let client = CustomOpClient::new(&inputs[0].device());
     let inputs: Vec<TensorIr> = inputs.into_iter().map(|input| input.into_ir()).collect();
@@ -186,8 +248,6 @@ fn ask(
         )
     };
     let outputs: Vec<TensorIr> = outputs.iter().map(output).collect();
-    let scalars = [shape.padding as i64, shape.relu.into(), shape.pool.into()];
-    let scalars = scalars.map(ScalarIr::Int).to_vec();
     client.register(CustomOpIr::with_scalars(
         operation, &inputs, &outputs, scalars,
     ))

@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::device::Devices;
 use crate::flags::DevicesFlags;
 use crate::images::Kept;
+use crate::precision::Precision;
 use crate::presets;
 use crate::progress::Style;
 use crate::run_dir::RunDir;
@@ -62,6 +63,8 @@ fn batch_size() -> RangedU64ValueParser<usize> {
 struct Report {
     device: String,
     preset: String,
+    /// What training, and the matrix product, are computed in.
+    precision: Precision,
     /// Of the CPU backends; a GPU has its own.
     threads: usize,
     /// The rate of a matrix product, 10⁹ floating-point operations per second.
@@ -107,6 +110,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let mut report = Report {
         device: bench.devices.to_string(),
         preset: bench.config.preset.clone(),
+        precision: bench.config.training.precision,
         threads: rayon::current_num_threads(),
         matmul_gflops,
         train: Vec::new(),
@@ -174,6 +178,7 @@ impl Bench {
                 Distribution::Default,
                 &self.devices.main().device,
             )
+            .cast(self.config.training.precision.dtype())
         };
         let (a, b) = (matrix(), matrix());
         let products = rate(self.runs, || {
@@ -265,7 +270,10 @@ fn median(mut numbers: Vec<f64>) -> f64 {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} on {}", self.preset, self.device)?;
+        match self.precision {
+            Precision::F32 => writeln!(f, "{} on {}", self.preset, self.device)?,
+            half => writeln!(f, "{} in {half} on {}", self.preset, self.device)?,
+        }
         writeln!(f, "matrix product  {:8.1} GFLOP/s", self.matmul_gflops)?;
         write!(
             f,

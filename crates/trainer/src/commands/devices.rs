@@ -7,6 +7,7 @@ use tracing::info;
 
 use crate::device::{self, Backend, Devices, Found, Request};
 use crate::flags::TokenFlags;
+use crate::panics::quietly;
 use crate::parity::{Parity, STAGES};
 use crate::precision::Precision;
 
@@ -83,8 +84,11 @@ fn check(devices: Vec<Found>) -> Result<()> {
     let mut failed = Vec::new();
     let mut out = std::io::stdout().lock();
     for found in devices {
-        let precisions = Precision::ALL.into_iter();
-        for precision in precisions.filter(|precision| precision.is_had_by(&found)) {
+        // Asked before the first training, after which a device may be gone.
+        let all = Precision::ALL.into_iter();
+        let precisions = quietly(|| all.filter(|one| one.is_had_by(&found)).collect::<Vec<_>>());
+        let precisions = precisions.unwrap_or_else(|_| vec![Precision::F32]);
+        for precision in precisions {
             let name = match precision {
                 Precision::F32 => found.name.clone(),
                 precision => format!("{} in {precision}", found.name),

@@ -6,7 +6,7 @@ use std::path::{MAIN_SEPARATOR, PathBuf};
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use formats::Export;
-use model::Precision;
+use model::Storage;
 use serde_json::json;
 
 use crate::classifier::Classifier;
@@ -83,16 +83,16 @@ pub(crate) fn run(args: Args) -> Result<()> {
         );
     }
     let (run, classifier) = args.run.open()?;
-    let precision = match args.half {
-        true => Precision::Half,
-        false => Precision::Single,
+    let storage = match args.half {
+        true => Storage::Half,
+        false => Storage::Single,
     };
     let model = &classifier.model;
     let bytes = match args.format {
-        Format::PytorchSafetensors => model.to_safetensors(precision)?,
-        Format::Safetensors => model.to_burn_safetensors(precision)?,
-        Format::Burnpack => model.to_burnpack(precision)?,
-        Format::Onnx => onnx(&run, &classifier, precision, args.raw_pixels)?,
+        Format::PytorchSafetensors => model.to_safetensors(storage)?,
+        Format::Safetensors => model.to_burn_safetensors(storage)?,
+        Format::Burnpack => model.to_burnpack(storage)?,
+        Format::Onnx => onnx(&run, &classifier, storage, args.raw_pixels)?,
     };
     let path = match args.to {
         None => {
@@ -109,12 +109,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
 }
 
 /// The network as an ONNX file that says what it knows and wants.
-fn onnx(
-    run: &RunDir,
-    classifier: &Classifier,
-    precision: Precision,
-    is_raw: bool,
-) -> Result<Vec<u8>> {
+fn onnx(run: &RunDir, classifier: &Classifier, storage: Storage, is_raw: bool) -> Result<Vec<u8>> {
     let config = &classifier.config;
     let scaling = config.scaling();
     let images = &config.images;
@@ -149,7 +144,7 @@ fn onnx(
             format!("{examples} test images of {}", images.name),
         ));
     }
-    let weights = formats::from_safetensors(&classifier.model.to_safetensors(precision)?)?;
+    let weights = formats::from_safetensors(&classifier.model.to_safetensors(storage)?)?;
     let export = Export {
         name: &config.preset,
         network: &config.model,

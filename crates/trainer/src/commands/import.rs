@@ -7,7 +7,7 @@ use anyhow::{Context, Error, Result, anyhow, bail};
 use burn::module::Module;
 use data::Scaling;
 use formats::{Misfit, Weights};
-use model::{ConvNetConfig, Precision};
+use model::{ConvNetConfig, Storage};
 use tracing::{info, warn};
 
 use crate::config::Config;
@@ -86,7 +86,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         sha256: weights.sha256.clone(),
     };
     let run = args.new.create(&config, |run| {
-        run.write(&run.model(), &model.to_safetensors(Precision::Single)?)?;
+        run.write(&run.model(), &model.to_safetensors(Storage::Single)?)?;
         // What was normalized while it learned cannot be told from its weights, to go on with.
         if folded == config.model {
             run.write_checkpoint(0, &training.checkpoint(&config)?.to_bytes()?, None)?;
