@@ -29,7 +29,7 @@ impl ConvNet {
     }
 
     /// Each parameter as `[P_i]`.
-    pub(crate) fn parameters(&self) -> Vec<Tensor<1>> {
+    pub fn parameters(&self) -> Vec<Tensor<1>> {
         let mut parameters = Parameters(Vec::new());
         self.visit(&mut parameters);
         parameters.0

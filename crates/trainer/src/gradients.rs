@@ -38,14 +38,19 @@ pub(crate) fn scale(
     scaling.gradients
 }
 
-/// The gradients of all parameters one after another, `[P]`.
-pub(crate) fn to_flat(gradients: GradientsParams, model: &ConvNet) -> Tensor<1> {
+/// The gradient of each parameter, `[P_i]`.
+pub(crate) fn of_each(gradients: GradientsParams, model: &ConvNet) -> Vec<Tensor<1>> {
     let mut flat = Flat {
         gradients,
         found: Vec::new(),
     };
     model.visit(&mut flat);
-    Tensor::cat(flat.found, 0)
+    flat.found
+}
+
+/// The gradients of all parameters one after another, `[P]`.
+pub(crate) fn to_flat(gradients: GradientsParams, model: &ConvNet) -> Tensor<1> {
+    Tensor::cat(of_each(gradients, model), 0)
 }
 
 /// What [`to_flat`] was given.

@@ -4,16 +4,14 @@ use std::fmt;
 use std::slice;
 
 use anyhow::{Context, Error, Result};
-use burn::module::{Module, ModuleVisitor, Param};
-use burn::optim::GradientsParams;
 use burn::tensor::{Tensor, TensorData};
-
 use tracing::debug;
 
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::device::Found;
 use crate::evaluation::evaluate;
+use crate::gradients;
 use crate::images::Kept;
 use crate::objective::Objective;
 use crate::panics::quietly;
@@ -235,11 +233,8 @@ fn outcome(
         batch.images = Tensor::from_data(images, &autodiff);
     }
     let (output, gradients) = Objective::of(&config.training).learn(&model, batch, 1.0);
-    let mut gradients = Gradients {
-        gradients,
-        found: Ok(Vec::new()),
-    };
-    model.visit(&mut gradients);
+    let gradients = gradients::of_each(gradients, &model).into_iter();
+    let gradients = gradients.map(numbers).collect::<Result<_>>()?;
 
     let folder = tempfile::tempdir().context("a folder for the run")?;
     let run = RunDir::create(folder.path(), "parity", None, "", |_| Ok(()))?;
@@ -252,16 +247,16 @@ fn outcome(
         Some(start.clone()),
     )?;
     let trained = trained.model.context("ended before its first step")?;
-    let mut weights = Weights(Ok(Vec::new()));
-    trained.visit(&mut weights);
+    let weights = trained.parameters().into_iter();
+    let weights = weights.map(numbers).collect::<Result<_>>()?;
     let loader = evaluation_loader(config, &parts.test, device);
     let judged = evaluate(&trained, &loader, &config.images.classes, |_, _| Ok(()))?;
     Ok([
         vec![gathered],
         vec![numbers(output.output)?],
         vec![numbers(output.loss)?],
-        gradients.found?,
-        weights.0?,
+        gradients,
+        weights,
         vec![vec![judged.loss as f32], vec![judged.accuracy as f32]],
     ])
 }
@@ -270,37 +265,6 @@ fn outcome(
 fn numbers<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
     let data = tensor.try_into_data()?;
     Ok(data.iter::<f32>().collect())
-}
-
-/// Reads back the gradient of each parameter.
-struct Gradients {
-    gradients: GradientsParams,
-    found: Result<Vec<Vec<f32>>>,
-}
-
-impl ModuleVisitor for Gradients {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let (Ok(found), Some(gradient)) = (&mut self.found, self.gradients.get::<D>(param.id)) {
-            match numbers(gradient) {
-                Ok(gradient) => found.push(gradient),
-                Err(error) => self.found = Err(error),
-            }
-        }
-    }
-}
-
-/// Reads back each parameter.
-struct Weights(Result<Vec<Vec<f32>>>);
-
-impl ModuleVisitor for Weights {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Ok(found) = &mut self.0 {
-            match numbers(param.val()) {
-                Ok(weights) => found.push(weights),
-                Err(error) => self.0 = Err(error),
-            }
-        }
-    }
 }
 
 #[cfg(test)]

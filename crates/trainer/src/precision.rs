@@ -1,6 +1,6 @@
 //! The type of numbers that a network computes with while it learns.
 
-use std::fmt;
+use std::{fmt, iter};
 
 use anyhow::{Result, ensure};
 use burn::tensor::FloatDType;
@@ -23,8 +23,6 @@ pub(crate) enum Precision {
 }
 
 impl Precision {
-    pub(crate) const ALL: [Self; 3] = [Self::F32, Self::Bf16, Self::F16];
-
     pub(crate) fn dtype(self) -> FloatDType {
         match self {
             Self::F32 => FloatDType::F32,
@@ -43,23 +41,25 @@ impl Precision {
         }
     }
 
-    /// Whether a device has it.
-    pub(crate) fn is_had_by(self, found: &Found) -> bool {
-        self == Self::F32 || found.device.supports_dtype(self.dtype())
+    /// Those that a device has, 32 bits first.
+    pub(crate) fn of(found: &Found) -> Vec<Self> {
+        let halves = [Self::Bf16, Self::F16].into_iter();
+        let halves = halves.filter(|half| found.device.supports_dtype(half.dtype()));
+        iter::once(Self::F32).chain(halves).collect()
     }
 
     /// # Errors
     /// When one of the devices has it not: with those that it has.
     pub(crate) fn check(self, devices: &[Found]) -> Result<()> {
-        for found in devices {
+        // All have 32 bits, and those of other machines need not be asked.
+        for found in devices.iter().filter(|_| self != Self::F32) {
+            let had = Self::of(found);
             ensure!(
-                self.is_had_by(found),
+                had.contains(&self),
                 "device {}: cannot compute in {self}; it has {}",
                 found.name,
-                Self::ALL
-                    .into_iter()
-                    .filter(|precision| precision.is_had_by(found))
-                    .map(|precision| precision.to_string())
+                had.iter()
+                    .map(Self::to_string)
                     .collect::<Vec<_>>()
                     .join(", ")
             );

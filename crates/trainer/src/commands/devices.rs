@@ -85,8 +85,7 @@ fn check(devices: Vec<Found>) -> Result<()> {
     let mut out = std::io::stdout().lock();
     for found in devices {
         // Asked before the first training, after which a device may be gone.
-        let all = Precision::ALL.into_iter();
-        let precisions = quietly(|| all.filter(|one| one.is_had_by(&found)).collect::<Vec<_>>());
+        let precisions = quietly(|| Precision::of(&found));
         let precisions = precisions.unwrap_or_else(|_| vec![Precision::F32]);
         for precision in precisions {
             let name = match precision {
