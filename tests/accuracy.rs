@@ -129,7 +129,7 @@ fn a_learning_rate_is_suggested() {
     let error = dir.trainer(&format!("{tried} --to 1e-5")).error_lines();
     assert_eq!(
         error.last().unwrap(),
-        "error: the loss did not grow up to learning rate 1.0e-5: try a larger --to"
+        "error: the loss did not diverge up to learning rate 1.0e-5: try a larger --to"
     );
     assert_eq!(dir.trainer("find-lr --steps 0").code, Some(2));
 }

@@ -13,7 +13,7 @@ use crate::commands::{
     bench, compare, devices, ensemble, evaluate, explain, export, find_lr, import, inspect,
     predict, presets, report, summary, train, worker,
 };
-use crate::logging::Verbosity;
+use crate::process::logging::Verbosity;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -1,11 +1,12 @@
 //! What reads bytes that it cannot trust, for the targets in `fuzz/`: any bytes end in a value or an
 //! error, and a value that was read is written and read again unchanged.
 
-use crate::checkpoint::Checkpoint;
-use crate::config::Config;
+use crate::config::run_config::Config;
+use crate::run::checkpoint::Checkpoint;
+
+use crate::config::settings::Settings;
 #[cfg(feature = "serve")]
 use crate::serve::Pixels;
-use crate::settings::Settings;
 
 /// Reads `text` as a configuration of a run, and as settings for one.
 ///

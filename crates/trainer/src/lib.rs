@@ -1,55 +1,17 @@
 //! Trains, judges and describes small image classifiers: all of the program `trainer`.
 
+// Arrows point down this list only.
 mod cli;
-mod flags;
 mod commands;
-
-mod presets;
-mod keys;
-mod settings;
-mod config;
-mod images;
-mod suggest;
-mod matrix;
-
-mod panics;
-mod device;
-#[cfg(feature = "remote")]
-mod remote;
-mod lock;
-mod files;
-mod run_dir;
-
-mod checkpoint;
-mod training;
-mod parity;
-mod epochs;
-mod pass;
-mod learners;
-mod objective;
-mod precision;
-mod schedule;
-mod gradients;
-mod range_test;
-mod tally;
-mod history;
-mod evaluation;
-
-mod classifier;
-mod prediction;
-mod figures;
-mod gallery;
-
 #[cfg(feature = "serve")]
 mod serve;
-
-mod interruption;
-mod environment;
-mod logging;
-mod journal;
-mod progress;
-mod renderer;
-mod speed;
+mod figures;
+mod training;
+mod inference;
+mod run;
+mod device;
+mod config;
+mod process;
 
 #[doc(hidden)]
 pub mod fuzzing;
@@ -61,16 +23,17 @@ use std::sync::LazyLock;
 use anyhow::anyhow;
 use tracing::{error, info};
 
-use crate::interruption::Interrupted;
-use crate::panics::quietly;
+use crate::device::panics::catch_panic;
+use crate::process::interruption::{self, Interrupted};
+use crate::process::logging;
 
 /// Runs the program on its command line.
 pub fn run() -> ExitCode {
-    LazyLock::force(&progress::PROCESS_START);
+    LazyLock::force(&training::progress::PROCESS_START);
     let cli = cli::Cli::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
     logging::init(cli.verbosity());
     // Burn panics where a device is lost; what a user sees of that is a message.
-    let outcome = quietly(|| cli.run());
+    let outcome = catch_panic(|| cli.run());
     let outcome = outcome.unwrap_or_else(|panic| Err(anyhow!("{panic}; -v says where")));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

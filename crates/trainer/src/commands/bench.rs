@@ -9,21 +9,20 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use burn::tensor::{Distribution, Tensor};
 use clap::builder::RangedU64ValueParser;
-use data::Splits;
-use model::ConvNet;
+use model::{ConvNet, Precision};
 use serde::Serialize;
 use tracing::info;
 
-use crate::config::Config;
-use crate::device::Devices;
-use crate::flags::DevicesFlags;
-use crate::images::Kept;
-use crate::precision::Precision;
-use crate::presets;
-use crate::progress::Style;
-use crate::run_dir::RunDir;
-use crate::settings::Settings;
-use crate::training::{Parts, evaluation_loader, train};
+use crate::commands::flags::DevicesFlags;
+use crate::config::presets;
+use crate::config::run_config::Config;
+use crate::config::settings::Settings;
+use crate::device::{OpenDevices, precision};
+use crate::run::images::{self, DataSplit, PictureCache};
+use crate::run::loaders::evaluation_loader;
+use crate::run::run_dir::RunDir;
+use crate::training::progress::Style;
+use crate::training::train::train;
 
 /// Rows and columns of the matrices whose product is timed.
 const MATRIX: usize = 1024;
@@ -88,14 +87,14 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Some(path) => Settings::file(path, preset)?,
         None => Settings::preset(preset.unwrap_or(presets::DEFAULT))?,
     };
-    let (config, splits) = settings.resolve(Kept::No)?;
+    let (config, images) = images::resolve(settings, PictureCache::No)?;
     let devices = args.device.open()?;
-    config.training.precision.check(&devices.found)?;
+    precision::check(config.training.precision, &devices.found)?;
     info!("device: {devices}, {}", devices.reason);
     let work = Work::of(&config)?;
     let bench = Bench {
         config,
-        splits,
+        split: images.split,
         devices,
         runs: args.runs,
     };
@@ -149,7 +148,7 @@ impl Work {
             .model
             .layers()?
             .iter()
-            .map(model::Layer::products)
+            .map(model::Layer::multiplications)
             .filter(|&products| products > 0)
             .collect();
         let forward: usize = products.iter().sum();
@@ -164,8 +163,8 @@ impl Work {
 /// What is measured, where, and how often.
 struct Bench {
     config: Config,
-    splits: Splits,
-    devices: Devices,
+    split: DataSplit,
+    devices: OpenDevices,
     runs: usize,
 }
 
@@ -195,11 +194,11 @@ impl Bench {
         config.training.batch_size = batch;
         config.training.epochs = self.runs + 1;
         config.training.report_test = false;
-        let Splits {
+        let DataSplit {
             train: all, test, ..
-        } = &self.splits;
+        } = &self.split;
         let images = all.len().min(batch * (10_000 / batch).max(4));
-        let parts = Parts {
+        let parts = DataSplit {
             train: all.select(0..images),
             validation: all.select(0..0),
             test: test.select(0..0),
@@ -230,8 +229,11 @@ impl Bench {
     fn inference(&self, batch: usize) -> Result<f64> {
         let mut config = self.config.clone();
         config.training.eval_batch_size = batch;
-        let model: ConvNet = config.model.folded().init(&self.devices.main().device)?;
-        let loader = evaluation_loader(&config, &self.splits.test, &self.devices.main().device);
+        let model: ConvNet = config
+            .model
+            .without_batch_norm()
+            .init(&self.devices.main().device)?;
+        let loader = evaluation_loader(&config, &self.split.test, &self.devices.main().device);
         let images = loader
             .pass(1)
             .next()
@@ -302,7 +304,7 @@ mod tests {
     #[test]
     fn the_work_of_the_default_network() {
         let (config, _) = Settings::preset(presets::DEFAULT)
-            .and_then(|settings| settings.resolve(Kept::No))
+            .and_then(|settings| images::resolve(settings, PictureCache::No))
             .unwrap();
         // 28·28·9·32, 14·14·288·64, 3136·128 and 128·10 products.
         let [conv1, conv2, dense] = [225_792.0, 3_612_672.0, 401_408.0 + 1_280.0];

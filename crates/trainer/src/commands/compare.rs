@@ -8,14 +8,13 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
-use crate::config::Config;
-use crate::evaluation::Evaluation;
+use crate::config::time::format_seconds;
 use crate::figures::compared;
-use crate::history::{Epoch, best};
-use crate::journal::Entries;
-use crate::progress::{duration, seconds};
-use crate::run_dir::{DEFAULT_ROOT, RunDir};
-use crate::tally::Figures;
+use crate::inference::evaluation::Evaluation;
+use crate::run::epoch::{Epoch, best};
+use crate::run::event_log::Events;
+use crate::run::metrics::Metrics;
+use crate::run::run_dir::{DEFAULT_ROOT, RunDir};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -45,9 +44,9 @@ struct Row {
     parameters: usize,
     epochs: usize,
     /// Of the best epoch.
-    validation: Option<Figures>,
+    validation: Option<Metrics>,
     /// Of the best epoch's weights; absent before the run is finished.
-    test: Option<Figures>,
+    test: Option<Metrics>,
     /// Test accuracy beyond that of the baseline, in percentage points.
     #[serde(skip_serializing_if = "Option::is_none")]
     gain: Option<f64>,
@@ -109,9 +108,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
 
 impl Row {
     fn read(run: &RunDir) -> Result<Self> {
-        let config = Config::read(run)?;
-        let history = Entries::read(run)?.epochs();
-        let test = Evaluation::of_run(run)?.map(|evaluation| evaluation.figures());
+        let config = run.read_config()?;
+        let history = Events::read(run)?.epochs();
+        let test = Evaluation::of_run(run)?.map(|evaluation| evaluation.metrics());
         let last = history.last();
         ensure!(
             last.is_some() || test.is_some(),
@@ -138,8 +137,8 @@ impl Row {
 /// The rows as text; the last column tells what is gained over the baseline.
 fn table(rows: &[Row], baseline: Option<&str>) -> String {
     let or_dash = |cell: Option<String>| cell.unwrap_or_else(|| "-".into());
-    let percent = |figures: &Figures| format!("{:.2}%", 100.0 * figures.accuracy);
-    let loss = |figures: &Figures| format!("{:.4}", figures.loss);
+    let percent = |figures: &Metrics| format!("{:.2}%", 100.0 * figures.accuracy);
+    let loss = |figures: &Metrics| format!("{:.4}", figures.loss);
     let mut lines = vec![
         [
             "run",
@@ -162,7 +161,7 @@ fn table(rows: &[Row], baseline: Option<&str>) -> String {
             or_dash(row.validation.as_ref().map(percent)),
             or_dash(row.test.as_ref().map(percent)),
             or_dash(row.test.as_ref().map(loss)),
-            or_dash(row.seconds.map(|time| duration(seconds(time)))),
+            or_dash(row.seconds.map(|time| format_seconds(time))),
             or_dash(row.images_per_second.map(|speed| format!("{speed:.0}"))),
             or_dash(row.gain.map(|gain| format!("{gain:+.2}"))),
         ]);

@@ -3,13 +3,13 @@
 use std::io::Write;
 
 use anyhow::{Context, Result, bail};
+use model::Precision;
 use tracing::info;
 
-use crate::device::{self, Backend, Devices, Found, Request};
-use crate::flags::TokenFlags;
-use crate::panics::quietly;
-use crate::parity::{Parity, STAGES};
-use crate::precision::Precision;
+use crate::commands::flags::TokenFlags;
+use crate::device::panics::catch_panic;
+use crate::device::{self, Backend, OpenDevice, OpenDevices, Request, precision};
+use crate::training::device_check::{DeviceCheck, STAGES};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -27,7 +27,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
     match (args.check, args.devices.as_slice()) {
         (false, _) => list(),
         (true, []) => check(found()),
-        (true, devices) => check(Devices::open(devices, args.token.token_file.as_deref())?.found),
+        (true, devices) => {
+            check(OpenDevices::open(devices, args.token.token_file.as_deref())?.found)
+        }
     }
 }
 
@@ -37,7 +39,7 @@ fn list() -> Result<()> {
         match device::candidates(backend) {
             Ok(candidates) => {
                 for candidate in candidates {
-                    match candidate.try_out() {
+                    match candidate.probe() {
                         Ok(found) => writeln!(out, "{:9} works: {}", found.name, found.part)?,
                         Err(error) => writeln!(out, "{:9} {error:#}", backend.name())?,
                     }
@@ -61,19 +63,19 @@ fn list() -> Result<()> {
 }
 
 /// All devices that work.
-fn found() -> Vec<Found> {
+fn found() -> Vec<OpenDevice> {
     let candidates = Backend::ALL
         .into_iter()
         .filter_map(|backend| device::candidates(backend).ok());
-    let found = candidates.flatten().map(|candidate| candidate.try_out());
+    let found = candidates.flatten().map(|candidate| candidate.probe());
     found.filter_map(Result::ok).collect()
 }
 
 /// Compares devices with the best CPU backend.
-fn check(devices: Vec<Found>) -> Result<()> {
+fn check(devices: Vec<OpenDevice>) -> Result<()> {
     let (reference, _) = device::open(&Request::Cpu, None)
         .context("devices are compared with a CPU: build with `--features flex`")?;
-    let parity = Parity::with(&reference)?;
+    let device_check = DeviceCheck::new(&reference)?;
     for (precision, bits) in [(Precision::F32, "32"), (Precision::F16, "16")] {
         let tolerances = STAGES.map(|stage| {
             let tolerance = stage.tolerance(precision);
@@ -85,7 +87,7 @@ fn check(devices: Vec<Found>) -> Result<()> {
     let mut out = std::io::stdout().lock();
     for found in devices {
         // Asked before the first training, after which a device may be gone.
-        let precisions = quietly(|| Precision::of(&found));
+        let precisions = catch_panic(|| precision::supported(&found));
         let precisions = precisions.unwrap_or_else(|_| vec![Precision::F32]);
         for precision in precisions {
             let name = match precision {
@@ -94,15 +96,15 @@ fn check(devices: Vec<Found>) -> Result<()> {
             };
             if name == reference.name {
                 let part = &found.part;
-                writeln!(out, "{name:14} is what others are compared with ({part})")?;
+                writeln!(out, "{name:14} is the reference ({part})")?;
                 continue;
             }
-            let verdict = match parity.distances(&found, precision) {
-                Ok(distances) => match distances.exceeded() {
-                    None => format!("agrees: {distances}"),
+            let verdict = match device_check.compare(&found, precision) {
+                Ok(errors) => match errors.exceeded() {
+                    None => format!("agrees: {errors}"),
                     Some(stage) => {
                         failed.push(name.clone());
-                        format!("differs in {stage}: {distances}")
+                        format!("differs in {stage}: {errors}")
                     }
                 },
                 Err(error) => {

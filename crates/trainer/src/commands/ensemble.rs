@@ -8,12 +8,12 @@ use serde::Serialize;
 use tracing::info;
 
 use super::evaluate::JudgeFlags;
-use crate::classifier::{Classifier, Probabilities};
-use crate::evaluation::Evaluation;
-use crate::flags::DeviceFlags;
-use crate::images;
-use crate::run_dir::{DEFAULT_ROOT, RunDir};
-use crate::tally::Figures;
+use crate::commands::flags::DeviceFlags;
+use crate::inference::classifier::{Classifier, Probabilities};
+use crate::inference::evaluation::Evaluation;
+use crate::run::images;
+use crate::run::metrics::Metrics;
+use crate::run::run_dir::{DEFAULT_ROOT, RunDir};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -42,7 +42,7 @@ struct Report {
 struct Member {
     run: String,
     #[serde(flatten)]
-    figures: Figures,
+    figures: Metrics,
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
@@ -87,7 +87,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         let alone = Evaluation::of_probabilities(classes, images.labels(), &found)?;
         rows.push(Member {
             run: run.name(),
-            figures: alone.figures(),
+            figures: alone.metrics(),
         });
         Ok(found)
     }))?;

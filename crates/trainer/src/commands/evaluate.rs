@@ -4,11 +4,11 @@ use std::io::Write;
 
 use anyhow::Result;
 
-use crate::classifier::Classifier;
-use crate::evaluation::{Evaluation, evaluate};
-use crate::flags::RunFlags;
-use crate::images;
-use crate::training::evaluation_loader;
+use crate::commands::flags::RunFlags;
+use crate::inference::classifier::Classifier;
+use crate::inference::evaluation::{Evaluation, evaluate};
+use crate::run::images;
+use crate::run::loaders::evaluation_loader;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -46,7 +46,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let evaluation = match args.judge.tta {
         0 => {
             let loader = evaluation_loader(config, &test, device);
-            evaluate(model, &loader, classifier.classes(), |_, _| Ok(()))?
+            evaluate(model, &loader, classifier.classes(), |_| Ok(()))?
         }
         changes => {
             let found = classifier.judge(&test, changes)?;

@@ -9,11 +9,11 @@ use formats::Export;
 use model::Storage;
 use serde_json::json;
 
-use crate::classifier::Classifier;
-use crate::evaluation::Evaluation;
-use crate::files;
-use crate::flags::RunFlags;
-use crate::run_dir::RunDir;
+use crate::commands::flags::RunFlags;
+use crate::inference::classifier::Classifier;
+use crate::inference::evaluation::Evaluation;
+use crate::run::atomic_file;
+use crate::run::run_dir::RunDir;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -103,7 +103,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         }
         Some(path) => path,
     };
-    files::write(&path, &bytes)?;
+    atomic_file::write(&path, &bytes)?;
     writeln!(std::io::stdout().lock(), "{}", path.display())?;
     Ok(())
 }

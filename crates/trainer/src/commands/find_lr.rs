@@ -8,10 +8,11 @@ use anyhow::{Result, ensure};
 use clap::builder::RangedU64ValueParser;
 use tracing::info;
 
+use crate::commands::flags::{DeviceFlags, SettingsFlags};
+use crate::device::precision;
 use crate::figures;
-use crate::flags::{DeviceFlags, SettingsFlags};
-use crate::images::Kept;
-use crate::range_test::{Point, Range, range_test, suggestion};
+use crate::run::images::PictureCache;
+use crate::training::range_test::{Point, Range, range_test, suggestion};
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "What to try")]
@@ -59,27 +60,32 @@ pub(crate) fn run(args: Args) -> Result<()> {
         0.0 < from && from < to && to.is_finite(),
         "--from {from} --to {to}: expected two rates above 0, the second one larger"
     );
-    let (config, splits) = args.settings.resolve(Kept::No)?;
+    let (config, images) = args.settings.resolve(PictureCache::No)?;
     let (found, reason) = args.device.open()?;
-    config.training.precision.check(slice::from_ref(&found))?;
+    precision::check(config.training.precision, slice::from_ref(&found))?;
     info!("device: {found}, {reason}");
-    let (images, _) = config.data.divide(&splits.train, config.training.seed)?;
     let range = Range {
         lowest: from,
         highest: to,
         steps,
     };
     let mut tried = 0;
-    let points = range_test(&config, &images, &found.device, range, |point| {
-        tried += 1;
-        if tried % (steps / 10) == 0 {
-            let Point {
-                learning_rate,
-                loss,
-            } = point;
-            info!("step {tried} of {steps}: learning rate {learning_rate:.1e}, loss {loss:.4}");
-        }
-    })?;
+    let points = range_test(
+        &config,
+        &images.split.train,
+        &found.device,
+        range,
+        |point| {
+            tried += 1;
+            if tried % (steps / 10) == 0 {
+                let Point {
+                    learning_rate,
+                    loss,
+                } = point;
+                info!("step {tried} of {steps}: learning rate {learning_rate:.1e}, loss {loss:.4}");
+            }
+        },
+    )?;
     let (lowest, suggested) = suggestion(&points)?;
     let mut out = std::io::stdout().lock();
     if args.json {

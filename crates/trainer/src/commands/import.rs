@@ -10,18 +10,19 @@ use formats::{Misfit, Weights};
 use model::{ConvNetConfig, Storage};
 use tracing::{info, warn};
 
-use crate::config::Config;
-use crate::environment::Environment;
-use crate::evaluation::evaluate;
-use crate::flags::{DeviceFlags, NewRunFlags, SettingsFlags};
-use crate::images::Kept;
-use crate::journal::{Entry, Import, Journal, State};
-use crate::logging::{self, FILE_ONLY};
-use crate::panics::quietly;
-use crate::presets;
-use crate::settings::Settings;
-use crate::tally::table;
-use crate::training::{Training, evaluation_loader};
+use crate::commands::flags::{DeviceFlags, NewRunFlags, SettingsFlags};
+use crate::config::presets;
+use crate::config::run_config::Config;
+use crate::config::settings::Settings;
+use crate::device::panics::catch_panic;
+use crate::inference::evaluation::evaluate;
+use crate::process::logging::{self, FILE_ONLY};
+use crate::run::environment::Environment;
+use crate::run::event_log::{Event, EventLog, Import, State};
+use crate::run::images::PictureCache;
+use crate::run::loaders::evaluation_loader;
+use crate::run::metrics::table;
+use crate::training::state::Training;
 
 /// So many things that do not fit are named.
 const NAMED: usize = 20;
@@ -54,8 +55,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Result<()> {
     let place = || args.file.display().to_string();
     let weights = read(&args.file).with_context(place)?;
-    let (config, splits) = args.settings.resolve(Kept::Write(&args.new.out))?;
-    config.data.divide(&splits.train, config.training.seed)?;
+    let (config, images) = args.settings.resolve(PictureCache::Write(&args.new.out))?;
     let tensors = formats::fit(&weights, &config.model)
         .map_err(|misfit| not_fitting(&weights, &misfit, &config))
         .with_context(place)?;
@@ -63,17 +63,17 @@ pub(crate) fn run(args: Args) -> Result<()> {
 
     let (found, reason) = args.device.open()?;
     info!("device: {found}, {reason}");
-    let folded = config.model.folded();
+    let folded = config.model.without_batch_norm();
     let network = folded.init(&found.device.clone().autodiff())?;
     let network = network.with_safetensors(formats::to_safetensors(&tensors)?)?;
-    let training = Training::of(&config, network);
+    let training = Training::with_model(&config, network);
     let model = training.model.valid();
     let test = match unusable.is_empty() {
         false => None,
         true => {
-            let loader = evaluation_loader(&config, &splits.test, &found.device);
+            let loader = evaluation_loader(&config, &images.split.test, &found.device);
             Some(
-                evaluate(&model, &loader, &config.images.classes, |_, _| Ok(()))
+                evaluate(&model, &loader, &config.images.classes, |_| Ok(()))
                     .with_context(place)?,
             )
         }
@@ -94,10 +94,10 @@ pub(crate) fn run(args: Args) -> Result<()> {
         if let Some(test) = &test {
             test.write(run)?;
         }
-        let mut journal = Journal::append(run)?;
-        journal.write(&Entry::Process(&environment))?;
-        journal.write(&Entry::Import(&source))?;
-        journal.write(&Entry::End {
+        let mut journal = EventLog::append(run)?;
+        journal.write(&Event::Process(&environment))?;
+        journal.write(&Event::Import(&source))?;
+        journal.write(&Event::End {
             state: State::Finished,
             error: None,
         })
@@ -122,7 +122,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     if test.is_none() {
         warn!("{path}: not judged, and of no use before that is mended");
     }
-    let judged = test.map(|test| table(&[("test", Some(test.figures()))]));
+    let judged = test.map(|test| table(&[("test", Some(test.metrics()))]));
     let results = format!("{}saved in    {path}\n", judged.unwrap_or_default());
     info!(target: FILE_ONLY, "result:\n{results}");
     Ok(write!(std::io::stdout().lock(), "{results}")?)
@@ -131,7 +131,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
 /// The weights of a file.
 fn read(path: &Path) -> Result<Weights> {
     // Files are whatever the world has; those who read them should not, but may panic.
-    match quietly(|| formats::read(path)) {
+    match catch_panic(|| formats::read(path)) {
         Ok(weights) => Ok(weights?),
         Err(panic) => bail!("damaged: {panic}"),
     }

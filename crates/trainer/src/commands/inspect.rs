@@ -5,13 +5,12 @@ use std::io::Write;
 use anyhow::{Context, Result};
 use clap::builder::RangedU64ValueParser;
 
-use crate::config::Config;
+use crate::commands::flags::RunFlags;
 use crate::figures::Figure;
-use crate::flags::RunFlags;
-use crate::gallery::{self, Choices, Gallery};
-use crate::images;
-use crate::journal::Entries;
-use crate::run_dir::RunDir;
+use crate::figures::run_figures::{self, FigureOptions, RunFigures};
+use crate::run::event_log::Events;
+use crate::run::images;
+use crate::run::run_dir::RunDir;
 
 const WHAT: &str = "\
 Writes to figures/ of the run, each as SVG and PNG: augmentation (changes of training images, if there
@@ -61,7 +60,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         return show_augmentation(&args.run.find()?);
     }
     let (run, classifier) = args.run.open()?;
-    let choices = Choices {
+    let choices = FigureOptions {
         image: args.image,
         raw: args.raw,
         block: args.block,
@@ -71,15 +70,15 @@ pub(crate) fn run(args: Args) -> Result<()> {
         seed: args.seed,
         mistakes: args.mistakes,
     };
-    let epochs = Entries::read(&run)?.epochs();
-    let gallery = Gallery::draw(&run, &classifier, &epochs, &choices)?;
+    let epochs = Events::read(&run)?.epochs();
+    let gallery = RunFigures::draw(&run, &classifier, &epochs, &choices)?;
     save(&run, &gallery.figures)
 }
 
 fn show_augmentation(run: &RunDir) -> Result<()> {
-    let config = Config::read(run)?;
+    let config = run.read_config()?;
     let splits = images::of_run(run, &config, None)?;
-    let figure = gallery::augmentation(&config, &splits)?;
+    let figure = run_figures::augmentation(&config, &splits)?;
     let figure = figure.context("this run learns from its images as they are")?;
     save(run, &[figure])
 }

@@ -1,5 +1,6 @@
 //! One file per command: its `Args`, and `run`.
 
+pub(crate) mod flags;
 pub(crate) mod bench;
 pub(crate) mod compare;
 pub(crate) mod devices;
@@ -12,6 +13,7 @@ pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod predict;
 pub(crate) mod presets;
+pub(crate) mod progress;
 pub(crate) mod report;
 #[cfg(feature = "serve")]
 pub(crate) mod serve;

@@ -11,12 +11,12 @@ use data::{ImageDataset, Picture};
 use rayon::prelude::*;
 use tracing::error;
 
-use crate::classifier::Classifier;
-use crate::flags::RunFlags;
-use crate::images;
-use crate::prediction::{Prediction, Sink};
-use crate::progress::bar;
-use crate::run_dir::RunDir;
+use crate::commands::flags::RunFlags;
+use crate::inference::classifier::Classifier;
+use crate::inference::prediction::{Prediction, Sink};
+use crate::process::progress_bar::bar;
+use crate::run::images;
+use crate::run::run_dir::RunDir;
 
 /// Pictures that are decoded on all cores, then judged together.
 const CHUNK: usize = 512;

@@ -5,8 +5,8 @@ use std::io::Write;
 use anyhow::Result;
 use clap::Subcommand;
 
-use crate::presets;
-use crate::settings::Settings;
+use crate::config::presets;
+use crate::config::settings::Settings;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

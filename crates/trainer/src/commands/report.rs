@@ -3,62 +3,14 @@
 use std::io::Write;
 
 use anyhow::Result;
-use askama::Template;
-use model::Layer;
 
-use crate::classifier::Classifier;
-use crate::config::Config;
-use crate::environment::{Environment, quoted};
-use crate::evaluation::Evaluation;
-use crate::figures::Figure;
-use crate::flags::RunFlags;
-use crate::gallery::{Choices, Gallery};
-use crate::history::{Epoch, best};
-use crate::journal::{Entries, Import};
-use crate::progress::{duration, seconds};
-use crate::run_dir::RunDir;
+use crate::commands::flags::RunFlags;
+use crate::figures::report::page;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     run: RunFlags,
-}
-
-/// The page.
-#[derive(Template)]
-#[template(path = "report.html")]
-struct Page<'a> {
-    run: String,
-    config: &'a Config,
-    settings: String,
-    layers: Vec<Layer>,
-    parameters: usize,
-    evaluation: &'a Evaluation,
-    epochs: &'a [Epoch],
-    best: Option<&'a Epoch>,
-    /// How long training took.
-    time: Option<String>,
-    figures: Vec<Inline<'a>>,
-    processes: Vec<Environment>,
-    /// Where its first weights came from, if not from chance.
-    import: Option<Import>,
-    /// The command that repeats the run.
-    repeat: Option<String>,
-}
-
-/// A figure within the page.
-struct Inline<'a> {
-    name: &'a str,
-    svg: String,
-}
-
-impl Inline<'_> {
-    fn of(figure: &Figure) -> Inline<'_> {
-        Inline {
-            name: &figure.name,
-            svg: figure.drawing.to_svg(),
-        }
-    }
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
@@ -67,45 +19,4 @@ pub(crate) fn run(args: Args) -> Result<()> {
     run.write(&path, page(&run, &classifier)?.as_bytes())?;
     writeln!(std::io::stdout().lock(), "{}", path.display())?;
     Ok(())
-}
-
-/// The page of a run.
-///
-/// # Errors
-/// When its images cannot be read, or the device fails.
-pub(crate) fn page(run: &RunDir, classifier: &Classifier) -> Result<String> {
-    let entries = Entries::read(run)?;
-    let epochs = &entries.epochs();
-    let gallery = Gallery::draw(run, classifier, epochs, &Choices::default())?;
-    let config = &classifier.config;
-    let import = entries.import();
-    let processes = entries.processes();
-    let page = Page {
-        run: run.name(),
-        config,
-        settings: config.to_toml()?,
-        layers: config.model.layers()?,
-        parameters: config.model.parameters()?,
-        evaluation: &gallery.evaluation,
-        epochs,
-        best: best(epochs),
-        time: epochs.last().map(|last| duration(seconds(last.seconds))),
-        figures: gallery.figures.iter().map(Inline::of).collect(),
-        repeat: match &import {
-            Some(_) => processes.first().map(|process| process.command.clone()),
-            None if run.is_shipped() => Some(format!("trainer --preset {}", config.preset)),
-            None => Some(format!(
-                "trainer --config {}",
-                quoted(&run.config().to_string_lossy())
-            )),
-        },
-        import,
-        processes,
-    };
-    Ok(page.render()?)
-}
-
-/// A fraction as a percentage.
-fn percent(fraction: &f64) -> String {
-    format!("{:.2}%", 100.0 * fraction)
 }

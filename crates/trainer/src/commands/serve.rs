@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use tracing::{info, warn};
 
-use crate::classifier::Classifier;
-use crate::flags::DeviceFlags;
-use crate::interruption;
-use crate::run_dir::{DEFAULT_ROOT, RunDir};
+use crate::commands::flags::DeviceFlags;
+use crate::inference::classifier::Classifier;
+use crate::process::interruption;
+use crate::run::run_dir::{DEFAULT_ROOT, RunDir};
 use crate::serve::{Guard, Server, is_public};
 
 const PAGES: &str = "\

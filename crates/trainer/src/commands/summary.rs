@@ -4,9 +4,9 @@ use std::io::Write;
 
 use anyhow::Result;
 
-use crate::flags::SettingsFlags;
-use crate::images::Kept;
-use crate::run_dir::DEFAULT_ROOT;
+use crate::commands::flags::SettingsFlags;
+use crate::run::images::PictureCache;
+use crate::run::run_dir::DEFAULT_ROOT;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -15,7 +15,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
-    let (config, _) = args.settings.resolve(Kept::Read(DEFAULT_ROOT.as_ref()))?;
+    let (config, _) = args
+        .settings
+        .resolve(PictureCache::Read(DEFAULT_ROOT.as_ref()))?;
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}: {}", config.preset, config.about)?;
     let layers = config.model.layers()?;

@@ -5,27 +5,29 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Error, Result, bail, ensure};
-use data::{ImageDataset, Splits};
+use data::ImageDataset;
+use model::Precision;
 use tracing::{info, warn};
 
-use crate::checkpoint::Checkpoint;
-use crate::config::{Config, Schedule};
-use crate::device::{Devices, Found};
-use crate::environment::Environment;
-use crate::epochs::End;
-use crate::evaluation::evaluate;
-use crate::flags::{DevicesFlags, NewRunFlags, SettingsFlags};
-use crate::history::best;
-use crate::images::{self, Kept};
-use crate::interruption::{self, Interrupted};
-use crate::journal::{Entry, Journal, State};
-use crate::lock::Lock;
-use crate::logging::{self, FILE_ONLY};
-use crate::precision::Precision;
-use crate::progress::{Progress, Style};
-use crate::run_dir::RunDir;
-use crate::tally::{Figures, table};
-use crate::training::{Parts, Trained, evaluation_loader, train};
+use crate::commands::flags::{DevicesFlags, NewRunFlags, SettingsFlags};
+use crate::commands::progress::Progress;
+use crate::config::run_config::{Config, Schedule};
+use crate::device::{OpenDevice, OpenDevices, precision};
+use crate::inference::evaluation::evaluate;
+use crate::process::interruption::{self, Interrupted};
+use crate::process::logging::{self, FILE_ONLY};
+use crate::run::checkpoint::Checkpoint;
+use crate::run::environment::Environment;
+use crate::run::epoch::best;
+use crate::run::event_log::{Event, EventLog, State};
+use crate::run::images::{self, DataSplit, PictureCache, RunImages};
+use crate::run::loaders::evaluation_loader;
+use crate::run::lock::Lock;
+use crate::run::metrics::{Metrics, table};
+use crate::run::run_dir::RunDir;
+use crate::training::progress::Style;
+use crate::training::session::StopReason;
+use crate::training::train::{Trained, train};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -67,7 +69,7 @@ const NO_CHECKPOINT: &str = "has weights, but no checkpoint to go on from";
 /// What is to be trained, and where it is kept.
 struct Work {
     config: Config,
-    splits: Splits,
+    images: RunImages,
     run: RunDir,
     /// No other process writes to the folder.
     lock: Lock,
@@ -89,17 +91,16 @@ pub(crate) fn run(args: Args, quiet: bool) -> Result<()> {
         }
         None => {
             // Nothing is left behind where the device does not work.
-            let (config, splits) = args.settings.resolve(Kept::Write(&args.new.out))?;
-            config.data.divide(&splits.train, config.training.seed)?;
+            let (config, images) = args.settings.resolve(PictureCache::Write(&args.new.out))?;
             let devices = args.device.open()?;
-            config.training.precision.check(&devices.found)?;
-            (begin(config, splits, &args.new)?, devices)
+            precision::check(config.training.precision, &devices.found)?;
+            (begin(config, images, &args.new)?, devices)
         }
     };
     logging::to_file(&work.run.log())?;
     let environment = Environment::of_this_process(&devices.to_string());
     info!(target: FILE_ONLY, "{environment}");
-    for message in images::left_out(&work.splits.unreadable) {
+    for message in images::left_out(&work.images.unreadable) {
         warn!(target: FILE_ONLY, "{message}");
     }
     info!(target: FILE_ONLY, "settings:\n{}", work.config.to_toml()?);
@@ -107,8 +108,8 @@ pub(crate) fn run(args: Args, quiet: bool) -> Result<()> {
         info!("process {process} ended without finishing this run");
     }
 
-    let begun = Journal::append(&work.run)
-        .and_then(|mut journal| journal.write(&Entry::Process(&environment)));
+    let begun = EventLog::append(&work.run)
+        .and_then(|mut journal| journal.write(&Event::Process(&environment)));
     let outcome = begun
         .and_then(|()| work.carry_out(&devices, style))
         .map_err(|error| match error.is::<Interrupted>() {
@@ -120,8 +121,8 @@ pub(crate) fn run(args: Args, quiet: bool) -> Result<()> {
         Err(error) if error.is::<Interrupted>() => (State::Interrupted, None),
         Err(error) => (State::Failed, Some(format!("{error:#}"))),
     };
-    let end = Entry::End { state, error };
-    let ended = Journal::append(&work.run).and_then(|mut journal| journal.write(&end));
+    let end = Event::End { state, error };
+    let ended = EventLog::append(&work.run).and_then(|mut journal| journal.write(&end));
     // Where both failed, the first error is the cause.
     let results = outcome?;
     info!(target: FILE_ONLY, "result:\n{results}");
@@ -130,12 +131,12 @@ pub(crate) fn run(args: Args, quiet: bool) -> Result<()> {
 }
 
 /// A new run.
-fn begin(config: Config, splits: Splits, flags: &NewRunFlags) -> Result<Work> {
+fn begin(config: Config, images: RunImages, flags: &NewRunFlags) -> Result<Work> {
     let run = flags.create(&config, |_| Ok(()))?;
     let lock = run.lock()?;
     Ok(Work {
         config,
-        splits,
+        images,
         run,
         lock,
         checkpoint: None,
@@ -143,7 +144,7 @@ fn begin(config: Config, splits: Splits, flags: &NewRunFlags) -> Result<Work> {
 }
 
 /// A run that is there already, from its last checkpoint on.
-fn resume(root: &Path, run: &str, flags: &SettingsFlags, devices: &Devices) -> Result<Work> {
+fn resume(root: &Path, run: &str, flags: &SettingsFlags, devices: &OpenDevices) -> Result<Work> {
     let run = RunDir::open(root, run)?;
     // Before the lock, so that nothing is written to a run that is not a training.
     ensure!(
@@ -154,14 +155,14 @@ fn resume(root: &Path, run: &str, flags: &SettingsFlags, devices: &Devices) -> R
     reopen(run.clone(), flags, devices).map_err(|error| in_run(error, &run))
 }
 
-fn reopen(run: RunDir, flags: &SettingsFlags, devices: &Devices) -> Result<Work> {
+fn reopen(run: RunDir, flags: &SettingsFlags, devices: &OpenDevices) -> Result<Work> {
     let lock = run.lock()?;
     let path = run.config();
-    let begun = Config::read(&run)?;
-    let splits =
-        images::load(&begun.data, Kept::Write(&run.root())).context("the images of the run")?;
+    let begun = run.read_config()?;
+    let images =
+        images::load(&begun, PictureCache::Write(&run.root())).context("the images of the run")?;
     ensure!(
-        splits.info.is_same_data(&begun.images),
+        images.info.is_same_data(&begun.images),
         "{}: the images are not those that the run began with",
         begun.data.source
     );
@@ -179,13 +180,13 @@ fn reopen(run: RunDir, flags: &SettingsFlags, devices: &Devices) -> Result<Work>
             .with_context(|| format!("{}: edited since the run began", path.display()))?;
     }
     let config = flags.extend(&begun)?;
-    config.training.precision.check(&devices.found)?;
+    precision::check(config.training.precision, &devices.found)?;
     if config != begun {
         run.write(&path, config.to_toml()?.as_bytes())?;
     }
     Ok(Work {
         config,
-        splits,
+        images,
         run,
         lock,
         checkpoint,
@@ -194,28 +195,23 @@ fn reopen(run: RunDir, flags: &SettingsFlags, devices: &Devices) -> Result<Work>
 
 impl Work {
     /// Trains and judges: the result as it is printed.
-    fn carry_out(&mut self, devices: &Devices, style: Style) -> Result<String> {
+    fn carry_out(&mut self, devices: &OpenDevices, style: Style) -> Result<String> {
         let checkpoint = self.checkpoint.take();
         let Self {
             config,
-            splits,
+            images,
             run,
             ..
         } = self;
-        let (train_images, validation) = config.data.divide(&splits.train, config.training.seed)?;
-        let parts = Parts {
-            train: train_images,
-            validation,
-            test: splits.test.clone(),
-        };
-        info!("{}", heading(config, &parts)?);
+        let split = &images.split;
+        info!("{}", heading(config, split)?);
         info!("device: {devices}, {}", devices.reason);
-        if devices.found.iter().any(Found::is_gpu) {
+        if devices.found.iter().any(OpenDevice::is_gpu) {
             info!(
                 "a GPU's first run of a network measures its kernels; later ones know the fastest"
             );
         }
-        let is_cpu = |found: &Found| kernels::is_cpu(&found.device);
+        let is_cpu = |found: &OpenDevice| kernels::is_cpu(&found.device);
         if config.training.precision != Precision::F32 && devices.found.iter().any(is_cpu) {
             info!("16 bits are slower than 32 on a CPU, whose own kernels are of 32");
         }
@@ -229,8 +225,8 @@ impl Work {
                 info!("resuming in epoch {} after step {steps}", epochs + 1);
             }
         }
-        let trained = train(config, &parts, &devices.found, run, style, checkpoint)?;
-        if trained.end == End::Interrupted {
+        let trained = train(config, split, &devices.found, run, style, checkpoint)?;
+        if trained.stop_reason == StopReason::Interrupted {
             let steps = trained.position.steps;
             return Err(interrupted(run, &format!("after step {steps}")));
         }
@@ -242,7 +238,7 @@ impl Work {
         let judge = |split, images: &ImageDataset| {
             info!("evaluating on {split}: {} images", images.len());
             let loader = evaluation_loader(config, images, &devices.main().device);
-            evaluate(model, &loader, &config.images.classes, |_, _| {
+            evaluate(model, &loader, &config.images.classes, |_| {
                 if interruption::is_requested() {
                     return Err(interrupted(run, "after training, before it was judged"));
                 }
@@ -250,16 +246,16 @@ impl Work {
             })
         };
         let learned = match config.training.report_train {
-            true => Some(judge("train", &parts.train)?.figures()),
+            true => Some(judge("train", &split.train)?.metrics()),
             false => None,
         };
-        let test = judge("test", &parts.test)?;
+        let test = judge("test", &split.test)?;
         test.write(run)?;
         let validation = best(&trained.position.epochs).and_then(|best| best.validation);
         let splits = [
             ("train", learned),
             ("validation", validation),
-            ("test", Some(test.figures())),
+            ("test", Some(test.metrics())),
         ];
         Ok(results(config, &trained, &splits, run))
     }
@@ -289,7 +285,7 @@ fn in_run(error: Error, run: &RunDir) -> Error {
 }
 
 /// What is about to happen.
-fn heading(config: &Config, parts: &Parts) -> Result<String> {
+fn heading(config: &Config, split: &DataSplit) -> Result<String> {
     let training = &config.training;
     let images = &config.images;
     Ok(format!(
@@ -310,9 +306,9 @@ fn heading(config: &Config, parts: &Parts) -> Result<String> {
         training.batch_size,
         training.seed,
         images.name,
-        parts.train.len(),
-        parts.validation.len(),
-        parts.test.len(),
+        split.train.len(),
+        split.validation.len(),
+        split.test.len(),
         images.height,
         images.width,
         images.classes.len(),
@@ -323,7 +319,7 @@ fn heading(config: &Config, parts: &Parts) -> Result<String> {
 fn results(
     config: &Config,
     trained: &Trained,
-    splits: &[(&str, Option<Figures>)],
+    splits: &[(&str, Option<Metrics>)],
     run: &RunDir,
 ) -> String {
     let mut text = table(splits);
@@ -331,11 +327,11 @@ fn results(
         0.0 => "the last: there is no validation split",
         _ => "by validation accuracy",
     };
-    let ended = match trained.end {
-        End::Epochs | End::Interrupted => "",
-        End::Patience => ", ended by --early-stopping",
-        End::Steps => ", ended by --max-steps",
-        End::Time => ", ended by --max-time",
+    let ended = match trained.stop_reason {
+        StopReason::Epochs | StopReason::Interrupted => "",
+        StopReason::EarlyStopping => ", ended by --early-stopping",
+        StopReason::MaxSteps => ", ended by --max-steps",
+        StopReason::MaxTime => ", ended by --max-time",
     };
     let best = best(&trained.position.epochs).map_or(0, |best| best.number);
     let of = trained.position.epochs.len();

@@ -35,8 +35,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
     use anyhow::ensure;
     use tracing::info;
 
-    use crate::device::Devices;
-    use crate::{interruption, remote};
+    use crate::device::OpenDevices;
+    use crate::device::remote;
+    use crate::process::interruption;
 
     let is_remote = |device: &Request| matches!(device, Request::Remote(_));
     ensure!(
@@ -44,7 +45,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         "--device: a worker serves devices of its own machine"
     );
     let token = remote::Token::read_or_make(&args.token_file)?;
-    let devices = Devices::open(&args.device, None)?;
+    let devices = OpenDevices::open(&args.device, None)?;
     info!("device: {devices}, {}", devices.reason);
     interruption::listen("stopping")?;
     let devices = devices.found.into_iter().map(|found| found.device);

@@ -3,8 +3,8 @@
 use super::Figure;
 use super::chart::{Axes, Scale};
 use super::drawing::{Anchor, Area, Drawing, Font, colour};
-use crate::history::{Epoch, best};
-use crate::tally::Figures;
+use crate::run::epoch::{Epoch, best};
+use crate::run::metrics::Metrics;
 
 /// A panel of curves, and what is around it.
 const WIDTH: f64 = 330.0;
@@ -19,7 +19,7 @@ struct Curve {
     colour: &'static str,
     dash: &'static str,
     /// Epoch, loss and accuracy.
-    points: Vec<(f64, Figures)>,
+    points: Vec<(f64, Metrics)>,
     /// The epoch whose weights were kept.
     best: Option<usize>,
 }
@@ -30,7 +30,7 @@ impl Curve {
         colour: &'static str,
         dash: &'static str,
         epochs: &[Epoch],
-        figures: impl Fn(&Epoch) -> Option<Figures>,
+        figures: impl Fn(&Epoch) -> Option<Metrics>,
     ) -> Self {
         let point = |epoch: &Epoch| Some((epoch.number as f64, figures(epoch)?));
         Self {
@@ -133,7 +133,7 @@ fn panels(title: &str, curves: &[Curve], best: Option<usize>) -> Drawing {
         .max()
         .unwrap_or(1);
     for (panel, name) in ["loss", "accuracy, %"].into_iter().enumerate() {
-        let value = |figures: &Figures| match panel {
+        let value = |figures: &Metrics| match panel {
             0 => figures.loss,
             _ => 100.0 * figures.accuracy,
         };
@@ -163,7 +163,7 @@ fn panels(title: &str, curves: &[Curve], best: Option<usize>) -> Drawing {
             drawing.text(x, y, font, "best");
         }
         for curve in curves {
-            let place = |(x, figures): &(f64, Figures)| axes.place(*x, value(figures));
+            let place = |(x, figures): &(f64, Metrics)| axes.place(*x, value(figures));
             let places: Vec<(f64, f64)> = curve.points.iter().map(place).collect();
             drawing.curve(&places, curve.colour, curve.dash);
             // Many epochs are a line; few are points.

@@ -18,7 +18,7 @@ pub(crate) mod colour {
     pub(crate) const INK: &str = "#222222";
     /// Words of less weight.
     pub(crate) const FAINT: &str = "#666666";
-    /// Lines behind data.
+    /// ProgressLines behind data.
     pub(crate) const GRID: &str = "#dddddd";
     /// What is drawn on.
     pub(crate) const PAPER: &str = "#ffffff";

@@ -5,8 +5,8 @@ use data::picture::to_png;
 use super::Figure;
 use super::chart::{Axes, Scale};
 use super::drawing::{Anchor, Area, Drawing, Font, colour};
-use crate::classifier::Probabilities;
-use crate::evaluation::{ClassFigures, Evaluation};
+use crate::inference::classifier::Probabilities;
+use crate::inference::evaluation::{ClassMetrics, Evaluation};
 
 const MARGIN: f64 = 14.0;
 const TILE: f64 = 112.0;
@@ -130,7 +130,7 @@ pub(crate) fn confusion(evaluation: &Evaluation) -> Figure {
         _ => (10.0, 8.0),
     };
     let font = Font::new(size, Anchor::Middle);
-    let name_width = |row: &ClassFigures| font.width(&row.class);
+    let name_width = |row: &ClassMetrics| font.width(&row.class);
     let names = evaluation
         .classes
         .iter()

@@ -3,7 +3,7 @@
 use super::Figure;
 use super::chart::{Axes, Scale};
 use super::drawing::{Anchor, Area, Drawing, Font, colour};
-use crate::range_test::Point;
+use crate::training::range_test::Point;
 
 const AREA: Area = Area {
     x: 62.0,

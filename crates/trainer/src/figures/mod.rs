@@ -3,6 +3,8 @@
 mod drawing;
 mod chart;
 mod changed;
+pub(crate) mod report;
+pub(crate) mod run_figures;
 mod learned;
 mod judged;
 mod curves;
@@ -12,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use crate::files;
+use crate::run::atomic_file;
 
 pub(crate) use changed::{Changed, augmentation};
 pub(crate) use curves::{compared, curves};
@@ -52,8 +54,8 @@ impl Figure {
             path.push(format!(".{ending}"));
             PathBuf::from(path)
         });
-        files::write(&svg, self.drawing.to_svg().as_bytes())?;
-        files::write(&png, &self.drawing.to_png()?)?;
+        atomic_file::write(&svg, self.drawing.to_svg().as_bytes())?;
+        atomic_file::write(&png, &self.drawing.to_png()?)?;
         Ok([svg, png])
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::body::Room;
 use super::counters::Counters;
 use super::problem::Problem;
-use crate::classifier::{Classifier, Probabilities};
+use crate::inference::classifier::{Classifier, Probabilities};
 
 /// Images that are computed together, unless one client has more.
 const BATCH: usize = 64;

@@ -15,7 +15,7 @@ use futures_util::stream::{self, Stream};
 use super::App;
 use super::problem::Problem;
 use super::runs::find;
-use crate::run_dir::RunDir;
+use crate::run::run_dir::RunDir;
 
 /// How often it is looked whether there is more.
 const PAUSE: Duration = Duration::from_millis(300);
@@ -62,18 +62,18 @@ pub(crate) async fn events(
                 let (read, found) = read.await.ok()?;
                 follower = read;
                 match found {
-                    Found::More => {}
-                    Found::Nothing => {
+                    OpenDevice::More => {}
+                    OpenDevice::Nothing => {
                         tokio::select! {
                             _ = stop.changed() => return None,
                             () = tokio::time::sleep(PAUSE) => {}
                         }
                     }
-                    Found::Again => {
+                    OpenDevice::Again => {
                         let event = Event::default().event("again").data("{}");
                         return Some((Ok(event), Some((follower, stop))));
                     }
-                    Found::Gone => {
+                    OpenDevice::Gone => {
                         let event = Event::default().event("gone").data("{}");
                         return Some((Ok(event), None));
                     }
@@ -86,7 +86,7 @@ pub(crate) async fn events(
 
 /// What reading brought.
 #[derive(Debug, PartialEq)]
-enum Found {
+enum OpenDevice {
     More,
     Nothing,
     /// It is another file than before, or shorter.
@@ -110,18 +110,18 @@ impl Follower {
         }
     }
 
-    fn read(&mut self) -> Found {
+    fn read(&mut self) -> OpenDevice {
         match self.try_read() {
             Ok(found) => found,
-            Err(error) if error.kind() == ErrorKind::NotFound => Found::Gone,
+            Err(error) if error.kind() == ErrorKind::NotFound => OpenDevice::Gone,
             // As when too many files are open.
-            Err(_) => Found::Nothing,
+            Err(_) => OpenDevice::Nothing,
         }
     }
 
-    fn try_read(&mut self) -> io::Result<Found> {
+    fn try_read(&mut self) -> io::Result<OpenDevice> {
         let Some(path) = &self.path else {
-            return Ok(Found::Nothing);
+            return Ok(OpenDevice::Nothing);
         };
         let mut file = fs::File::open(path)?;
         let metadata = file.metadata()?;
@@ -130,19 +130,19 @@ impl Follower {
         self.file = found;
         if is_other || metadata.len() < self.offset {
             self.offset = 0;
-            return Ok(Found::Again);
+            return Ok(OpenDevice::Again);
         }
         file.seek(SeekFrom::Start(self.offset))?;
         let mut bytes = Vec::new();
         file.take(CHUNK).read_to_end(&mut bytes)?;
         // A line without its end is still being written.
         let Some(end) = bytes.iter().rposition(|&byte| byte == b'\n') else {
-            return Ok(Found::Nothing);
+            return Ok(OpenDevice::Nothing);
         };
         self.offset += end as u64 + 1;
         let text = String::from_utf8_lossy(&bytes[..end]);
         self.lines = text.lines().map(String::from).collect();
-        Ok(Found::More)
+        Ok(OpenDevice::More)
     }
 }
 
@@ -172,25 +172,25 @@ mod tests {
             path: Some(path.clone()),
             ..Follower::default()
         };
-        assert_eq!(follower.read(), Found::Gone);
+        assert_eq!(follower.read(), OpenDevice::Gone);
         fs::write(&path, "1\n2\n3").unwrap();
-        assert_eq!(follower.read(), Found::More);
+        assert_eq!(follower.read(), OpenDevice::More);
         assert_eq!(follower.lines, ["1", "2"]);
-        assert_eq!(follower.read(), Found::Nothing);
+        assert_eq!(follower.read(), OpenDevice::Nothing);
         fs::write(&path, "1\n2\n3\n").unwrap();
-        assert_eq!(follower.read(), Found::More);
+        assert_eq!(follower.read(), OpenDevice::More);
         assert_eq!(follower.lines, ["3"]);
         // Another file that is longer.
         let other = folder.path().join("other");
         fs::write(&other, "1\n4\n5\n6\n").unwrap();
         fs::rename(&other, &path).unwrap();
-        assert_eq!(follower.read(), Found::Again);
-        assert_eq!(follower.read(), Found::More);
+        assert_eq!(follower.read(), OpenDevice::Again);
+        assert_eq!(follower.read(), OpenDevice::More);
         assert_eq!(follower.lines, ["1", "4", "5", "6"]);
         // The same one cut off.
         fs::write(&path, "1\n").unwrap();
-        assert_eq!(follower.read(), Found::Again);
+        assert_eq!(follower.read(), OpenDevice::Again);
         fs::remove_file(&path).unwrap();
-        assert_eq!(follower.read(), Found::Gone);
+        assert_eq!(follower.read(), OpenDevice::Gone);
     }
 }

@@ -34,16 +34,17 @@ use tower_http::timeout::{RequestBodyTimeoutLayer, TimeoutLayer};
 use self::body::Bodies;
 use self::connections::PATIENCE;
 use self::counters::Counters;
+
 pub(crate) use self::guard::{Guard, is_public};
 use self::judge::Judge;
 pub(crate) use self::pixels::Pixels;
 use self::problem::Problem;
 use self::samples::Samples;
 use self::work::Workers;
-use crate::classifier::Classifier;
-use crate::evaluation::Evaluation;
-use crate::interruption;
-use crate::run_dir::RunDir;
+use crate::inference::classifier::Classifier;
+use crate::inference::evaluation::Evaluation;
+use crate::process::interruption;
+use crate::run::run_dir::RunDir;
 
 /// How long an answer may take.
 const ANSWER_TIME: Duration = Duration::from_secs(60);

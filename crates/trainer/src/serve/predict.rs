@@ -16,8 +16,8 @@ use super::App;
 use super::body::Room;
 use super::pixels::Pixels;
 use super::problem::Problem;
-use crate::classifier::Classifier;
-use crate::prediction::Prediction;
+use crate::inference::classifier::Classifier;
+use crate::inference::prediction::Prediction;
 
 /// Bytes of a picture's name.
 const MAX_NAME: usize = 255;

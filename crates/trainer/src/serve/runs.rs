@@ -10,14 +10,14 @@ use serde::Serialize;
 
 use super::App;
 use super::problem::Problem;
-use crate::classifier::Classifier;
-use crate::commands::report;
-use crate::config::Config;
-use crate::evaluation::Evaluation;
-use crate::history::best;
-use crate::journal::{self, End, Entries};
-use crate::run_dir::RunDir;
-use crate::tally::Figures;
+use crate::config::run_config::Config;
+use crate::figures::report;
+use crate::inference::classifier::Classifier;
+use crate::inference::evaluation::Evaluation;
+use crate::run::epoch::best;
+use crate::run::event_log::{self, End, Events};
+use crate::run::metrics::Metrics;
+use crate::run::run_dir::RunDir;
 
 /// The report has its own styles and pictures inside of it.
 const REPORT_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; \
@@ -38,8 +38,8 @@ pub(crate) struct Row {
     epochs: usize,
     epochs_total: usize,
     /// Of the best epoch, on validation.
-    validation: Option<Figures>,
-    test: Option<Figures>,
+    validation: Option<Metrics>,
+    test: Option<Metrics>,
     parameters: usize,
 }
 
@@ -70,7 +70,7 @@ pub(crate) async fn runs(State(app): State<Arc<App>>) -> Result<Json<Vec<Row>>, 
             let runs = RunDir::list(&app.root).map_err(Problem::failed)?;
             // A run that is removed meanwhile, or damaged, is none.
             let found =
-                |run: &RunDir| row(run, Config::read(run)?, Evaluation::of_run(run)?.as_ref());
+                |run: &RunDir| row(run, run.read_config()?, Evaluation::of_run(run)?.as_ref());
             Ok(Json(
                 runs.iter().filter_map(|run| found(run).ok()).collect(),
             ))
@@ -87,7 +87,7 @@ pub(crate) async fn run(
     workers
         .run(move || {
             let run = find(&app, &id)?;
-            let config = Config::read(&run).map_err(Problem::failed)?;
+            let config = run.read_config().map_err(Problem::failed)?;
             let evaluation = Evaluation::of_run(&run).map_err(Problem::failed)?;
             let detail = Detail {
                 settings: config.to_toml().map_err(Problem::failed)?,
@@ -104,12 +104,12 @@ pub(crate) async fn run(
 pub(crate) async fn metrics(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
-) -> Result<Json<Entries>, Problem> {
+) -> Result<Json<Events>, Problem> {
     let workers = app.workers.clone();
     workers
         .run(move || {
             let run = find(&app, &id)?;
-            Entries::read(&run).map(Json).map_err(Problem::failed)
+            Events::read(&run).map(Json).map_err(Problem::failed)
         })
         .await
 }
@@ -150,16 +150,16 @@ pub(crate) fn layers(config: &Config) -> Result<Vec<LayerRow>, Problem> {
 fn row(run: &RunDir, config: Config, test: Option<&Evaluation>) -> anyhow::Result<Row> {
     // Asked first: who finishes meanwhile runs still.
     let is_running = run.is_locked();
-    let entries = Entries::read(run)?;
+    let entries = Events::read(run)?;
     let epochs = entries.epochs();
     let (state, error) = match entries.end() {
         _ if is_running => ("running", None),
         Some(End {
-            state: journal::State::Finished,
+            state: event_log::State::Finished,
             ..
         }) => ("finished", None),
         Some(End {
-            state: journal::State::Failed,
+            state: event_log::State::Failed,
             error,
         }) => ("failed", error),
         // Killed, or stopped to go on later.
@@ -172,7 +172,7 @@ fn row(run: &RunDir, config: Config, test: Option<&Evaluation>) -> anyhow::Resul
         epochs: epochs.len(),
         epochs_total: config.training.epochs,
         validation: best(&epochs).and_then(|best| best.validation),
-        test: test.map(Evaluation::figures),
+        test: test.map(Evaluation::metrics),
         parameters: config.model.parameters()?,
         preset: config.preset,
         about: config.about,

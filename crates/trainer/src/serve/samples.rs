@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::App;
 use super::problem::Problem;
-use crate::gallery::{self, Guess};
-use crate::images;
+use crate::figures::run_figures::{self, Guess};
+use crate::run::images;
 
 /// Images of one answer.
 const MAX_COUNT: usize = 100;
@@ -107,7 +107,7 @@ async fn of(app: &Arc<App>) -> Result<Arc<Samples>, Problem> {
 
 fn load(app: &App) -> anyhow::Result<Samples> {
     let splits = images::of_run(&app.run, &app.classifier.config, None)?;
-    let (_, guesses) = gallery::judge(&app.classifier, &splits.test)?;
+    let (_, guesses) = run_figures::judge(&app.classifier, &splits.test)?;
     let classes = app.classifier.classes();
     let sample = |guess: &Guess| {
         let (predicted, probability) = guess.probabilities.best();
@@ -119,7 +119,7 @@ fn load(app: &App) -> anyhow::Result<Samples> {
             pixels: STANDARD.encode(splits.test.pixels(guess.index)),
         }
     };
-    let wrong = gallery::mistakes(&guesses);
+    let wrong = run_figures::mistakes(&guesses);
     Ok(Samples {
         all: guesses.iter().map(sample).collect(),
         mistakes: wrong.into_iter().map(|guess| guess.index).collect(),

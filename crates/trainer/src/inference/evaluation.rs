@@ -1,0 +1,251 @@
+//! Evaluation of a network on labeled images.
+
+use std::fmt;
+use std::io::ErrorKind;
+
+use anyhow::{Context, Result, ensure};
+use burn::data::dataloader::{DataLoaderIterator, Progress};
+use burn::tensor::{Int, Tensor};
+use data::{Batch, Loader};
+use model::{ConvNet, cross_entropy};
+use serde::{Deserialize, Serialize};
+
+use crate::inference::classifier::Probabilities;
+use crate::run::metrics::Metrics;
+use crate::run::run_dir::RunDir;
+
+/// The result of evaluating a network on labeled images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Evaluation {
+    /// Fraction classified correctly.
+    pub(crate) accuracy: f64,
+    /// Mean cross-entropy.
+    pub(crate) loss: f64,
+    /// Number of images.
+    pub(crate) examples: u64,
+    /// Metrics of each class.
+    pub(crate) classes: Vec<ClassMetrics>,
+    /// Confusion matrix: `confusion[class][predicted]` counts images.
+    pub(crate) confusion: Vec<Vec<u64>>,
+}
+
+/// Metrics of one class against the rest. A ratio with denominator 0 is 0, as in scikit-learn.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ClassMetrics {
+    /// Name of the class.
+    pub(crate) class: String,
+    /// Fraction of the images predicted as this class that are of it.
+    pub(crate) precision: f64,
+    /// Fraction of the images of this class predicted as it.
+    pub(crate) recall: f64,
+    /// Harmonic mean of precision and recall.
+    pub(crate) f1: f64,
+    /// Number of images of this class.
+    pub(crate) support: u64,
+}
+
+/// One evaluated batch.
+pub(crate) struct EvaluatedBatch {
+    /// Mean cross-entropy, `[1]`.
+    pub(crate) loss: Tensor<1>,
+    /// `[N, classes]`.
+    pub(crate) logits: Tensor<2>,
+    /// `[N]`.
+    pub(crate) targets: Tensor<1, Int>,
+    /// Images of the pass so far.
+    pub(crate) progress: Progress,
+}
+
+/// Evaluates `model` on all images of the loader; `observe` sees each batch.
+///
+/// # Errors
+/// Returns an error if there are no images, the loss is not finite, or `observe` fails.
+///
+/// # Panics
+/// Panics if a target is not below the number of classes.
+pub(crate) fn evaluate(
+    model: &ConvNet,
+    loader: &Loader,
+    classes: &[String],
+    mut observe: impl FnMut(EvaluatedBatch) -> Result<()>,
+) -> Result<Evaluation> {
+    let mut loss_sum = 0.0;
+    let mut confusion = vec![vec![0u64; classes.len()]; classes.len()];
+    let mut batches = loader.pass(1);
+    while let Some(batch) = batches.next() {
+        let Batch { images, targets } = batch?;
+        let logits = model.forward(images);
+        let mean_loss = cross_entropy(logits.clone(), targets.clone(), 0.0);
+        let actual = targets.clone().into_data();
+        let predicted = logits.clone().argmax(1).into_data();
+        for (actual, predicted) in actual.iter::<i64>().zip(predicted.iter::<i64>()) {
+            confusion[actual as usize][predicted as usize] += 1;
+        }
+        let loss = f64::from(mean_loss.clone().into_scalar::<f32>());
+        ensure!(loss.is_finite(), "the loss is {loss}");
+        loss_sum += loss * targets.dims()[0] as f64;
+        observe(EvaluatedBatch {
+            loss: mean_loss,
+            logits,
+            targets,
+            progress: batches.progress(),
+        })?;
+    }
+    Evaluation::from_sums(classes, confusion, loss_sum)
+}
+
+fn class_metrics(classes: &[String], confusion: &[Vec<u64>]) -> Vec<ClassMetrics> {
+    let ratio = |part: u64, whole: u64| match whole {
+        0 => 0.0,
+        _ => part as f64 / whole as f64,
+    };
+    let figures = |(index, class): (usize, &String)| {
+        let hits = confusion[index][index];
+        let support: u64 = confusion[index].iter().sum();
+        let taken: u64 = confusion.iter().map(|row| row[index]).sum();
+        ClassMetrics {
+            class: class.clone(),
+            precision: ratio(hits, taken),
+            recall: ratio(hits, support),
+            // The harmonic mean of hits/taken and hits/support.
+            f1: ratio(2 * hits, taken + support),
+            support,
+        }
+    };
+    classes.iter().enumerate().map(figures).collect()
+}
+
+impl Evaluation {
+    /// Evaluates predicted probabilities against labels.
+    ///
+    /// # Errors
+    /// Returns an error if there are none.
+    ///
+    /// # Panics
+    /// Panics if a label is not below the number of classes.
+    pub(crate) fn of_probabilities(
+        classes: &[String],
+        labels: impl Iterator<Item = u8>,
+        predictions: &[Probabilities],
+    ) -> Result<Self> {
+        let mut loss_sum = 0.0;
+        let mut confusion = vec![vec![0u64; classes.len()]; classes.len()];
+        for (label, probabilities) in labels.zip(predictions) {
+            let label = usize::from(label);
+            confusion[label][probabilities.best().0] += 1;
+            loss_sum += f64::from(probabilities.loss(label));
+        }
+        Self::from_sums(classes, confusion, loss_sum)
+    }
+
+    /// Computes the evaluation from a confusion matrix and the sum of losses.
+    fn from_sums(classes: &[String], confusion: Vec<Vec<u64>>, loss_sum: f64) -> Result<Self> {
+        let examples: u64 = confusion.iter().flatten().sum();
+        ensure!(examples > 0, "no images to evaluate");
+        let hits: u64 = (0..classes.len())
+            .map(|class| confusion[class][class])
+            .sum();
+        Ok(Self {
+            accuracy: hits as f64 / examples as f64,
+            loss: loss_sum / examples as f64,
+            examples,
+            classes: class_metrics(classes, &confusion),
+            confusion,
+        })
+    }
+
+    /// Reads the evaluation of a run on its test split; `None` if there is none yet.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be read.
+    pub(crate) fn of_run(run: &RunDir) -> Result<Option<Self>> {
+        let path = run.evaluation();
+        let place = || path.display().to_string();
+        match run.read(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            read => Ok(Some(
+                serde_json::from_slice(&read.with_context(place)?).with_context(place)?,
+            )),
+        }
+    }
+
+    /// Writes the evaluation to the folder of a run.
+    ///
+    /// # Errors
+    /// Returns an error if the folder cannot be written to.
+    pub(crate) fn write(&self, run: &RunDir) -> Result<()> {
+        let json = serde_json::to_string_pretty(self)?;
+        run.write(&run.evaluation(), json.as_bytes())
+    }
+
+    /// Returns the loss and the accuracy.
+    pub(crate) fn metrics(&self) -> Metrics {
+        Metrics {
+            loss: self.loss,
+            accuracy: self.accuracy,
+        }
+    }
+}
+
+impl fmt::Display for Evaluation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = self.classes.iter().map(|row| row.class.chars().count());
+        let width = width.max().unwrap_or(0).max("class".len());
+        writeln!(
+            f,
+            "accuracy {:.2}%  loss {:.4}  ({} images)\n",
+            100.0 * self.accuracy,
+            self.loss,
+            self.examples
+        )?;
+        writeln!(f, "{:width$}  precision  recall      f1  support", "class")?;
+        for row in &self.classes {
+            writeln!(
+                f,
+                "{:width$}     {:.4}  {:.4}  {:.4}  {:7}",
+                row.class, row.precision, row.recall, row.f1, row.support
+            )?;
+        }
+        writeln!(f, "\nconfusion matrix (row: class, column: predicted)")?;
+        let most = self.confusion.iter().flatten().max().unwrap_or(&0);
+        let digits = most
+            .to_string()
+            .len()
+            .max((self.classes.len() - 1).to_string().len());
+        write!(f, "{:width$} ", "")?;
+        for index in 0..self.classes.len() {
+            write!(f, " {index:digits$}")?;
+        }
+        for (row, counts) in self.classes.iter().zip(&self.confusion) {
+            write!(f, "\n{:width$} ", row.class)?;
+            for count in counts {
+                write!(f, " {count:digits$}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_of_a_known_confusion() {
+        let classes = ["cat", "dog", "eel"].map(String::from);
+        let figures = class_metrics(&classes, &[vec![3, 1, 0], vec![2, 4, 0], vec![0, 0, 0]]);
+        let row = |i: usize| {
+            let ClassMetrics {
+                precision,
+                recall,
+                f1,
+                support,
+                ..
+            } = figures[i];
+            (precision, recall, f1, support)
+        };
+        assert_eq!(row(0), (0.6, 0.75, 6.0 / 9.0, 4));
+        assert_eq!(row(1), (0.8, 4.0 / 6.0, 8.0 / 11.0, 6));
+        assert_eq!(row(2), (0.0, 0.0, 0.0, 0));
+    }
+}

@@ -1,0 +1,5 @@
+//! Evaluation and prediction with a trained network.
+
+pub(crate) mod classifier;
+pub(crate) mod evaluation;
+pub(crate) mod prediction;

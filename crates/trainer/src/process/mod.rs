@@ -1,0 +1,5 @@
+//! The process: interruption by signals, log messages, progress bars.
+
+pub(crate) mod interruption;
+pub(crate) mod logging;
+pub(crate) mod progress_bar;

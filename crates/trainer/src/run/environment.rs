@@ -1,0 +1,87 @@
+//! What a run was made with.
+
+use std::{env, fmt};
+
+use serde::{Deserialize, Serialize};
+
+/// As `Cargo.toml` pins it.
+const BURN_VERSION: &str = "0.22.1";
+
+/// The command line, versions and parts of a process that trains.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Environment {
+    /// The command line.
+    pub(crate) command: String,
+    /// Version of this program.
+    pub(crate) trainer: String,
+    /// Version of Burn.
+    pub(crate) burn: String,
+    /// Operating system and architecture.
+    pub(crate) system: String,
+    /// Of the CPU.
+    pub(crate) threads: usize,
+    /// What computes.
+    pub(crate) device: String,
+}
+
+impl Environment {
+    /// Of this process, which computes on `device`.
+    pub(crate) fn of_this_process(device: &str) -> Self {
+        let command: Vec<String> = env::args_os()
+            .map(|argument| quoted(&argument.to_string_lossy()))
+            .collect();
+        Self {
+            command: command.join(" "),
+            trainer: env!("CARGO_PKG_VERSION").into(),
+            burn: BURN_VERSION.into(),
+            system: format!("{} {}", env::consts::OS, env::consts::ARCH),
+            threads: rayon::current_num_threads(),
+            device: device.into(),
+        }
+    }
+}
+
+/// An argument as a shell takes it.
+pub(crate) fn quoted(argument: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,=+@%".contains(c);
+    match !argument.is_empty() && argument.chars().all(is_plain) {
+        true => argument.into(),
+        false => format!("'{}'", argument.replace('\'', r"'\''")),
+    }
+}
+
+impl fmt::Display for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            command,
+            trainer,
+            burn,
+            system,
+            threads,
+            device: _,
+        } = self;
+        write!(
+            f,
+            "command: {command}\ntrainer {trainer}, burn {burn}, {system}, {threads} threads"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_quoted_where_they_must_be() {
+        assert_eq!(quoted("artifacts/runs/a-1"), "artifacts/runs/a-1");
+        assert_eq!(quoted("my runs/a"), "'my runs/a'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+        assert_eq!(quoted(""), "''");
+    }
+
+    #[test]
+    fn the_version_is_the_pinned_one() {
+        let pin = format!("burn = {{ version = \"={BURN_VERSION}\"");
+        assert!(include_str!("../../../../Cargo.toml").contains(&pin));
+    }
+}

@@ -1,0 +1,15 @@
+//! A run and its folder: what is stored there, and the images it was made from.
+
+pub(crate) mod atomic_file;
+pub(crate) mod lock;
+pub(crate) mod run_dir;
+
+pub(crate) mod metrics;
+pub(crate) mod epoch;
+pub(crate) mod position;
+pub(crate) mod checkpoint;
+pub(crate) mod environment;
+pub(crate) mod event_log;
+
+pub(crate) mod images;
+pub(crate) mod loaders;

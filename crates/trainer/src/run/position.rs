@@ -1,0 +1,22 @@
+//! How far a training has come.
+
+use serde::{Deserialize, Serialize};
+
+use crate::run::epoch::Epoch;
+use crate::run::metrics::EpochSums;
+
+/// How far a training has come.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Position {
+    /// Completed optimizer steps.
+    pub(crate) steps: u64,
+    /// Completed epochs.
+    pub(crate) epochs: Vec<Epoch>,
+    /// Batches of the current epoch trained on so far.
+    pub(crate) batches: usize,
+    /// Sums over these batches.
+    #[serde(rename = "counted")]
+    pub(crate) sums: EpochSums,
+    /// Seconds of training so far.
+    pub(crate) seconds: f64,
+}

@@ -1,0 +1,557 @@
+//! Run folders: the one place that knows their paths.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
+
+use crate::config::run_config::{Config, parse_table};
+use crate::config::suggest::did_you_mean;
+use crate::run::atomic_file::{self, folder_of, is_unfinished, unfinished};
+use crate::run::lock::Lock;
+
+/// Where runs are kept unless `--out` says otherwise.
+pub(crate) const DEFAULT_ROOT: &str = "artifacts/runs";
+
+/// The name that stands for the newest run.
+const LATEST: &str = "latest";
+
+/// A run inside the program: a folder of this name beside that of the runs comes first.
+#[derive(Debug)]
+struct Shipped {
+    name: &'static str,
+    files: [(&'static str, &'static [u8]); 4],
+}
+
+macro_rules! shipped {
+    ($name:literal) => {
+        Shipped {
+            name: $name,
+            files: shipped!($name: "config.toml", "evaluation.json", "metrics.jsonl", "model.safetensors"),
+        }
+    };
+    ($name:literal: $($file:literal),*) => {
+        [$(($file, include_bytes!(concat!("../../../../artifacts/", $name, "/", $file)))),*]
+    };
+}
+
+/// Those that ship.
+static SHIPPED: [Shipped; 2] = [shipped!("pretrained"), shipped!("pretrained-best")];
+
+/// Newest checkpoints that are kept: one to go on from, and one in case that it is damaged.
+const KEPT: usize = 2;
+
+/// The folder of one run. Never shared by two runs, never reused.
+#[derive(Clone, Debug)]
+pub(crate) struct RunDir {
+    path: PathBuf,
+    /// Where it is read from the program; what is made of it is written to the folder.
+    shipped: Option<&'static Shipped>,
+}
+
+impl RunDir {
+    /// Makes the folder `root/name`, or `root/preset-N` with the next free number, with `config` as
+    /// its `config.toml`, and what `fill` writes to it: a folder that is there is a run.
+    ///
+    /// # Errors
+    /// When it cannot be made or filled, or `name` is taken.
+    pub(crate) fn create(
+        root: &Path,
+        preset: &str,
+        name: Option<&str>,
+        config: &str,
+        fill: impl FnOnce(&Self) -> Result<()>,
+    ) -> Result<Self> {
+        if let Some(name) = name {
+            check_name(name)?;
+        }
+        let place = || format!("{}: cannot make the folder for runs", root.display());
+        fs::create_dir_all(root).with_context(place)?;
+        let folder = unfinished(0o777).tempdir_in(root).with_context(place)?;
+        let unfinished = Self::at(folder.keep());
+        let made = unfinished
+            .write(&unfinished.config(), config.as_bytes())
+            .and_then(|()| fill(&unfinished))
+            .and_then(|()| unfinished.rename(root, preset, name));
+        if made.is_err() {
+            // The error says more than a folder that stays.
+            let _ = fs::remove_dir_all(&unfinished.path);
+        }
+        made
+    }
+
+    fn at(path: PathBuf) -> Self {
+        Self {
+            path,
+            shipped: None,
+        }
+    }
+
+    /// Gives the folder its name.
+    fn rename(&self, root: &Path, preset: &str, name: Option<&str>) -> Result<Self> {
+        let rename = |path: PathBuf| {
+            if path.exists() {
+                return Ok(None);
+            }
+            match fs::rename(&self.path, &path) {
+                Ok(()) => Ok(Some(Self::at(path))),
+                // Another process was faster.
+                Err(_) if path.exists() => Ok(None),
+                Err(error) => Err(error)
+                    .with_context(|| format!("{}: cannot make the run folder", path.display())),
+            }
+        };
+        if let Some(name) = name {
+            let path = root.join(name);
+            return rename(path.clone())?.with_context(|| {
+                let path = path.display();
+                format!("{path}: there is a run of this name; choose another --run-name")
+            });
+        }
+        for number in last_number(root, preset)? + 1.. {
+            if let Some(run) = rename(root.join(format!("{preset}-{number}")))? {
+                return Ok(run);
+            }
+        }
+        bail!("{}: no number is free for a run", root.display())
+    }
+
+    /// Finds a run by its folder, its name under `root`, as `latest`, or as one that ships.
+    ///
+    /// # Errors
+    /// When there is no such run.
+    pub(crate) fn open(root: &Path, run: &str) -> Result<Self> {
+        if run == LATEST {
+            return latest(root);
+        }
+        let as_run = |path: PathBuf| {
+            let run = Self::at(path);
+            run.config().is_file().then_some(run)
+        };
+        as_run(PathBuf::from(run))
+            .or_else(|| as_run(root.join(run)))
+            // By its name, or by the folder in which figures of it were drawn.
+            .or_else(|| {
+                let is_meant = |ships: &Self| ships.name() == run || ships.path == Path::new(run);
+                Self::all_shipped(root).find(is_meant)
+            })
+            .ok_or_else(|| {
+                let names = runs(root).unwrap_or_default();
+                let names = names.iter().filter_map(|path| path.file_name()?.to_str());
+                anyhow!(
+                    "{run}: no run folder (one with a config.toml) here or in {}{}",
+                    root.display(),
+                    did_you_mean(run, names)
+                )
+            })
+    }
+
+    /// The runs that ship, beside the folder `root` of runs.
+    fn all_shipped(root: &Path) -> impl Iterator<Item = Self> {
+        SHIPPED.iter().map(move |shipped| {
+            let path = folder_of(root).join(shipped.name);
+            let is_replaced = path.join("config.toml").is_file();
+            Self {
+                path,
+                shipped: (!is_replaced).then_some(shipped),
+            }
+        })
+    }
+
+    /// Whether it is inside the program.
+    pub(crate) fn is_shipped(&self) -> bool {
+        self.shipped.is_some()
+    }
+
+    /// All runs, the newest first, and at last those that ship.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed.
+    #[cfg(feature = "serve")]
+    pub(crate) fn list(root: &Path) -> Result<Vec<Self>> {
+        let started = |path: &PathBuf| fs::metadata(path.join("config.toml"))?.modified();
+        let mut runs = runs(root)?;
+        runs.sort_by_cached_key(|path| std::cmp::Reverse(started(path).ok()));
+        let runs = runs.into_iter().map(Self::at);
+        Ok(runs.chain(Self::all_shipped(root)).collect())
+    }
+
+    /// The run of a name that [`list`](Self::list) gave: never that of a path.
+    #[cfg(feature = "serve")]
+    pub(crate) fn named(root: &Path, name: &str) -> Option<Self> {
+        let runs = Self::list(root).ok()?;
+        runs.into_iter().find(|run| run.name() == name)
+    }
+
+    /// Keeps other processes from writing to the folder.
+    ///
+    /// # Errors
+    /// When another process writes to it.
+    pub(crate) fn lock(&self) -> Result<Lock> {
+        let lock = Lock::take(&self.lock_file())?;
+        self.remove_unfinished();
+        Ok(lock)
+    }
+
+    /// Whether a process writes to the folder.
+    #[cfg(feature = "serve")]
+    pub(crate) fn is_locked(&self) -> bool {
+        Lock::is_taken(&self.lock_file())
+    }
+
+    fn lock_file(&self) -> PathBuf {
+        self.path.join("lock")
+    }
+
+    /// Removes what a process that was killed had begun to write.
+    fn remove_unfinished(&self) {
+        let entries = [self.path.clone(), self.checkpoints()]
+            .into_iter()
+            .filter_map(|folder| fs::read_dir(folder).ok())
+            .flatten()
+            .filter_map(Result::ok);
+        for entry in entries {
+            if is_unfinished(&entry.path()) {
+                // One that stays wastes space, no more.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    /// The folder.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The folder it is in, with other runs.
+    pub(crate) fn root(&self) -> PathBuf {
+        folder_of(&self.absolute()).into()
+    }
+
+    /// The folder by its own name, also where it was called `.`.
+    fn absolute(&self) -> PathBuf {
+        match self.path.file_name() {
+            Some(_) => self.path.clone(),
+            None => self
+                .path
+                .canonicalize()
+                .unwrap_or_else(|_| self.path.clone()),
+        }
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> String {
+        let path = self.absolute();
+        let name = path.file_name().unwrap_or(path.as_os_str());
+        name.to_string_lossy().into_owned()
+    }
+
+    /// `config.toml`, the resolved configuration.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.path.join("config.toml")
+    }
+
+    /// Reads the configuration of the run.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be read or is not a configuration.
+    pub(crate) fn read_config(&self) -> Result<Config> {
+        let path = self.config();
+        let table = self.read(&path).map_err(Error::new).and_then(parse_table);
+        let config = table.and_then(Config::from_table);
+        config.with_context(|| path.display().to_string())
+    }
+
+    /// `model.safetensors`, the weights of the best epoch.
+    pub(crate) fn model(&self) -> PathBuf {
+        self.path.join("model.safetensors")
+    }
+
+    /// Whether it has weights.
+    pub(crate) fn has_model(&self) -> bool {
+        self.is_shipped() || self.model().exists()
+    }
+
+    /// `checkpoint/`, from which the training goes on.
+    fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoint")
+    }
+
+    /// Whether it is the folder of a training that has kept a checkpoint. Which are there is known only to who
+    /// holds the [`lock`](Self::lock): another process replaces them meanwhile.
+    pub(crate) fn has_checkpoints(&self) -> bool {
+        self.checkpoints().is_dir()
+    }
+
+    /// Writes the checkpoint after so many steps, and removes all but the two newest, that of the
+    /// `best` epoch, and one before the first step.
+    ///
+    /// # Errors
+    /// When the folder cannot be written to; those that are there stay.
+    pub(crate) fn write_checkpoint(
+        &self,
+        steps: u64,
+        bytes: &[u8],
+        best: Option<u64>,
+    ) -> Result<()> {
+        let folder = self.checkpoints();
+        self.write(&folder.join(checkpoint_name(steps)), bytes)?;
+        let older = self.list_checkpoints()?.into_iter().rev().skip(KEPT);
+        // Before the first step only imported weights are kept.
+        let is_kept = |steps| steps == 0 || Some(steps) == best;
+        for (_, path) in older.filter(|(steps, _)| !is_kept(*steps)) {
+            self.remove(&path)?;
+        }
+        Ok(())
+    }
+
+    /// The checkpoints by their steps, the newest last.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed.
+    pub(crate) fn list_checkpoints(&self) -> Result<Vec<(u64, PathBuf)>> {
+        let folder = self.checkpoints();
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error).with_context(|| folder.display().to_string()),
+        };
+        let mut checkpoints: Vec<_> = entries
+            .filter_map(|entry| {
+                let path = entry.ok()?.path();
+                let steps = checkpoint_steps(path.file_name()?.to_str()?)?;
+                Some((steps, path))
+            })
+            .collect();
+        checkpoints.sort();
+        Ok(checkpoints)
+    }
+
+    /// `metrics.csv`, a row per epoch.
+    pub(crate) fn metrics(&self) -> PathBuf {
+        self.path.join("metrics.csv")
+    }
+
+    /// `metrics.jsonl`, what the training reports as it goes on.
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.path.join("metrics.jsonl")
+    }
+
+    /// `train.log`, what was said.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.path.join("train.log")
+    }
+
+    /// `evaluation.json`, what the model reached on the test split.
+    pub(crate) fn evaluation(&self) -> PathBuf {
+        self.path.join("evaluation.json")
+    }
+
+    /// `export/NAME`, its network for another program.
+    pub(crate) fn export(&self, name: &str) -> PathBuf {
+        self.path.join("export").join(name)
+    }
+
+    /// `figures/NAME`, what was drawn of it.
+    pub(crate) fn figure(&self, name: &str) -> PathBuf {
+        self.path.join("figures").join(name)
+    }
+
+    /// `figures/seen/NAME.png`, a picture as the network saw it: one that is not there yet.
+    ///
+    /// # Errors
+    /// When there are too many of that name.
+    pub(crate) fn seen(&self, name: &str) -> Result<PathBuf> {
+        // File names may not be longer than 255 bytes.
+        let name: String = name.chars().take(50).collect();
+        let numbered = (2..10_000).map(|number| format!("{name}-{number}"));
+        let mut names = [name.clone()].into_iter().chain(numbered);
+        names
+            .find_map(|name| {
+                let path = self.figure("seen").join(format!("{name}.png"));
+                (!path.exists()).then_some(path)
+            })
+            .with_context(|| format!("{}: too many {name}", self.figure("seen").display()))
+    }
+
+    /// `report.html`, all about it on a page.
+    pub(crate) fn report(&self) -> PathBuf {
+        self.path.join("report.html")
+    }
+
+    /// Removes one of the run's files, if it is there.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub(crate) fn remove(&self, path: &Path) -> Result<()> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("{}: cannot remove", path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads one of the run's files.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let Some(Shipped { files, .. }) = self.shipped else {
+            return fs::read(path);
+        };
+        match files.iter().find(|(name, _)| self.path.join(name) == path) {
+            Some((_, bytes)) => Ok(bytes.to_vec()),
+            None => Err(ErrorKind::NotFound.into()),
+        }
+    }
+
+    /// Writes one of the run's files, whole or not at all.
+    ///
+    /// # Errors
+    /// When the folder cannot be written to.
+    pub(crate) fn write(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        atomic_file::write(path, bytes)
+    }
+}
+
+/// Where decoded pictures of this fingerprint are kept, among the runs in `root`.
+pub(crate) fn pictures(root: &Path, fingerprint: &str) -> PathBuf {
+    root.join(".pictures").join(fingerprint)
+}
+
+fn checkpoint_name(steps: u64) -> String {
+    format!("step-{steps:08}.checkpoint")
+}
+
+fn checkpoint_steps(name: &str) -> Option<u64> {
+    let steps = name.strip_prefix("step-")?.strip_suffix(".checkpoint")?;
+    steps.parse().ok()
+}
+
+/// Whether a run may be called that.
+fn check_name(name: &str) -> Result<()> {
+    ensure!(
+        !name.is_empty() && !name.contains(['/', '\\']) && !name.starts_with('.'),
+        "run name {name:?}: expected a plain folder name, without slash or leading dot"
+    );
+    ensure!(
+        name != LATEST && SHIPPED.iter().all(|shipped| shipped.name != name),
+        "run name {name:?}: stands for another run; choose another --run-name"
+    );
+    Ok(())
+}
+
+/// The folders of `root` that hold a run.
+fn runs(root: &Path) -> Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(root) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries
+            .with_context(|| format!("{}: cannot list the folder of runs", root.display()))?,
+    };
+    Ok(entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.join("config.toml").is_file() && !is_unfinished(path))
+        .collect())
+}
+
+/// The run that was started last.
+fn latest(root: &Path) -> Result<RunDir> {
+    let started = |path: &PathBuf| fs::metadata(path.join("config.toml"))?.modified();
+    runs(root)?
+        .into_iter()
+        .max_by_key(|path| started(path).ok())
+        .map(RunDir::at)
+        .ok_or_else(|| anyhow!("{}: no run yet; `trainer train` makes one", root.display()))
+}
+
+/// The highest N of the folders `preset-N`, or 0.
+fn last_number(root: &Path, preset: &str) -> Result<u64> {
+    let entries = fs::read_dir(root).with_context(|| root.display().to_string())?;
+    let prefix = format!("{preset}-");
+    Ok(entries
+        .filter_map(|entry| {
+            let name = entry.ok()?.file_name();
+            let number = name.to_str()?.strip_prefix(&prefix)?.parse::<u32>();
+            number.ok().map(u64::from)
+        })
+        .max()
+        .unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::presets;
+    use crate::config::run_config::Config;
+    use crate::config::settings::Settings;
+    use crate::run::images::{self, PictureCache};
+
+    #[test]
+    fn folders_are_numbered_and_never_reused() {
+        let root = tempfile::tempdir().unwrap();
+        let create = |name| RunDir::create(root.path(), "dense", name, "", |_| Ok(()));
+        let name = |run: RunDir| run.path.file_name().unwrap().to_owned();
+        assert_eq!(name(create(None).unwrap()), "dense-1");
+        fs::create_dir(root.path().join("dense-7")).unwrap();
+        assert_eq!(name(create(None).unwrap()), "dense-8");
+        assert_eq!(name(create(Some("mine")).unwrap()), "mine");
+        let error = create(Some("mine")).unwrap_err().to_string();
+        assert!(error.ends_with("choose another --run-name"), "{error}");
+        for name in ["../mine", "", ".", "latest", "pretrained-best"] {
+            assert!(create(Some(name)).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_filled_is_not_there() {
+        let root = tempfile::tempdir().unwrap();
+        let fill = |run: &RunDir| {
+            run.write(&run.model(), b"weights")?;
+            bail!("no")
+        };
+        let error = RunDir::create(root.path(), "dense", None, "", fill).unwrap_err();
+        assert_eq!(error.to_string(), "no");
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_runs_that_ship_are_those_of_their_presets() {
+        let root = tempfile::tempdir().unwrap();
+        for (name, preset, seed) in [
+            ("pretrained", presets::DEFAULT, 42),
+            ("pretrained-best", "best", 1),
+        ] {
+            let shipped = RunDir::open(root.path(), name).unwrap();
+            let mut settings = Settings::preset(preset).unwrap();
+            let seed = format!("training.seed = {seed}").parse().unwrap();
+            settings.overlay(seed).unwrap();
+            let (config, _) = images::resolve(settings, PictureCache::No).unwrap();
+            assert_eq!(shipped.read_config().unwrap(), config);
+        }
+    }
+
+    #[test]
+    fn runs_are_found_by_name_and_as_latest() {
+        let root = tempfile::tempdir().unwrap();
+        assert!(RunDir::open(root.path(), "latest").is_err());
+        let run = RunDir::create(root.path(), "dense", None, "", |_| Ok(())).unwrap();
+        let pretrained = || RunDir::open(&root.path().join("runs"), "pretrained").unwrap();
+        assert!(pretrained().is_shipped());
+        let weights = pretrained().read(&pretrained().model()).unwrap();
+        assert!(weights.len() > 1_000_000);
+        fs::rename(run.path(), root.path().join("pretrained")).unwrap();
+        assert!(!pretrained().is_shipped());
+        assert!(pretrained().read(&pretrained().model()).is_err());
+        fs::rename(root.path().join("pretrained"), run.path()).unwrap();
+        for name in ["latest", "dense-1", run.path().to_str().unwrap()] {
+            let found = RunDir::open(root.path(), name).unwrap();
+            assert_eq!(found.path(), run.path());
+        }
+        let error = RunDir::open(root.path(), "dence-1")
+            .unwrap_err()
+            .to_string();
+        assert!(error.ends_with("(did you mean dense-1?)"), "{error}");
+    }
+}

@@ -1,0 +1,283 @@
+//! One process at work on a training: its loaders, devices and run folder, and the bookkeeping of the
+//! training loop.
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Error, Result, anyhow};
+use burn::data::dataloader::DataLoader;
+use data::Loader;
+use model::{ConvNet, Precision, Storage};
+use tracing::debug;
+
+use crate::config::run_config::Config;
+use crate::config::time::Time;
+use crate::device::OpenDevice;
+use crate::run::epoch::{Epoch, best, to_csv};
+use crate::run::event_log::{Event, EventLog};
+use crate::run::images::DataSplit;
+use crate::run::loaders::{evaluation_loader, training_loader};
+use crate::run::run_dir::RunDir;
+use crate::training::burn_train::{Monitor, Setup};
+use crate::training::epoch::TrainedEpoch;
+use crate::training::progress::{ProgressLines, Style};
+use crate::training::schedule::learning_rate;
+use crate::training::state::Training;
+use crate::training::step::TrainingDevices;
+use crate::training::train::Evaluated;
+
+/// Why a training stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StopReason {
+    /// All epochs are completed.
+    Epochs,
+    /// The last `early_stopping` epochs did not improve on validation.
+    EarlyStopping,
+    /// The user interrupted it. The last checkpoint holds its state.
+    Interrupted,
+    /// `max_steps` is reached.
+    MaxSteps,
+    /// `max_time` is reached.
+    MaxTime,
+}
+
+impl StopReason {
+    /// Whether it can end an epoch before its last batch without losing the epoch's results.
+    pub(crate) fn is_limit(self) -> bool {
+        matches!(self, Self::MaxSteps | Self::MaxTime)
+    }
+}
+
+/// One process at work on a training.
+pub(crate) struct Session {
+    pub(crate) config: Config,
+    pub(crate) train: Arc<Loader>,
+    pub(crate) validation: Loader,
+    pub(crate) test: Loader,
+    pub(crate) devices: TrainingDevices,
+    pub(crate) training: Training,
+    pub(crate) progress: ProgressLines,
+    run: RunDir,
+    style: Style,
+    events: EventLog,
+    clock: Clock,
+}
+
+/// Measures the duration of a training over all its processes.
+struct Clock {
+    start: Instant,
+    /// Seconds of training before this process.
+    before: f64,
+}
+
+impl Clock {
+    fn seconds(&self) -> f64 {
+        self.before + self.start.elapsed().as_secs_f64()
+    }
+}
+
+impl Session {
+    /// Opens the event log of the run and prepares the loaders and devices.
+    ///
+    /// # Errors
+    /// Returns an error if there is no device, or the event log cannot be written.
+    pub(crate) fn new(
+        config: &Config,
+        images: &DataSplit,
+        devices: &[OpenDevice],
+        run: &RunDir,
+        style: Style,
+        training: Training,
+    ) -> Result<Self> {
+        let main = &devices.first().context("no device")?.device;
+        let devices = TrainingDevices::new(devices, &training.model);
+        let settings = &config.training;
+        let position = &training.position;
+        let train = training_loader(config, &images.train, devices.all());
+        let steps_total = steps_total(config, &train);
+
+        let mut events = EventLog::open(run, position)?;
+        events.write(&Event::Start {
+            steps: position.steps,
+            steps_total,
+            epochs: settings.epochs,
+            batches_per_epoch: train.num_batches(),
+            process: std::process::id(),
+        })?;
+
+        let images_per_step = settings.batch_size.saturating_mul(settings.accumulate) as u64;
+        let epochs_left = settings.epochs.saturating_sub(position.epochs.len());
+        let images_left = steps_total
+            .saturating_sub(position.steps)
+            .saturating_mul(images_per_step)
+            .min(train.num_items() as u64 * epochs_left as u64);
+        Ok(Self {
+            progress: ProgressLines::new(
+                style,
+                settings.epochs,
+                train.num_batches(),
+                images_left as usize,
+            ),
+            clock: Clock {
+                start: Instant::now(),
+                before: position.seconds,
+            },
+            config: config.clone(),
+            validation: evaluation_loader(config, &images.validation, main),
+            test: evaluation_loader(config, &images.test, main),
+            train: Arc::new(train),
+            devices,
+            training,
+            run: run.clone(),
+            style,
+            events,
+        })
+    }
+
+    /// Describes the training to burn-train.
+    pub(crate) fn burn_train_setup(&self) -> Setup {
+        Setup {
+            directory: self.run.path().into(),
+            model: self.training.model.clone(),
+            optimizer: self.training.optimizer.clone(),
+            learning_rate: self.config.training.learning_rate,
+            epochs: self.config.training.epochs,
+            epochs_completed: self.training.position.epochs.len(),
+            style: self.style,
+        }
+    }
+
+    /// Returns the reason to stop the training here, if there is one.
+    pub(crate) fn stop_reason(&self, monitor: &Monitor<'_>) -> Option<StopReason> {
+        let settings = &self.config.training;
+        let position = &self.training.position;
+        if position.epochs.len() >= settings.epochs {
+            return Some(StopReason::Epochs);
+        }
+        if let Some(patience) = settings.early_stopping {
+            let best = best(&position.epochs).map(|best| best.number);
+            let since_best = best.map_or(0, |best| position.epochs.len() - best);
+            if since_best >= patience {
+                return Some(StopReason::EarlyStopping);
+            }
+        }
+        if monitor.is_interrupted() {
+            return Some(StopReason::Interrupted);
+        }
+        if settings.max_steps.is_some_and(|max| position.steps >= max) {
+            return Some(StopReason::MaxSteps);
+        }
+        let is_over = |Time(max)| self.clock.seconds() >= max.as_secs_f64();
+        settings
+            .max_time
+            .is_some_and(is_over)
+            .then_some(StopReason::MaxTime)
+    }
+
+    /// Whether the current epoch has been trained in part.
+    pub(crate) fn is_within_epoch(&self) -> bool {
+        self.training.position.batches > 0
+    }
+
+    /// Returns the learning rate of the step after `steps` completed steps and `epochs`.
+    pub(crate) fn learning_rate(&self, steps: u64, epochs: &[Epoch]) -> f64 {
+        let steps_total = steps_total(&self.config, &self.train);
+        learning_rate(&self.config.training, steps, steps_total, epochs)
+    }
+
+    /// Records a completed or partial epoch, and its weights if they are the best so far.
+    ///
+    /// # Errors
+    /// Returns an error if the run folder cannot be written to.
+    pub(crate) fn record_epoch(
+        &mut self,
+        trained: &TrainedEpoch,
+        evaluated: Evaluated,
+        model: &ConvNet,
+    ) -> Result<()> {
+        let position = &self.training.position;
+        let epoch = Epoch {
+            number: position.epochs.len() + 1,
+            of: self.config.training.epochs,
+            steps: position.steps,
+            train: trained.metrics,
+            validation: evaluated.validation,
+            test: evaluated.test,
+            learning_rate: self.learning_rate(position.steps.saturating_sub(1), &position.epochs),
+            images_per_second: trained.images_per_second,
+            loading: trained.loading,
+            seconds: self.clock.seconds(),
+        };
+        self.progress.epoch(&epoch);
+        self.log(&Event::Epoch(&epoch))?;
+
+        let number = epoch.number;
+        let position = &mut self.training.position;
+        position.epochs.push(epoch);
+        position.batches = 0;
+        position.sums = Default::default();
+        if best(&position.epochs).is_some_and(|best| best.number == number) {
+            self.training.best = model.to_safetensors(Storage::Single)?;
+            self.run.write(&self.run.model(), &self.training.best)?;
+        }
+        let metrics = to_csv(&self.training.position.epochs);
+        self.run.write(&self.run.metrics(), metrics.as_bytes())
+    }
+
+    /// Appends an event to the event log. If that fails, a checkpoint is saved first.
+    ///
+    /// # Errors
+    /// Returns an error if the event log cannot be written to.
+    pub(crate) fn log(&mut self, event: &Event<'_>) -> Result<()> {
+        self.events.write(event).or_else(|error| {
+            self.save_checkpoint()?;
+            Err(error)
+        })
+    }
+
+    /// Writes a checkpoint of the training.
+    ///
+    /// # Errors
+    /// Returns an error if a weight is not finite, or the run folder cannot be written to.
+    pub(crate) fn save_checkpoint(&mut self) -> Result<()> {
+        let before = Instant::now();
+        self.training.position.seconds = self.clock.seconds();
+        let steps = self.training.position.steps;
+        if !self.training.model.is_finite() {
+            return Err(self.diverged(steps, "the weights are not finite"));
+        }
+        let bytes = self.training.checkpoint(&self.config)?.to_bytes()?;
+        let best = best(&self.training.position.epochs).map(|best| best.steps);
+        self.run.write_checkpoint(steps, &bytes, best)?;
+        debug!(
+            "checkpoint after step {steps}: {} bytes in {:.1} ms",
+            bytes.len(),
+            1e3 * before.elapsed().as_secs_f64()
+        );
+        Ok(())
+    }
+
+    /// Returns the error of a training that diverged at `step`.
+    pub(crate) fn diverged(&self, step: u64, cause: impl Display) -> Error {
+        let epochs = &self.training.position.epochs;
+        let rate = self.learning_rate(step.saturating_sub(1), epochs);
+        let advice = match self.config.training.precision {
+            Precision::F16 => ", or --precision bf16 or f32, which have a larger range",
+            Precision::F32 | Precision::Bf16 => "",
+        };
+        anyhow!(
+            "training diverged in epoch {}, at step {step}, with learning rate {rate}: {cause}; \
+             try a smaller --learning-rate or --gradient-clip{advice}",
+            epochs.len() + 1
+        )
+    }
+}
+
+/// Returns the number of optimizer steps of the whole training.
+fn steps_total(config: &Config, train: &Loader) -> u64 {
+    let settings = &config.training;
+    let steps_per_epoch = train.num_batches().div_ceil(settings.accumulate) as u64;
+    let steps = steps_per_epoch.saturating_mul(settings.epochs as u64);
+    steps.min(settings.max_steps.unwrap_or(u64::MAX))
+}

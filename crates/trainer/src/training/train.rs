@@ -1,0 +1,288 @@
+//! The training loop. Read this file first, then `epoch.rs` and `step.rs`.
+
+use anyhow::{Context, Result, anyhow};
+use burn::data::dataloader::DataLoader;
+use burn::train::ClassificationOutput;
+use model::ConvNet;
+
+use crate::config::run_config::Config;
+use crate::device::OpenDevice;
+use crate::device::panics::catch_panic_in_all_threads;
+use crate::inference::evaluation::{EvaluatedBatch, evaluate};
+use crate::run::checkpoint::Checkpoint;
+use crate::run::images::DataSplit;
+use crate::run::metrics::Metrics;
+use crate::run::position::Position;
+use crate::run::run_dir::RunDir;
+use crate::training::burn_train::{self, Monitor};
+use crate::training::progress::Style;
+use crate::training::session::{Session, StopReason};
+use crate::training::state::Training;
+
+/// A training that ended.
+#[derive(Debug)]
+pub(crate) struct Trained {
+    /// The network of the best epoch, or of the last one without validation; `None` if no epoch was
+    /// completed.
+    pub(crate) model: Option<ConvNet>,
+    pub(crate) position: Position,
+    pub(crate) stop_reason: StopReason,
+}
+
+/// Trains the network that `config` describes, from its first step or from a checkpoint.
+///
+/// The best weights, the checkpoints and the metrics go to the run folder. Several devices each
+/// compute a part of every batch; the first one has the optimizer and evaluates.
+///
+/// # Errors
+/// Returns an error if the loss is not finite, the checkpoint does not fit the network, a device fails,
+/// or the run folder cannot be written to.
+pub(crate) fn train(
+    config: &Config,
+    images: &DataSplit,
+    devices: &[OpenDevice],
+    run: &RunDir,
+    style: Style,
+    checkpoint: Option<Checkpoint>,
+) -> Result<Trained> {
+    let device = &devices.first().context("no device")?.device;
+    let training = match checkpoint {
+        None => Training::begin(config, &device.clone().autodiff())?,
+        Some(checkpoint) => Training::resume(config, &device.clone().autodiff(), checkpoint)?,
+    };
+    training.restore_files(run)?;
+
+    let session = Session::new(config, images, devices, run, style, training)?;
+    let setup = session.burn_train_setup();
+    let names: Vec<&str> = devices.iter().map(|device| device.name.as_str()).collect();
+    let names = names.join(" or ");
+    let (training, stop_reason) = burn_train::launch(setup, move |monitor| {
+        catch_panic_in_all_threads(|| session.fit(monitor))
+            .unwrap_or_else(|panic| Err(anyhow!("on device {names}: {panic}")))
+    })?;
+
+    let Training { best, position, .. } = training;
+    let model = match best.is_empty() {
+        true => None,
+        false => Some(
+            config
+                .model
+                .without_batch_norm()
+                .init(device)?
+                .with_safetensors(best)?,
+        ),
+    };
+    Ok(Trained {
+        model,
+        position,
+        stop_reason,
+    })
+}
+
+impl Session {
+    /// Trains, evaluates, records and checkpoints epoch by epoch, until there is a reason to stop.
+    fn fit(mut self, monitor: &mut Monitor<'_>) -> Result<(Training, StopReason)> {
+        loop {
+            match self.stop_reason(monitor) {
+                // A limit ends a partial epoch, which is evaluated and recorded first.
+                Some(reason) if reason.is_limit() && self.is_within_epoch() => {}
+                Some(StopReason::Interrupted) => {
+                    self.save_checkpoint()?;
+                    return Ok((self.training, StopReason::Interrupted));
+                }
+                Some(reason) => return Ok((self.training, reason)),
+                None => {}
+            }
+
+            let trained = self.train_epoch(monitor)?;
+            if monitor.is_interrupted() {
+                continue;
+            }
+            if !trained.is_complete {
+                // From here the epoch can be continued under a higher limit.
+                self.save_checkpoint()?;
+            }
+
+            let number = self.training.position.epochs.len() + 1;
+            let model = self.training.evaluation_model(&self.config, &self.train)?;
+            let Some(evaluated) = self.evaluate_epoch(number, &model, monitor)? else {
+                continue;
+            };
+            monitor.end_epoch(number)?;
+
+            self.record_epoch(&trained, evaluated, &model)?;
+            if trained.is_complete {
+                self.save_checkpoint()?;
+            }
+        }
+    }
+
+    /// Returns the metrics on the validation split, and on the test split if they are reported per epoch;
+    /// `None` if the user interrupted the evaluation.
+    fn evaluate_epoch(
+        &self,
+        epoch: usize,
+        model: &ConvNet,
+        monitor: &mut Monitor<'_>,
+    ) -> Result<Option<Evaluated>> {
+        let evaluated = self.validate(epoch, model, monitor).and_then(|validation| {
+            let test = match self.config.training.report_test {
+                true => Some(self.test(model, monitor)?),
+                false => None,
+            };
+            Ok(Evaluated { validation, test })
+        });
+        match evaluated {
+            Err(error) if error.is::<Interrupted>() => Ok(None),
+            evaluated => evaluated.map(Some),
+        }
+    }
+
+    fn validate(
+        &self,
+        epoch: usize,
+        model: &ConvNet,
+        monitor: &mut Monitor<'_>,
+    ) -> Result<Option<Metrics>> {
+        let images = self.validation.num_items();
+        if images == 0 {
+            return Ok(None);
+        }
+        monitor.start_validation(epoch, images)?;
+        let mut number = 0;
+        let classes = &self.config.images.classes;
+        let evaluation = evaluate(model, &self.validation, classes, |batch| {
+            check_interrupted(monitor)?;
+            number += 1;
+            let EvaluatedBatch {
+                loss,
+                logits,
+                targets,
+                progress,
+            } = batch;
+            let output = ClassificationOutput::new(loss, logits, targets);
+            monitor.validation_batch(output, progress, number)
+        });
+        let evaluation = evaluation.with_context(|| format!("validation of epoch {epoch}"))?;
+        monitor.end_validation(epoch)?;
+        Ok(Some(evaluation.metrics()))
+    }
+
+    fn test(&self, model: &ConvNet, monitor: &Monitor<'_>) -> Result<Metrics> {
+        let classes = &self.config.images.classes;
+        let evaluation = evaluate(model, &self.test, classes, |_| check_interrupted(monitor))?;
+        Ok(evaluation.metrics())
+    }
+}
+
+/// The metrics of the network at the end of an epoch.
+pub(crate) struct Evaluated {
+    pub(crate) validation: Option<Metrics>,
+    pub(crate) test: Option<Metrics>,
+}
+
+/// Ends an evaluation when the user stops the training.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted")]
+struct Interrupted;
+
+fn check_interrupted(monitor: &Monitor<'_>) -> Result<()> {
+    match monitor.is_interrupted() {
+        true => Err(Interrupted.into()),
+        false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::config::settings::Settings;
+    use crate::device::{self, Request};
+    use crate::run::images::{self, PictureCache};
+
+    /// Trains on 300 digits with these settings, and returns the weights.
+    fn weights(settings: &str) -> Vec<f32> {
+        weights_on(1, settings)
+    }
+
+    /// Trains on the same device several times at once.
+    fn weights_on(devices: usize, settings: &str) -> Vec<f32> {
+        let mut tiny = Settings::preset("tiny").unwrap();
+        let settings = format!("data.limit_train = 300\ndata.validation = 0.0\n{settings}");
+        tiny.overlay(settings.parse().unwrap()).unwrap();
+        let (config, images) = images::resolve(tiny, PictureCache::No).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::create(folder.path(), "tiny", None, "", |_| Ok(())).unwrap();
+        let (device, _) = device::open(&Request::Auto, None).unwrap();
+        let devices = vec![device; devices];
+        let trained = train(&config, &images.split, &devices, &run, Style::Details, None).unwrap();
+        assert_eq!(trained.stop_reason, StopReason::Epochs);
+        let bytes = fs::read(run.model()).unwrap();
+        let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        let numbers = bytes[8 + header..].chunks_exact(4);
+        numbers
+            .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()))
+            .collect()
+    }
+
+    fn distance(a: &[f32], b: &[f32]) -> f32 {
+        let differences = a.iter().zip(b).map(|(a, b)| (a - b).abs());
+        differences.fold(0.0, f32::max)
+    }
+
+    #[test]
+    fn accumulated_batches_equal_one_large_batch() {
+        // 300 images make two steps of 128 and one of 44, whose last batch is smaller.
+        let sgd = "training.epochs = 1\ntraining.optimizer = \"sgd\"\ntraining.learning_rate = 0.1";
+        let whole = weights(&format!("{sgd}\ntraining.batch_size = 128"));
+        let parts = weights(&format!(
+            "{sgd}\ntraining.batch_size = 32\ntraining.accumulate = 4"
+        ));
+        let found = distance(&whole, &parts);
+        assert!(found < 1e-5, "{found}");
+        let other = weights(&format!("{sgd}\ntraining.batch_size = 32"));
+        assert!(distance(&whole, &other) > 1e-3);
+    }
+
+    #[test]
+    fn several_devices_train_the_same_weights_as_one() {
+        // In steps of 64 images three devices get 22, 21 and 21 images; the last step has 44.
+        let settings = "training.epochs = 2\ntraining.optimizer = \"sgd\"\n\
+                        training.learning_rate = 0.1\ntraining.label_smoothing = 0.1";
+        let alone = weights(settings);
+        for devices in [2, 3] {
+            let found = distance(&alone, &weights_on(devices, settings));
+            assert!(found < 1e-5, "{devices} devices: {found}");
+        }
+        let parts = format!("{settings}\ntraining.batch_size = 32");
+        let accumulated = format!("{parts}\ntraining.accumulate = 2");
+        assert!(distance(&alone, &weights_on(2, &accumulated)) < 1e-5);
+        assert!(distance(&alone, &weights_on(2, &parts)) > 1e-3);
+        assert_eq!(weights_on(3, settings), weights_on(3, settings));
+    }
+
+    #[test]
+    fn every_training_setting_has_an_effect() {
+        let plain = weights("");
+        for setting in [
+            "training.optimizer = \"adamw\"",
+            "training.beta1 = 0.7",
+            "training.beta2 = 0.9",
+            "training.weight_decay = 0.1",
+            "training.gradient_clip = 0.5",
+            "training.label_smoothing = 0.2",
+            "training.schedule = \"cosine\"",
+            "training.schedule = \"one-cycle\"",
+            "training.schedule = \"step\"\ntraining.decay_epochs = 1",
+            "training.warmup_steps = 3",
+            "training.ema_decay = 0.9",
+            "augmentation.rotation = 10",
+            "augmentation.elastic = 0.02",
+            "model.blocks = [{ channels = 8, padding = 0, norm = true }]",
+        ] {
+            assert!(distance(&plain, &weights(setting)) > 1e-5, "{setting}");
+        }
+    }
+}
