@@ -484,7 +484,6 @@ fn last_number(root: &Path, preset: &str) -> Result<u64> {
 mod tests {
     use super::*;
     use crate::config::presets;
-    use crate::config::run_config::Config;
     use crate::config::settings::Settings;
     use crate::run::images::{self, PictureCache};
 
