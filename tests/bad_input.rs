@@ -303,7 +303,7 @@ fn a_training_that_diverges_says_so() {
     let arguments = "--preset dense --optimizer sgd --learning-rate 100 --checkpoint-every 1";
     let error = dir.trainer(&format!("{arguments} --quiet")).error();
     let rest = error.strip_prefix(
-        "run artifacts/runs/dense-1 (last good checkpoint \
+        "run artifacts/runs/dense-1 (last valid checkpoint \
          artifacts/runs/dense-1/checkpoint/step-",
     );
     let (steps, rest) = rest.unwrap().split_once(".checkpoint): ").unwrap();
