@@ -1,4 +1,4 @@
-//! The network.
+//! The network and its convolution blocks.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
@@ -8,11 +8,10 @@ use burn::tensor::module::linear;
 use burn::tensor::{DType, Tensor};
 use kernels::{ConvBlockOptions, batch_norm_relu, conv_block};
 
-/// Convolution with stride 1, ReLU, and 2x2 max-pooling with stride 2 where `options` say so.
+/// Convolution with stride 1, optional batch normalization, ReLU, and optional 2x2 max-pooling with stride 2.
 ///
-/// The parameters are those of an ordinary convolution; the block runs as one operation. While it learns, it
-/// may normalize each channel over the batch before bias and ReLU; [`ConvNet::folded`] makes that part of its
-/// parameters.
+/// The parameters are those of a plain convolution; the block runs as one fused operation where the backend has
+/// one. Batch normalization is for training only: [`ConvNet::fold_batch_norm`] folds it into the parameters.
 #[derive(Module, Debug)]
 pub struct ConvBlock {
     pub(crate) conv: Conv2d,
@@ -22,10 +21,10 @@ pub struct ConvBlock {
     pub(crate) norm: bool,
 }
 
-/// Convolution blocks, dense layers and one logit per class.
+/// Convolution blocks, hidden dense layers, dropout, and a dense layer with one logit per class.
 ///
-/// Parameters are of 32 bits; the network computes with the type of numbers that its images have. Images of 16 bits
-/// so make it a mixed-precision one, Micikevicius et al. (2018), whose gradients are of 32 bits again.
+/// Parameters are in 32 bits, and the network computes in the number format of its input. Images in 16 bits
+/// therefore give mixed-precision training, with gradients in 32 bits; Micikevicius et al. (2018).
 #[derive(Module, Debug)]
 pub struct ConvNet {
     pub(crate) blocks: Vec<ConvBlock>,
@@ -35,7 +34,7 @@ pub struct ConvNet {
 }
 
 impl ConvBlock {
-    /// A block with these weights `[channels, C, K, K]` and no bias.
+    /// Creates a block without bias from the weights `[channels, C, K, K]`.
     pub fn with_weights(weights: Tensor<4>, options: ConvBlockOptions) -> Self {
         let [outputs, inputs, kernel, _] = weights.dims();
         let config = Conv2dConfig::new([inputs, outputs], [kernel; 2]).with_bias(false);
@@ -48,16 +47,18 @@ impl ConvBlock {
         }
     }
 
-    /// The weights, `[channels, C, K, K]`.
+    /// Returns the weights, `[channels, C, K, K]`.
     pub fn weights(&self) -> Tensor<4> {
         self.conv.weight.val()
     }
 
-    /// `[N, C, H, W]` to `[N, channels, H', W']`, H' and W' halved by the pool.
+    /// Computes the feature maps `[N, channels, H', W']` of images `[N, C, H, W]`.
+    ///
+    /// H' and W' are the output sizes of the convolution, halved and rounded down if the block pools.
     pub fn forward(&self, images: Tensor<4>) -> Tensor<4> {
         let dtype = images.dtype();
         if self.norm {
-            // Sums over a batch have more digits than 16 bits hold.
+            // Batch statistics need more precision than 16 bits have.
             let maps = self.convolve(images).cast(DType::F32);
             return batch_norm_relu(maps, self.bias()).cast(dtype);
         }
@@ -65,8 +66,10 @@ impl ConvBlock {
         conv_block(images, self.weights().cast(dtype), bias, self.options)
     }
 
-    /// What is normalized: convolved and pooled, without bias. Normalization, bias and ReLU keep the order of
-    /// numbers, so that they may come after the pool, which leaves them a quarter of the work.
+    /// Convolves and pools, without bias and ReLU: the input of batch normalization.
+    ///
+    /// Normalization, bias and ReLU are monotonic, so they commute with max-pooling; after it they process a
+    /// quarter of the values.
     pub(crate) fn convolve(&self, images: Tensor<4>) -> Tensor<4> {
         let options = ConvBlockOptions {
             relu: false,
@@ -76,7 +79,7 @@ impl ConvBlock {
         conv_block(images, weights, None, options)
     }
 
-    /// The bias, `[channels]`.
+    /// Returns the bias, `[channels]`; zeros if the block has none.
     pub(crate) fn bias(&self) -> Tensor<1> {
         let weights = &self.conv.weight;
         match &self.conv.bias {
@@ -87,14 +90,14 @@ impl ConvBlock {
 }
 
 impl ConvNet {
-    /// Logits of normalised images.
+    /// Computes the logits of normalized images.
     ///
     /// # Shapes
     /// - `images`: `[N, C, H, W]`
     /// - after block i: `[N, channels_i, H_i, W_i]`
     /// - flattened: `[N, channels * H_last * W_last]`, channels first, as PyTorch flattens
     /// - after hidden layer j: `[N, dense_j]`
-    /// - logits: `[N, classes]`, of 32 bits
+    /// - logits: `[N, classes]`, in 32 bits
     pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
         let features = self
             .blocks
@@ -103,12 +106,12 @@ impl ConvNet {
         self.classify(features)
     }
 
-    /// The convolution blocks, in order.
+    /// Returns the convolution blocks, in order.
     pub fn blocks(&self) -> &[ConvBlock] {
         &self.blocks
     }
 
-    /// The feature maps after each block, `[N, channels_i, H_i, W_i]`.
+    /// Computes the feature maps after each block, `[N, channels_i, H_i, W_i]`.
     pub fn feature_maps(&self, images: Tensor<4>) -> Vec<Tensor<4>> {
         self.blocks
             .iter()
@@ -119,14 +122,14 @@ impl ConvNet {
             .collect()
     }
 
-    /// Whether all parameters are finite numbers. Waits for the device.
+    /// Returns whether all parameters are finite. Waits for the device.
     pub fn is_finite(&self) -> bool {
-        let mut finite = Finite(true);
+        let mut finite = AllFinite(true);
         self.visit(&mut finite);
         finite.0
     }
 
-    /// Logits `[N, classes]` of the last block's feature maps.
+    /// Computes the logits `[N, classes]` from the feature maps of the last block.
     fn classify(&self, features: Tensor<4>) -> Tensor<2> {
         let mut x: Tensor<2> = features.flatten(1, 3);
         for layer in &self.hidden {
@@ -136,17 +139,17 @@ impl ConvNet {
     }
 }
 
-/// A dense layer, `[N, inputs]` to `[N, outputs]`, in the type of numbers that `x` has.
+/// Applies a dense layer, `[N, inputs]` to `[N, outputs]`, in the number format of `x`.
 fn dense(layer: &Linear, x: Tensor<2>) -> Tensor<2> {
     let dtype = x.dtype();
     let bias = layer.bias.as_ref().map(|bias| bias.val().cast(dtype));
     linear(x, layer.weight.val().cast(dtype), bias)
 }
 
-/// Whether the parameters that were visited are finite numbers.
-struct Finite(bool);
+/// Checks that all visited parameters are finite.
+struct AllFinite(bool);
 
-impl ModuleVisitor for Finite {
+impl ModuleVisitor for AllFinite {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         self.0 = self.0 && param.val().is_finite().all().into_scalar::<bool>();
     }

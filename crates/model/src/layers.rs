@@ -1,53 +1,53 @@
-//! The layer table: what each layer makes of its input, and what it costs.
+//! The layer table: operation, output shape and number of parameters of each layer.
 
 use std::fmt;
 
 use crate::config::{BlockConfig, ConvNetConfig};
 
-/// Largest size a setting of a network may have: beyond it are typing errors.
+/// Largest accepted number of channels, outputs, classes, rows or columns.
 pub const MAX_SIZE: usize = 65_536;
-/// A network of more parameters than this, a gigabyte of them, is a typing error too.
+/// Largest accepted number of parameters: 1 GiB in 32 bits.
 const MAX_PARAMETERS: usize = 1 << 28;
-/// Largest rows and columns of a filter.
+/// Largest accepted height and width of a kernel.
 pub const MAX_KERNEL: usize = 31;
 
-/// One row of the table.
+/// One row of the layer table.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Layer {
-    /// `conv1`, `pool1`, `flatten`, `fc1`, `dropout`, ...
+    /// Name: `conv1`, `pool1`, `flatten`, `fc1`, `dropout`, ...
     pub name: String,
-    /// What it does.
+    /// Operation with its settings.
     pub operation: Operation,
-    /// Output of one image: `[channels, height, width]` or `[features]`.
+    /// Output shape for one image: `[channels, height, width]` or `[features]`.
     pub output: Vec<usize>,
-    /// Weights and biases.
+    /// Number of weights and biases.
     pub parameters: usize,
-    /// Shape of the weights, `[out, in, ky, kx]` or `[out, in]`; empty where there are none.
+    /// Shape of the weight tensor in PyTorch's layout, `[out, in, ky, kx]` or `[out, in]`; empty if the layer
+    /// has no parameters.
     pub weights: Vec<usize>,
 }
 
-/// What a layer does.
+/// The operation of a layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Operation {
-    /// Filters of `kernel` rows and columns, moved over the image and `padding` zeros around it, batch
-    /// normalization where there is `norm`, and ReLU.
+    /// 2-D convolution with stride 1, optional batch normalization, and ReLU.
     Convolution {
-        /// Rows and columns of a filter.
+        /// Height and width of the kernel.
         kernel: usize,
-        /// Zeros on each side.
+        /// Zero padding on each side.
         padding: usize,
-        /// Whether channels are normalized over the batch while learning.
+        /// Whether batch normalization is used during training.
         norm: bool,
     },
     /// 2x2 max-pooling with stride 2.
     MaxPooling,
-    /// Feature maps become a row of values, channels first.
+    /// Feature maps to a vector, channels first.
     Flatten,
-    /// All inputs to all outputs, and ReLU.
+    /// Dense layer with ReLU.
     Dense,
-    /// The same without ReLU: the last layer.
+    /// Last dense layer, without ReLU.
     Logits,
-    /// Zeroes values with this probability while learning.
+    /// Dropout with this probability, during training only.
     Dropout(f64),
 }
 
@@ -68,9 +68,9 @@ impl fmt::Display for Operation {
 }
 
 impl Layer {
-    /// Multiplications for one image: each pixel of an output channel takes one per weight of its
-    /// filter, and each filter has one bias.
-    pub fn products(&self) -> usize {
+    /// Returns the number of multiplications for one image: the number of weights, biases excluded, times the
+    /// number of output pixels per channel.
+    pub fn multiplications(&self) -> usize {
         match *self.output.as_slice() {
             [outputs, ref pixels @ ..] => {
                 self.parameters.saturating_sub(outputs) * pixels.iter().product::<usize>()
@@ -80,71 +80,88 @@ impl Layer {
     }
 }
 
-/// A network that cannot be.
+/// The reason why a description gives no valid network.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ShapeError {
-    /// A size outside its range.
+    /// A setting is out of range.
     #[error("{key} = {value}: expected {expected}")]
-    Range {
-        /// The setting.
+    OutOfRange {
+        /// Name of the setting.
         key: String,
-        /// What it is.
+        /// Its value.
         value: String,
-        /// What it may be.
+        /// Accepted values.
         expected: String,
     },
-    /// More weights than memory.
+    /// The network has too many parameters.
     #[error(
         "the network has more than {MAX_PARAMETERS} parameters: use fewer channels or outputs, or more pools"
     )]
-    TooLarge,
-    /// A filter larger than what it is moved over.
+    TooManyParameters,
+    /// A kernel is larger than its padded input.
     #[error(
-        "{layer}: a {kernel}x{kernel} filter does not fit the {height}x{width} image before it \
-         (padding {padding}): use fewer pools, a smaller kernel or more padding"
+        "{layer}: the {kernel}x{kernel} kernel is larger than its {height}x{width} input with padding {padding}: \
+         use fewer pools, a smaller kernel or more padding"
     )]
     KernelTooLarge {
         /// Name of the layer.
         layer: String,
-        /// Rows and columns of the filter.
+        /// Height and width of the kernel.
         kernel: usize,
-        /// Zeros around the image.
+        /// Zero padding on each side.
         padding: usize,
-        /// Rows of the image.
+        /// Height of the input.
         height: usize,
-        /// Columns of the image.
+        /// Width of the input.
         width: usize,
     },
-    /// A pool that leaves no pixel.
-    #[error(
-        "{layer}: pooling the {height}x{width} image before it leaves nothing: use fewer pools"
-    )]
-    NothingLeft {
+    /// The input of a pool is smaller than its window.
+    #[error("{layer}: the 2x2 pool is larger than its {height}x{width} input: use fewer pools")]
+    PoolTooLarge {
         /// Name of the layer.
         layer: String,
-        /// Rows of the image.
+        /// Height of the input.
         height: usize,
-        /// Columns of the image.
+        /// Width of the input.
         width: usize,
     },
 }
 
-/// The layers of a network, and what the dense part gets to see.
-pub(crate) struct Table {
+/// The layers of a network.
+pub(crate) struct LayerTable {
     pub(crate) layers: Vec<Layer>,
-    /// Values of an image after the last block.
+    /// Number of features after `flatten`, the inputs of the first dense layer.
     pub(crate) features: usize,
 }
 
-impl Table {
-    pub(crate) fn of(config: &ConvNetConfig) -> Result<Self, ShapeError> {
+impl ConvNetConfig {
+    /// Checks the description and returns its layers, in order.
+    ///
+    /// # Errors
+    /// Returns an error if a setting is out of range, a kernel or pool is larger than its input, or the network
+    /// has too many parameters.
+    pub fn layers(&self) -> Result<Vec<Layer>, ShapeError> {
+        Ok(LayerTable::new(self)?.layers)
+    }
+
+    /// Returns the number of weights and biases of all layers.
+    ///
+    /// # Errors
+    /// Returns the same errors as [`layers`](Self::layers).
+    pub fn parameters(&self) -> Result<usize, ShapeError> {
+        Ok(self.layers()?.iter().map(|layer| layer.parameters).sum())
+    }
+}
+
+impl LayerTable {
+    pub(crate) fn new(config: &ConvNetConfig) -> Result<Self, ShapeError> {
         let [height, width] = config.input;
-        in_range("model.channels", config.channels, MAX_SIZE)?;
-        in_range("model.input height", height, MAX_SIZE)?;
-        in_range("model.input width", width, MAX_SIZE)?;
-        in_range("model.classes", config.classes, MAX_SIZE)?;
+        check_range("model.channels", config.channels, MAX_SIZE)?;
+        check_range("model.input height", height, MAX_SIZE)?;
+        check_range("model.input width", width, MAX_SIZE)?;
+        check_range("model.classes", config.classes, MAX_SIZE)?;
         if !(0.0..1.0).contains(&config.dropout) {
-            return Err(ShapeError::Range {
+            return Err(ShapeError::OutOfRange {
                 key: "model.dropout".into(),
                 value: config.dropout.to_string(),
                 expected: "a probability from 0 up to but not including 1".into(),
@@ -152,7 +169,7 @@ impl Table {
         }
 
         let mut layers = Vec::new();
-        let mut maps = Maps {
+        let mut maps = FeatureMaps {
             channels: config.channels,
             height,
             width,
@@ -182,27 +199,28 @@ impl Table {
             .try_fold(0usize, |sum, layer| sum.checked_add(layer.parameters));
         match parameters {
             Some(0..=MAX_PARAMETERS) => Ok(Self { layers, features }),
-            _ => Err(ShapeError::TooLarge),
+            _ => Err(ShapeError::TooManyParameters),
         }
     }
 }
 
-/// The shape of an image on its way through the blocks.
+/// Shape of the feature maps of one image.
 #[derive(Clone, Copy)]
-struct Maps {
+struct FeatureMaps {
     channels: usize,
     height: usize,
     width: usize,
 }
 
-impl Maps {
-    /// What block `number` makes of it before its pool.
+impl FeatureMaps {
+    /// Returns the shape after the convolution of block `number`.
     fn convolve(self, number: usize, block: &BlockConfig) -> Result<Self, ShapeError> {
-        let moved = |size: usize| {
+        let output_size = |size: usize| {
             let positions = (size + 2 * block.padding + 1).checked_sub(block.kernel);
             positions.filter(|&positions| positions > 0)
         };
-        let (Some(height), Some(width)) = (moved(self.height), moved(self.width)) else {
+        let (Some(height), Some(width)) = (output_size(self.height), output_size(self.width))
+        else {
             return Err(ShapeError::KernelTooLarge {
                 layer: format!("conv{number}"),
                 kernel: block.kernel,
@@ -218,11 +236,11 @@ impl Maps {
         })
     }
 
-    /// What pool `number` makes of it.
+    /// Returns the shape after pool `number`.
     fn pool(self, number: usize) -> Result<Self, ShapeError> {
         let Self { height, width, .. } = self;
         if height < 2 || width < 2 {
-            return Err(ShapeError::NothingLeft {
+            return Err(ShapeError::PoolTooLarge {
                 layer: format!("pool{number}"),
                 height,
                 width,
@@ -235,7 +253,7 @@ impl Maps {
         })
     }
 
-    /// Values of an image.
+    /// Returns the number of values.
     fn features(self) -> usize {
         self.channels
             .saturating_mul(self.height)
@@ -253,7 +271,7 @@ impl Maps {
     }
 }
 
-/// The layers from `features` values to the logits.
+/// Appends the layers from `features` inputs to the logits.
 fn push_dense(
     config: &ConvNetConfig,
     mut features: usize,
@@ -261,7 +279,7 @@ fn push_dense(
 ) -> Result<(), ShapeError> {
     let mut number = 1;
     for &outputs in &config.dense {
-        in_range(&format!("model.dense[{}]", number - 1), outputs, MAX_SIZE)?;
+        check_range(&format!("model.dense[{}]", number - 1), outputs, MAX_SIZE)?;
         let name = format!("fc{number}");
         let weights = vec![outputs, features];
         layers.push(vector(&name, Operation::Dense, outputs, weights));
@@ -289,7 +307,7 @@ fn vector(name: &str, operation: Operation, size: usize, weights: Vec<usize>) ->
     }
 }
 
-/// Weights of this shape, and a bias for each output.
+/// Returns the number of weights of this shape and of the biases, one per output.
 fn parameters(weights: &[usize]) -> usize {
     let [outputs, inputs @ ..] = weights else {
         return 0;
@@ -302,10 +320,10 @@ fn parameters(weights: &[usize]) -> usize {
 
 fn check_block(index: usize, block: &BlockConfig) -> Result<(), ShapeError> {
     let key = |field: &str| format!("model.blocks[{index}].{field}");
-    in_range(&key("channels"), block.channels, MAX_SIZE)?;
-    in_range(&key("kernel"), block.kernel, MAX_KERNEL)?;
+    check_range(&key("channels"), block.channels, MAX_SIZE)?;
+    check_range(&key("kernel"), block.kernel, MAX_KERNEL)?;
     if block.padding >= block.kernel {
-        return Err(ShapeError::Range {
+        return Err(ShapeError::OutOfRange {
             key: key("padding"),
             value: block.padding.to_string(),
             expected: format!("0 to {}, less than the kernel", block.kernel - 1),
@@ -314,19 +332,19 @@ fn check_block(index: usize, block: &BlockConfig) -> Result<(), ShapeError> {
     Ok(())
 }
 
-fn in_range(key: &str, value: usize, most: usize) -> Result<(), ShapeError> {
-    if (1..=most).contains(&value) {
+fn check_range(key: &str, value: usize, max: usize) -> Result<(), ShapeError> {
+    if (1..=max).contains(&value) {
         return Ok(());
     }
-    Err(ShapeError::Range {
+    Err(ShapeError::OutOfRange {
         key: key.into(),
         value: value.to_string(),
-        expected: format!("1 to {most}"),
+        expected: format!("1 to {max}"),
     })
 }
 
 impl fmt::Display for Layer {
-    /// `conv1 [32, 28, 28] 320`
+    /// Writes name, output shape and number of parameters: `conv1 [32, 28, 28] 320`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {:?} {}", self.name, self.output, self.parameters)
     }
@@ -352,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_network() {
+    fn default_network() {
         assert_eq!(
             table(&ConvNetConfig::default()),
             [
@@ -368,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn without_padding_and_without_hidden_layer() {
+    fn network_without_padding_and_hidden_layers() {
         let config = ConvNetConfig {
             blocks: vec![block(3, 0, true)],
             dense: vec![],
@@ -386,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn impossible_networks() {
+    fn rejects_impossible_networks() {
         let error = |blocks: Vec<BlockConfig>| {
             let config = ConvNetConfig {
                 blocks,
@@ -396,11 +414,11 @@ mod tests {
         };
         assert_eq!(
             error(vec![block(3, 1, true); 5]),
-            "pool5: pooling the 1x1 image before it leaves nothing: use fewer pools"
+            "pool5: the 2x2 pool is larger than its 1x1 input: use fewer pools"
         );
         assert_eq!(
             error(vec![block(5, 0, true); 4]),
-            "conv3: a 5x5 filter does not fit the 4x4 image before it (padding 0): \
+            "conv3: the 5x5 kernel is larger than its 4x4 input with padding 0: \
              use fewer pools, a smaller kernel or more padding"
         );
         let wide = BlockConfig {

@@ -1,6 +1,8 @@
-//! Weights as safetensors, named and laid out as in a PyTorch `state_dict`: `conv1.weight`
-//! `[out, in, ky, kx]`, `conv1.bias`, ..., `fc1.weight` `[out, in]`, `fc1.bias`, ...; and as Burn has
-//! them: `blocks.0.conv.weight`, ..., `hidden.0.weight` `[in, out]`, ..., `output.weight`.
+//! Weights as safetensors and burnpack files.
+//!
+//! Files in PyTorch's layout have the names and shapes of a `state_dict`: `conv1.weight` `[out, in, ky, kx]`,
+//! `conv1.bias`, ..., `fc1.weight` `[out, in]`, `fc1.bias`, ... Files in Burn's layout have
+//! `blocks.0.conv.weight`, ..., `hidden.0.weight` `[in, out]`, ..., `output.weight`.
 
 use burn::store::{
     BurnToPyTorchAdapter, BurnpackStore, FloatCastAdapter, KeyRemapper, ModuleAdapter,
@@ -10,37 +12,37 @@ use burn::tensor::DType;
 
 use crate::conv_net::ConvNet;
 
-/// Weights that cannot be written, or do not fit a network.
+/// The reason why weights cannot be saved or loaded, as reported by Burn.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct WeightsError(String);
 
-/// How many bits a weight has in a file.
+/// Number format of the weights in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Storage {
-    /// 32, as it is computed with.
+    /// 32 bits, as in memory.
     Single,
-    /// 16.
+    /// 16 bits, IEEE 754 half precision.
     Half,
 }
 
 impl ConvNet {
-    /// The weights as a safetensors file.
+    /// Returns the weights as a safetensors file in PyTorch's layout.
     ///
     /// # Errors
-    /// When a weight cannot be read back from its device.
+    /// Returns an error if a weight cannot be read from its device.
     pub fn to_safetensors(&self, storage: Storage) -> Result<Vec<u8>, WeightsError> {
         let mut store = store(None)
-            .remap(self.names(|burn, pytorch| (anchored(burn), pytorch.to_string()))?)
+            .remap(self.name_remapper(|burn, pytorch| (anchored(burn), pytorch.to_string()))?)
             .with_to_adapter(BurnToPyTorchAdapter.chain(storage.adapter()));
         self.save_into(&mut store).map_err(error)?;
         store.get_bytes().map_err(error)
     }
 
-    /// The weights as a safetensors file with Burn's names and layout.
+    /// Returns the weights as a safetensors file in Burn's layout.
     ///
     /// # Errors
-    /// When a weight cannot be read back from its device.
+    /// Returns an error if a weight cannot be read from its device.
     pub fn to_burn_safetensors(&self, storage: Storage) -> Result<Vec<u8>, WeightsError> {
         let mut store = SafetensorsStore::from_bytes(None)
             .clear_metadata()
@@ -50,30 +52,32 @@ impl ConvNet {
         store.get_bytes().map_err(error)
     }
 
-    /// The weights as a burnpack file. No two are alike: Burn gives each parameter a random number.
+    /// Returns the weights as a burnpack file.
+    ///
+    /// Two files of the same weights differ, because Burn stores a random ID with each parameter.
     ///
     /// # Errors
-    /// When a weight cannot be read back from its device.
+    /// Returns an error if a weight cannot be read from its device.
     pub fn to_burnpack(&self, storage: Storage) -> Result<Vec<u8>, WeightsError> {
         let mut store = BurnpackStore::from_bytes(None).with_to_adapter(storage.adapter());
         self.save_into(&mut store).map_err(error)?;
         Ok(store.get_bytes().map_err(error)?.to_vec())
     }
 
-    /// This network with the weights of a safetensors file.
+    /// Replaces the weights by those of a safetensors file in PyTorch's layout.
     ///
     /// # Errors
-    /// When `bytes` are no such file, or miss a weight or hold one of another shape.
+    /// Returns an error if `bytes` is not a safetensors file, or if a weight is missing or has another shape.
     pub fn with_safetensors(mut self, bytes: Vec<u8>) -> Result<Self, WeightsError> {
         let mut store = store(Some(bytes))
-            .remap(self.names(|burn, pytorch| (anchored(pytorch), burn.to_string()))?)
+            .remap(self.name_remapper(|burn, pytorch| (anchored(pytorch), burn.to_string()))?)
             .with_from_adapter(PyTorchToBurnAdapter);
         self.load_from(&mut store).map_err(error)?;
         Ok(self)
     }
 
-    /// Burn's path of each layer paired with PyTorch's name by `pair`.
-    fn names(
+    /// Returns a remapper with one pattern per layer; `pair` orders Burn's path prefix and PyTorch's name prefix.
+    fn name_remapper(
         &self,
         pair: impl Fn(&str, &str) -> (String, String),
     ) -> Result<KeyRemapper, WeightsError> {
@@ -99,16 +103,17 @@ impl Storage {
     }
 }
 
-/// `bytes` to read from, or an empty store to write to.
+/// Opens `bytes` for reading, or an empty store for writing.
 fn store(bytes: Option<Vec<u8>>) -> SafetensorsStore {
     SafetensorsStore::from_bytes(bytes)
-        // Dropout's switch is no weight.
+        // Dropout has a saved state that is not a weight.
         .with_regex(r"\.(weight|bias)$")
-        // One entry, so that equal weights make equal files; readers look for this one.
+        // A single entry makes the file deterministic; PyTorch's readers expect this one.
         .clear_metadata()
         .metadata("format", "pt")
 }
 
+/// Returns a regular expression for names that start with `prefix`.
 fn anchored(prefix: &str) -> String {
     format!("^{}", prefix.replace('.', r"\."))
 }
