@@ -1,77 +1,85 @@
-//! Weights of a file brought to the names and layout of a network.
+//! Matching of a file's tensors to the layers of a network, by shapes and names.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use model::{ConvNetConfig, Layer};
 
-use crate::file::Weights;
 use crate::layout::Layout;
 use crate::tensor::{Dtype, Tensor, Tensors};
+use crate::weights::Weights;
 
-/// How the names begin of what a file of Keras holds besides the weights ...
-const OPTIMIZER: &str = "optimizer";
-/// ... and how they end in a checkpoint of PyTorch: what Adam and momentum keep for each weight.
-const MOMENTS: [&str; 4] = [
+/// Prefix of optimizer state in Keras files.
+const KERAS_OPTIMIZER: &str = "optimizer";
+/// Suffixes of optimizer state in PyTorch checkpoints: moments of Adam, momentum of SGD.
+const PYTORCH_OPTIMIZER: [&str; 4] = [
     ".exp_avg",
     ".exp_avg_sq",
     ".max_exp_avg_sq",
     ".momentum_buffer",
 ];
 
-/// Why weights are not those of a network: a line for each reason.
+/// The reasons why weights do not match a network, one line each.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Misfit(pub Vec<String>);
+pub struct Mismatch(pub Vec<String>);
 
-/// A layer of a file.
-struct Found<'a> {
-    /// As the file has it, without `.weight`.
+/// A layer in a file: the name and tensor of its weight and bias.
+struct FileLayer<'a> {
+    /// Common prefix of the tensors' names: without `.weight`.
     name: &'a str,
     weight: (&'a str, &'a Tensor),
     bias: Option<(&'a str, &'a Tensor)>,
 }
 
-/// A layer of a network with weights.
-struct Wanted<'a> {
+/// A layer of the network that has weights.
+struct NetworkLayer<'a> {
     layer: &'a Layer,
-    /// The feature maps `[channels, height, width]` that a dense layer takes, if it does.
+    /// Shape `[channels, height, width]` of the flattened feature maps, for the first dense layer.
     maps: Option<[usize; 3]>,
 }
 
-/// The weights of a file as those of a network: in single precision, with PyTorch's layout, named
+/// Converts the weights of a file to those of a network: in single precision and PyTorch's layout, named
 /// `conv1.weight`, `conv1.bias`, ..., `fc1.weight`, ...
 ///
-/// Which layer is which is told by the shapes of their weights, and among equal shapes by the numbers
-/// in their names, whatever else these are: `conv1`, `conv2`; `conv_block.0`, `conv_block.3`;
-/// `module.features.0`; `conv2d`, `conv2d_1`.
+/// Layers are matched by the shapes of their weights. Layers of equal shape are ordered by the numbers in their
+/// names, such as `conv1`, `conv2`; `conv_block.0`, `conv_block.3`; `conv2d`, `conv2d_1`.
 ///
 /// # Errors
-/// When weights are missing, are more than there should be, or have other shapes, or when nothing tells
-/// which of two is which.
-pub fn fit(weights: &Weights, network: &ConvNetConfig) -> Result<Tensors, Misfit> {
+/// Returns an error if tensors are missing, superfluous or of another shape, or if the order of layers of equal
+/// shape is ambiguous.
+pub fn match_to_network(weights: &Weights, network: &ConvNetConfig) -> Result<Tensors, Mismatch> {
     let layers = network
         .layers()
-        .map_err(|error| Misfit(vec![error.to_string()]))?;
-    let (wanted_convolutions, wanted_dense) = wanted(&layers, network);
-    let (found, mut problems) = found(weights);
-    let (convolutions, dense) = by_rank(found);
-    let mut fitted = Tensors::new();
-    for (wanted, found) in [(wanted_convolutions, convolutions), (wanted_dense, dense)] {
-        problems.extend(rivals(&found, weights.layout));
-        place(found, &wanted, weights.layout, &mut fitted, &mut problems);
+        .map_err(|error| Mismatch(vec![error.to_string()]))?;
+    let (network_convolutions, network_dense) = network_layers(&layers, network);
+    let (file_layers, mut problems) = file_layers(weights);
+    let (file_convolutions, file_dense) = by_rank(file_layers);
+    let mut matched = Tensors::new();
+    for (network_layers, file_layers) in [
+        (network_convolutions, file_convolutions),
+        (network_dense, file_dense),
+    ] {
+        problems.extend(ambiguous_orders(&file_layers, weights.layout));
+        assign(
+            file_layers,
+            &network_layers,
+            weights.layout,
+            &mut matched,
+            &mut problems,
+        );
     }
     match problems.is_empty() {
-        true => Ok(fitted),
-        false => Err(Misfit(problems)),
+        true => Ok(matched),
+        false => Err(Mismatch(problems)),
     }
 }
 
-/// The channels of the images that weights seem to be for, and the number of classes: the fewest that
-/// any layer takes and gives.
+/// Guesses the number of image channels and of classes from the weights: the smallest numbers of inputs of a
+/// convolution and of outputs of a dense layer.
 pub fn channels_and_classes(weights: &Weights) -> Option<[usize; 2]> {
-    let (convolutions, dense) = by_rank(found(weights).0);
-    let shapes = |layers: Vec<Found<'_>>| {
-        let shape = |layer: Found<'_>| weights.layout.shape_in_pytorch(&layer.weight.1.shape);
+    let (convolutions, dense) = by_rank(file_layers(weights).0);
+    let shapes = |layers: Vec<FileLayer<'_>>| {
+        let shape = |layer: FileLayer<'_>| weights.layout.shape_to_pytorch(&layer.weight.1.shape);
         layers.into_iter().map(shape).collect::<Vec<_>>()
     };
     let channels = shapes(convolutions).iter().map(|shape| shape[1]).min();
@@ -79,7 +87,8 @@ pub fn channels_and_classes(weights: &Weights) -> Option<[usize; 2]> {
     Some([channels?, classes?])
 }
 
-/// Tensors with values that are no finite numbers: how many, of how many.
+/// Returns the name of each tensor with infinite or NaN values, the number of these values, and the number of all
+/// its values.
 pub fn not_finite(tensors: &Tensors) -> Vec<(&str, usize, usize)> {
     let counts = tensors.iter().filter_map(|(name, tensor)| {
         let values = tensor.values()?;
@@ -89,17 +98,19 @@ pub fn not_finite(tensors: &Tensors) -> Vec<(&str, usize, usize)> {
     counts.filter(|(_, count, _)| *count > 0).collect()
 }
 
-/// The network's convolutions and dense layers, in order.
-fn wanted<'a>(layers: &'a [Layer], network: &ConvNetConfig) -> (Vec<Wanted<'a>>, Vec<Wanted<'a>>) {
+/// Returns the network's convolutions and dense layers, in order.
+fn network_layers<'a>(
+    layers: &'a [Layer],
+    network: &ConvNetConfig,
+) -> (Vec<NetworkLayer<'a>>, Vec<NetworkLayer<'a>>) {
     let [height, width] = network.input;
     let mut maps = Some([network.channels, height, width]);
     let mut convolutions = Vec::new();
     let mut dense = Vec::new();
     for layer in layers {
         match layer.weights.len() {
-            4 => convolutions.push(Wanted { layer, maps: None }),
-            // The first of them takes what was flattened.
-            2 => dense.push(Wanted {
+            4 => convolutions.push(NetworkLayer { layer, maps: None }),
+            2 => dense.push(NetworkLayer {
                 layer,
                 maps: maps.take(),
             }),
@@ -112,23 +123,25 @@ fn wanted<'a>(layers: &'a [Layer], network: &ConvNetConfig) -> (Vec<Wanted<'a>>,
     (convolutions, dense)
 }
 
-/// The layers of a file, and a line for each tensor that is part of none.
-fn found(weights: &Weights) -> (Vec<Found<'_>>, Vec<String>) {
+/// Returns the layers of a file, and a line for each tensor that belongs to no layer.
+fn file_layers(weights: &Weights) -> (Vec<FileLayer<'_>>, Vec<String>) {
     let is_weight = |(name, tensor): &(&String, &Tensor)| {
-        let is_moment = MOMENTS.iter().any(|ending| name.ends_with(ending));
-        // Counters, losses, switches and seeds are single numbers, or a few integers.
+        let is_moment = PYTORCH_OPTIMIZER
+            .iter()
+            .any(|suffix| name.ends_with(suffix));
+        // Counters, losses, flags and seeds are scalars or short lists of integers.
         let is_state = match tensor.dtype {
             Dtype::Integer => tensor.shape.len() < 2,
             _ => tensor.shape.is_empty(),
         };
-        !is_state && !is_moment && !name.starts_with(OPTIMIZER)
+        !is_state && !is_moment && !name.starts_with(KERAS_OPTIMIZER)
     };
     let mut biases = BTreeMap::new();
     let mut layers = Vec::new();
     let mut problems = Vec::new();
     for (name, tensor) in weights.tensors.iter().filter(is_weight) {
         match (part(name), tensor.shape.len()) {
-            (Some((layer, Part::Weight)), 2 | 4) => layers.push(Found {
+            (Some((layer, Part::Weight)), 2 | 4) => layers.push(FileLayer {
                 name: layer,
                 weight: (name, tensor),
                 bias: None,
@@ -136,18 +149,18 @@ fn found(weights: &Weights) -> (Vec<Found<'_>>, Vec<String>) {
             (Some((layer, Part::Bias)), 1) => {
                 biases.insert(layer, (name.as_str(), tensor));
             }
-            _ => problems.push(surplus(name, tensor)),
+            _ => problems.push(extra(name, tensor)),
         }
     }
     for layer in &mut layers {
         layer.bias = biases.remove(layer.name);
     }
-    problems.extend(biases.values().map(|(name, tensor)| surplus(name, tensor)));
+    problems.extend(biases.values().map(|(name, tensor)| extra(name, tensor)));
     (layers, problems)
 }
 
-/// Convolutions, whose weights have four dimensions, and dense layers, whose weights have two.
-fn by_rank(layers: Vec<Found<'_>>) -> (Vec<Found<'_>>, Vec<Found<'_>>) {
+/// Separates convolutions, whose weights have four dimensions, from dense layers, whose weights have two.
+fn by_rank(layers: Vec<FileLayer<'_>>) -> (Vec<FileLayer<'_>>, Vec<FileLayer<'_>>) {
     layers
         .into_iter()
         .partition(|layer| layer.weight.1.shape.len() == 4)
@@ -158,7 +171,7 @@ enum Part {
     Bias,
 }
 
-/// The layer that a tensor is a part of, and which part.
+/// Splits the name of a tensor into the name of its layer and its part in it.
 fn part(name: &str) -> Option<(&str, Part)> {
     let (layer, last) = name.rsplit_once(['.', '/'])?;
     let numbered = layer.strip_suffix("/vars");
@@ -171,43 +184,44 @@ fn part(name: &str) -> Option<(&str, Part)> {
     }
 }
 
-/// A line for each set of layers of equal shape whose names do not tell their order.
-fn rivals(found: &[Found<'_>], layout: Layout) -> Vec<String> {
-    let mut of_shape: BTreeMap<&[usize], Vec<&Found<'_>>> = BTreeMap::new();
-    for layer in found {
-        of_shape
+/// Returns a line for each set of layers of equal shape whose names do not give an order.
+fn ambiguous_orders(layers: &[FileLayer<'_>], layout: Layout) -> Vec<String> {
+    let mut by_shape: BTreeMap<&[usize], Vec<&FileLayer<'_>>> = BTreeMap::new();
+    for layer in layers {
+        by_shape
             .entry(&layer.weight.1.shape)
             .or_default()
             .push(layer);
     }
-    // Before Keras 3 layers are numbered as they were made, which need not be as they are used.
-    let is_numbered =
-        |layer: &Found<'_>| layout != Layout::Keras || layer.weight.0.ends_with("/vars/0");
-    let is_told = |layers: &[&Found<'_>]| {
+    // Before Keras 3, layers are numbered by creation, which may differ from their order in the network.
+    let has_network_order =
+        |layer: &FileLayer<'_>| layout != Layout::Keras || layer.weight.0.ends_with("/vars/0");
+    let is_ordered = |layers: &[&FileLayer<'_>]| {
         let mut patterns = layers.iter().map(|layer| pattern(layer.name, layout).0);
         let first = patterns.next();
         layers.len() == 1
             || patterns.all(|pattern| Some(&pattern) == first.as_ref())
-                && layers.iter().all(|layer| is_numbered(layer))
+                && layers.iter().all(|layer| has_network_order(layer))
     };
-    let rivals = of_shape.iter().filter(|(_, layers)| !is_told(layers));
-    let line = |(shape, layers): (&&[usize], &Vec<&Found<'_>>)| {
+    let ambiguous = by_shape.iter().filter(|(_, layers)| !is_ordered(layers));
+    let line = |(shape, layers): (&&[usize], &Vec<&FileLayer<'_>>)| {
         let names: Vec<_> = layers
             .iter()
             .map(|layer| layer.name.escape_debug().to_string())
             .collect();
         format!(
-            "which is the first of {}? all are {shape:?}: call them alike, numbered in order",
+            "ambiguous order of {}, all {shape:?}: give them names that differ only in their numbers",
             names.join(", ")
         )
     };
-    rivals.map(line).collect()
+    ambiguous.map(line).collect()
 }
 
-/// A name without its numbers, and these: the order of names that are alike.
+/// Splits a name into its text, with `#` for each number, and its numbers. Names of equal text are ordered by
+/// their numbers.
 fn pattern(name: &str, layout: Layout) -> (String, Vec<u64>) {
     let name = match layout {
-        // Keras leaves the number out of the first of a kind.
+        // Keras omits the number of the first layer of a class.
         Layout::Keras => {
             let parts = name.split('/').map(|part| match part.rsplit_once('_') {
                 Some((_, number)) if number.parse::<u64>().is_ok() => part.into(),
@@ -215,7 +229,7 @@ fn pattern(name: &str, layout: Layout) -> (String, Vec<u64>) {
             });
             parts.collect::<Vec<String>>().join("/")
         }
-        // The dense layer after the hidden ones.
+        // The output layer follows the hidden layers.
         Layout::Burn if name == "output" => format!("hidden.{}", u64::MAX),
         _ => name.into(),
     };
@@ -233,100 +247,102 @@ fn pattern(name: &str, layout: Layout) -> (String, Vec<u64>) {
     (text, numbers)
 }
 
-/// Puts layers of a file in their places, and says what does not fit.
-fn place(
-    mut found: Vec<Found<'_>>,
-    wanted: &[Wanted<'_>],
+/// Assigns a file's layers to the network's: adds the converted tensors to `matched`, and a line to `problems`
+/// for each tensor that does not match.
+fn assign(
+    mut file_layers: Vec<FileLayer<'_>>,
+    network_layers: &[NetworkLayer<'_>],
     layout: Layout,
-    fitted: &mut Tensors,
+    matched: &mut Tensors,
     problems: &mut Vec<String>,
 ) {
-    found.sort_by_cached_key(|layer| pattern(layer.name, layout));
-    let fitting: Vec<Option<Found<'_>>> = wanted
+    file_layers.sort_by_cached_key(|layer| pattern(layer.name, layout));
+    let equal_shapes: Vec<Option<FileLayer<'_>>> = network_layers
         .iter()
-        .map(|wanted| {
-            let shape = layout.shape(&wanted.layer.weights);
-            let at = found
+        .map(|network_layer| {
+            let shape = layout.shape_from_pytorch(&network_layer.layer.weights);
+            let index = file_layers
                 .iter()
                 .position(|layer| layer.weight.1.shape == shape)?;
-            Some(found.remove(at))
+            Some(file_layers.remove(index))
         })
         .collect();
-    // Of the others, each is held against a place that is left, to say what is different.
-    let mut others = found.into_iter();
-    for (Wanted { layer, maps }, fitting) in wanted.iter().zip(fitting) {
-        let found = fitting.or_else(|| others.next());
-        let weight = found.as_ref().map(|layer| layer.weight);
-        let bias = found.as_ref().and_then(|layer| layer.bias);
+    // The remaining layers are paired in order, so that messages can name the difference in shape.
+    let mut remaining = file_layers.into_iter();
+    for (NetworkLayer { layer, maps }, equal_shape) in network_layers.iter().zip(equal_shapes) {
+        let file_layer = equal_shape.or_else(|| remaining.next());
+        let weight = file_layer.as_ref().map(|layer| layer.weight);
+        let bias = file_layer.as_ref().and_then(|layer| layer.bias);
         let outputs = [layer.output[0]];
         for (part, tensor, shape, maps) in [
             ("weight", weight, &layer.weights[..], *maps),
             ("bias", bias, &outputs, None),
         ] {
-            let place = format!("{}.{part}", layer.name);
-            match values(&place, tensor, shape, layout) {
+            let name = format!("{}.{part}", layer.name);
+            match values(&name, tensor, shape, layout) {
                 Ok(values) => {
-                    let values = layout.to_pytorch(values, shape, maps);
-                    fitted.insert(place, Tensor::from_values(shape.to_vec(), &values));
+                    let values = layout.values_to_pytorch(values, shape, maps);
+                    matched.insert(name, Tensor::from_values(shape.to_vec(), &values));
                 }
                 Err(problem) => problems.push(problem),
             }
         }
     }
-    for layer in others {
+    for layer in remaining {
         let parts = [Some(layer.weight), layer.bias].into_iter().flatten();
-        problems.extend(parts.map(|(name, tensor)| surplus(name, tensor)));
+        problems.extend(parts.map(|(name, tensor)| extra(name, tensor)));
     }
 }
 
-/// The values of a tensor, or why it cannot take its place.
+/// Returns the values of a file's tensor, or the reason why it cannot be the network's tensor `target` of PyTorch
+/// shape `shape`.
 fn values(
-    place: &str,
+    target: &str,
     tensor: Option<(&str, &Tensor)>,
     shape: &[usize],
     layout: Layout,
 ) -> Result<Vec<f32>, String> {
-    let expected = layout.shape(shape);
+    let expected = layout.shape_from_pytorch(shape);
     let Some((name, tensor)) = tensor else {
-        return Err(format!("{place} {expected:?}: missing"));
+        return Err(format!("{target} {expected:?}: missing"));
     };
-    let place = match place == name {
+    let target = match target == name {
         true => String::new(),
-        false => format!(" for {place}"),
+        false => format!(" for {target}"),
     };
-    let shown = shown(name, &tensor.shape);
+    let described = describe(name, &tensor.shape);
     if tensor.shape != expected {
-        return Err(format!("{shown}: expected {expected:?}{place}"));
+        return Err(format!("{described}: expected {expected:?}{target}"));
     }
     let dtype = tensor.dtype;
     tensor
         .values()
-        .ok_or_else(|| format!("{shown}: {dtype}, expected floating-point numbers{place}"))
+        .ok_or_else(|| format!("{described}: {dtype}, expected floating-point numbers{target}"))
 }
 
-fn surplus(name: &str, tensor: &Tensor) -> String {
-    format!("{}: {SURPLUS}", shown(name, &tensor.shape))
+fn extra(name: &str, tensor: &Tensor) -> String {
+    format!("{}: {EXTRA}", describe(name, &tensor.shape))
 }
 
-/// What is said of a tensor that has no place.
-const SURPLUS: &str = "not part of the network";
+/// The problem of a tensor that the network does not have.
+const EXTRA: &str = "not part of the network";
 
-/// A name, which may hold anything, and a shape.
-fn shown(name: &str, shape: &[usize]) -> String {
+/// Formats a name, escaped because it may contain any character, and a shape.
+fn describe(name: &str, shape: &[usize]) -> String {
     format!("{} {shape:?}", name.escape_debug())
 }
 
-impl Misfit {
-    /// Whether the file has all that the network needs, and more.
-    pub fn is_surplus(&self) -> bool {
-        self.0.iter().all(|problem| problem.ends_with(SURPLUS))
+impl Mismatch {
+    /// Returns whether the file has all tensors of the network, and the only problem is that it has more.
+    pub fn has_only_extra_tensors(&self) -> bool {
+        self.0.iter().all(|problem| problem.ends_with(EXTRA))
     }
 }
 
-impl fmt::Display for Misfit {
+impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.join("\n"))
     }
 }
 
-impl std::error::Error for Misfit {}
+impl std::error::Error for Mismatch {}
