@@ -176,7 +176,7 @@ fn configuration_files() {
     );
     assert_eq!(
         error("[model]\nblocks = [{}, {}, {}, {}, {}]"),
-        "pool5: pooling the 1x1 image before it leaves nothing: use fewer pools"
+        "pool5: the 2x2 pool is larger than its 1x1 input: use fewer pools"
     );
     assert_eq!(
         error("[model]\nblocks = [{ channels = 65536 }, { channels = 65536 }]"),
