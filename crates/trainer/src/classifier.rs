@@ -42,7 +42,7 @@ impl Classifier {
         };
         let model = config
             .model
-            .folded()
+            .without_batch_norm()
             .init(&device)?
             .with_safetensors(weights)
             .with_context(|| format!("{}: not the network of config.toml", path.display()))?;

@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Error, Result, bail, ensure};
 use data::{Augmentation, DatasetInfo, ImageDataset, Normalization, Scaling, SplitMethod};
-use model::ConvNetConfig;
+use model::{ConvNetConfig, Objective, Precision};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use crate::precision::Precision;
 use crate::run_dir::RunDir;
 use crate::{keys, presets};
 
@@ -179,6 +178,16 @@ impl TryFrom<String> for Time {
 impl From<Time> for String {
     fn from(Time(duration): Time) -> Self {
         humantime::format_duration(duration).to_string()
+    }
+}
+
+impl TrainingConfig {
+    /// Returns the training objective.
+    pub(crate) fn objective(&self) -> Objective {
+        Objective {
+            label_smoothing: self.label_smoothing,
+            precision: self.precision,
+        }
     }
 }
 

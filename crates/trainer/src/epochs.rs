@@ -277,7 +277,7 @@ impl<'a> Session<'a> {
             Some(average) => average.clone(),
             None => self.training.model.valid(),
         };
-        if !model.is_batch_normalized() {
+        if !model.has_batch_norm() {
             return Ok(model);
         }
         let loader = &self.work.train;
@@ -286,7 +286,7 @@ impl<'a> Session<'a> {
         let images: Result<Vec<_>, _> = batches
             .map(|batch| batch.map(|batch| batch.images.inner()))
             .collect();
-        Ok(model.folded(images?))
+        Ok(model.fold_batch_norm(images?))
     }
 
     /// Whether the user stopped the training, in the dashboard or by a signal.

@@ -17,11 +17,9 @@ use burn::tensor::{Device, ExecutionError, Tensor};
 use burn::train::train::{MultiDeviceStepError, MultiDevicesTrainStep};
 use burn::train::{ClassificationOutput, InferenceStep, ItemLazy, TrainOutput, TrainStep};
 use data::Batch;
-use model::ConvNet;
+use model::{ConvNet, Objective, TrainingBatch, gradients};
 
 use crate::device::Found;
-use crate::gradients;
-use crate::objective::Objective;
 use crate::panics::quietly;
 
 /// Devices that learn together.
@@ -90,10 +88,16 @@ impl Learners {
         });
         let Some(engine) = &self.engine else {
             let Part { batch, weight, .. } = parts.next().context("a batch without images")?;
-            return Ok(objective.learn(model, batch, weight));
+            let batch = TrainingBatch {
+                batch,
+                objective,
+                weight,
+            };
+            let TrainOutput { grads, item } = TrainStep::step(model, batch);
+            return Ok((item, grads));
         };
         let replica = Replica {
-            parameters: Param::from_tensor(Tensor::from_inner(model.to_flat())),
+            parameters: Param::from_tensor(Tensor::from_inner(model.flatten_parameters())),
             networks: Arc::clone(&self.networks),
             objective,
         };
@@ -146,7 +150,7 @@ impl Learners {
             Tensor::cat(targets, 0),
         );
         let sum = sum.context("a batch without images")?;
-        Ok((output, gradients::from_flat(sum, model)))
+        Ok((output, gradients::unflatten(sum, model)))
     }
 
     fn failure(&self, error: MultiDeviceStepError) -> Error {
@@ -188,7 +192,7 @@ impl Replica {
     fn network(&self, index: usize) -> ConvNet {
         let network = &self.networks[index];
         let mut network = network.lock().unwrap_or_else(PoisonError::into_inner);
-        *network = network.clone().with_flat(self.parameters.val());
+        *network = network.clone().with_flat_parameters(self.parameters.val());
         network.clone()
     }
 }
@@ -244,14 +248,22 @@ impl TrainStep for Replica {
             weight,
         } = part;
         let network = self.network(index);
-        let (output, gradients) = self.objective.learn(&network, batch, weight);
+        let batch = TrainingBatch {
+            batch,
+            objective: self.objective,
+            weight,
+        };
+        let TrainOutput {
+            grads,
+            item: output,
+        } = TrainStep::step(&network, batch);
         let shape = output.output.dims();
         let packed = vec![
             output.loss.inner(),
             output.output.inner().flatten(0, 1),
             // Whole numbers below 2^24 are exact.
             output.targets.inner().float(),
-            gradients::to_flat(gradients, &network),
+            gradients::flatten(grads, &network),
         ];
         let item = Learned {
             index,

@@ -22,14 +22,13 @@ mod run_dir;
 
 mod checkpoint;
 mod training;
+mod training_loader;
 mod parity;
 mod epochs;
 mod pass;
 mod learners;
-mod objective;
 mod precision;
 mod schedule;
-mod gradients;
 mod range_test;
 mod tally;
 mod history;

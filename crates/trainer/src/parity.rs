@@ -5,17 +5,16 @@ use std::slice;
 
 use anyhow::{Context, Error, Result};
 use burn::tensor::{Tensor, TensorData};
+use burn::train::{TrainOutput, TrainStep};
+use model::{Precision, TrainingBatch, gradients};
 use tracing::debug;
 
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::device::Found;
 use crate::evaluation::evaluate;
-use crate::gradients;
 use crate::images::Kept;
-use crate::objective::Objective;
 use crate::panics::quietly;
-use crate::precision::Precision;
 use crate::presets;
 use crate::progress::Style;
 use crate::run_dir::RunDir;
@@ -232,8 +231,13 @@ fn outcome(
         let images = TensorData::new(images.to_vec(), batch.images.dims());
         batch.images = Tensor::from_data(images, &autodiff);
     }
-    let (output, gradients) = Objective::of(&config.training).learn(&model, batch, 1.0);
-    let gradients = gradients::of_each(gradients, &model).into_iter();
+    let batch = TrainingBatch {
+        batch,
+        objective: config.training.objective(),
+        weight: 1.0,
+    };
+    let TrainOutput { grads, item } = TrainStep::step(&model, batch);
+    let gradients = gradients::per_parameter(grads, &model).into_iter();
     let gradients = gradients.map(numbers).collect::<Result<_>>()?;
 
     let folder = tempfile::tempdir().context("a folder for the run")?;
@@ -253,8 +257,8 @@ fn outcome(
     let judged = evaluate(&trained, &loader, &config.images.classes, |_, _| Ok(()))?;
     Ok([
         vec![gathered],
-        vec![numbers(output.output)?],
-        vec![numbers(output.loss)?],
+        vec![numbers(item.output)?],
+        vec![numbers(item.loss)?],
         gradients,
         weights,
         vec![vec![judged.loss as f32], vec![judged.accuracy as f32]],

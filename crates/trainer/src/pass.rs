@@ -8,12 +8,11 @@ use burn::data::dataloader::{DataLoader, DataLoaderIterator};
 use burn::optim::GradientsAccumulator;
 use burn::train::{EventProcessorTraining, LearnerEvent, TrainingItem};
 use data::Batches;
+use model::Precision;
 
 use crate::checkpoint::Position;
 use crate::epochs::{End, Session};
 use crate::journal::Entry;
-use crate::objective::Objective;
-use crate::precision::Precision;
 use crate::tally::{Figures, NotFinite, Tally};
 
 /// A running loss is reported every so many batches, as in the PyTorch notebooks.
@@ -106,8 +105,7 @@ impl Session<'_> {
             *loading += before.elapsed();
             let [_, channels, height, width] = parts[0].images.dims();
             let model = &self.training.model;
-            let (output, of_batch) =
-                learners.learn(model, parts, images, Objective::of(settings))?;
+            let (output, of_batch) = learners.learn(model, parts, images, settings.objective())?;
             gradients.accumulate(model, of_batch);
             tally.add(&output);
             let logits = output.output.dims();

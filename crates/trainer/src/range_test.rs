@@ -6,10 +6,11 @@ use std::slice;
 use anyhow::{Result, bail, ensure};
 use burn::optim::GradientsAccumulator;
 use burn::tensor::Device;
+use burn::train::{TrainOutput, TrainStep};
 use data::ImageDataset;
+use model::TrainingBatch;
 
 use crate::config::Config;
-use crate::objective::Objective;
 use crate::training::{Training, training_loader};
 
 /// How much of the running mean of losses stays in each step.
@@ -59,7 +60,7 @@ pub(crate) fn range_test(
     ensure!(!images.is_empty(), "no images to learn from");
     let autodiff = device.clone().autodiff();
     let mut training = Training::begin(config, &autodiff)?;
-    let objective = Objective::of(&config.training);
+    let objective = config.training.objective();
     let loader = training_loader(config, images, slice::from_ref(&autodiff));
     let mut batches = (1..).flat_map(|epoch| loader.pass(epoch));
     let mut losses = Smoothed::default();
@@ -71,9 +72,14 @@ pub(crate) fn range_test(
         let mut gradients = GradientsAccumulator::new();
         let mut loss = 0.0;
         for batch in batches.by_ref().take(accumulate) {
-            let (output, of_batch) = objective.learn(&training.model, batch?, share);
-            gradients.accumulate(&training.model, of_batch);
-            loss += share * f64::from(output.loss.into_scalar::<f32>());
+            let batch = TrainingBatch {
+                batch: batch?,
+                objective,
+                weight: share,
+            };
+            let TrainOutput { grads, item } = TrainStep::step(&training.model, batch);
+            gradients.accumulate(&training.model, grads);
+            loss += share * f64::from(item.loss.into_scalar::<f32>());
         }
         let loss = losses.add(loss);
         let learning_rate = range.learning_rate(step);

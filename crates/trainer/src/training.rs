@@ -15,12 +15,12 @@ use burn::train::{Learner, SupervisedTraining, TrainingStrategy};
 use data::{ImageDataset, Loader, MnistBatcher, Order};
 use kernels::FusedAdam;
 use model::ConvNet;
+use model::gradients::clip_norm;
 
 use crate::checkpoint::{Checkpoint, Position};
 use crate::config::{Config, OptimizerKind, TrainingConfig};
 use crate::device::Found;
 use crate::epochs::{End, EpochLoop, Exchange};
-use crate::gradients::clip_norm;
 use crate::history::to_csv;
 use crate::learners::Learners;
 use crate::panics::quietly;
@@ -28,6 +28,7 @@ use crate::progress::Style;
 use crate::renderer::Unlogged;
 use crate::run_dir::RunDir;
 use crate::speed::SpeedMetric;
+use crate::training_loader::TrainingLoader;
 
 /// The images of a run, each part used for one thing only.
 #[derive(Clone, Debug)]
@@ -106,6 +107,7 @@ pub(crate) fn train(
         style,
         exchange: Arc::clone(&exchange),
     };
+    let train_loader = Arc::new(TrainingLoader::new(train_loader, settings.objective()));
     let mut supervised = SupervisedTraining::<ConvNet>::new(run.path(), train_loader, validation)
         .num_epochs(settings.epochs)
         // For the dashboard; without a checkpointer of burn-train's nothing is loaded.
@@ -134,7 +136,13 @@ pub(crate) fn train(
     let end = end?;
     let model = match training.best {
         none if none.is_empty() => None,
-        best => Some(config.model.folded().init(device)?.with_safetensors(best)?),
+        best => Some(
+            config
+                .model
+                .without_batch_norm()
+                .init(device)?
+                .with_safetensors(best)?,
+        ),
     };
     Ok(Trained {
         model,
@@ -265,7 +273,7 @@ impl Training {
         self.average = self
             .average
             .take()
-            .map(|average| average.averaged(&self.model.valid(), keep));
+            .map(|average| average.ema_update(&self.model.valid(), keep));
     }
 }
 

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use burn::tensor::{Distribution, Tensor};
 use clap::builder::RangedU64ValueParser;
 use data::Splits;
-use model::ConvNet;
+use model::{ConvNet, Precision};
 use serde::Serialize;
 use tracing::info;
 
@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::device::Devices;
 use crate::flags::DevicesFlags;
 use crate::images::Kept;
-use crate::precision::Precision;
+use crate::precision;
 use crate::presets;
 use crate::progress::Style;
 use crate::run_dir::RunDir;
@@ -90,7 +90,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     };
     let (config, splits) = settings.resolve(Kept::No)?;
     let devices = args.device.open()?;
-    config.training.precision.check(&devices.found)?;
+    precision::check(config.training.precision, &devices.found)?;
     info!("device: {devices}, {}", devices.reason);
     let work = Work::of(&config)?;
     let bench = Bench {
@@ -149,7 +149,7 @@ impl Work {
             .model
             .layers()?
             .iter()
-            .map(model::Layer::products)
+            .map(model::Layer::multiplications)
             .filter(|&products| products > 0)
             .collect();
         let forward: usize = products.iter().sum();
@@ -230,7 +230,10 @@ impl Bench {
     fn inference(&self, batch: usize) -> Result<f64> {
         let mut config = self.config.clone();
         config.training.eval_batch_size = batch;
-        let model: ConvNet = config.model.folded().init(&self.devices.main().device)?;
+        let model: ConvNet = config
+            .model
+            .without_batch_norm()
+            .init(&self.devices.main().device)?;
         let loader = evaluation_loader(&config, &self.splits.test, &self.devices.main().device);
         let images = loader
             .pass(1)

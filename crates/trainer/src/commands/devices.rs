@@ -3,13 +3,14 @@
 use std::io::Write;
 
 use anyhow::{Context, Result, bail};
+use model::Precision;
 use tracing::info;
 
 use crate::device::{self, Backend, Devices, Found, Request};
 use crate::flags::TokenFlags;
 use crate::panics::quietly;
 use crate::parity::{Parity, STAGES};
-use crate::precision::Precision;
+use crate::precision;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -85,7 +86,7 @@ fn check(devices: Vec<Found>) -> Result<()> {
     let mut out = std::io::stdout().lock();
     for found in devices {
         // Asked before the first training, after which a device may be gone.
-        let precisions = quietly(|| Precision::of(&found));
+        let precisions = quietly(|| precision::supported(&found));
         let precisions = precisions.unwrap_or_else(|_| vec![Precision::F32]);
         for precision in precisions {
             let name = match precision {

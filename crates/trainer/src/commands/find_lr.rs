@@ -11,6 +11,7 @@ use tracing::info;
 use crate::figures;
 use crate::flags::{DeviceFlags, SettingsFlags};
 use crate::images::Kept;
+use crate::precision;
 use crate::range_test::{Point, Range, range_test, suggestion};
 
 #[derive(Debug, clap::Args)]
@@ -61,7 +62,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     );
     let (config, splits) = args.settings.resolve(Kept::No)?;
     let (found, reason) = args.device.open()?;
-    config.training.precision.check(slice::from_ref(&found))?;
+    precision::check(config.training.precision, slice::from_ref(&found))?;
     info!("device: {found}, {reason}");
     let (images, _) = config.data.divide(&splits.train, config.training.seed)?;
     let range = Range {

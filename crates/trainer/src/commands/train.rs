@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Error, Result, bail, ensure};
 use data::{ImageDataset, Splits};
+use model::Precision;
 use tracing::{info, warn};
 
 use crate::checkpoint::Checkpoint;
@@ -21,7 +22,7 @@ use crate::interruption::{self, Interrupted};
 use crate::journal::{Entry, Journal, State};
 use crate::lock::Lock;
 use crate::logging::{self, FILE_ONLY};
-use crate::precision::Precision;
+use crate::precision;
 use crate::progress::{Progress, Style};
 use crate::run_dir::RunDir;
 use crate::tally::{Figures, table};
@@ -92,7 +93,7 @@ pub(crate) fn run(args: Args, quiet: bool) -> Result<()> {
             let (config, splits) = args.settings.resolve(Kept::Write(&args.new.out))?;
             config.data.divide(&splits.train, config.training.seed)?;
             let devices = args.device.open()?;
-            config.training.precision.check(&devices.found)?;
+            precision::check(config.training.precision, &devices.found)?;
             (begin(config, splits, &args.new)?, devices)
         }
     };
@@ -179,7 +180,7 @@ fn reopen(run: RunDir, flags: &SettingsFlags, devices: &Devices) -> Result<Work>
             .with_context(|| format!("{}: edited since the run began", path.display()))?;
     }
     let config = flags.extend(&begun)?;
-    config.training.precision.check(&devices.found)?;
+    precision::check(config.training.precision, &devices.found)?;
     if config != begun {
         run.write(&path, config.to_toml()?.as_bytes())?;
     }
