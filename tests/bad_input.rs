@@ -152,7 +152,7 @@ fn settings_out_of_range_or_unknown() {
     );
     assert_eq!(
         error("--limit-train 1"),
-        "validation 0.1 of 1 images leaves none to train on"
+        "validation fraction 0.1 of 1 images leaves none for training"
     );
 }
 

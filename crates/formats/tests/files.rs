@@ -90,7 +90,7 @@ fn reads_the_same_weights_from_all_formats() {
 fn logits_match_pytorch_to_1e_4() {
     let text = fs::read_to_string(fixture("logits.json")).unwrap();
     let expected: Vec<Vec<f32>> = serde_json::from_str(&text).unwrap();
-    let test = data::Splits::embedded_mnist().unwrap().test;
+    let test = data::Dataset::embedded_mnist().unwrap().test;
     let pixels: Vec<f32> = (0..expected.len())
         .flat_map(|index| test.get(index).unwrap().pixels)
         .map(|pixel| f32::from(pixel) / 255.0)

@@ -126,7 +126,7 @@ fn onnx(run: &RunDir, classifier: &Classifier, storage: Storage, is_raw: bool) -
         "layout": "NCHW",
         "shape": images.shape(),
         "channels": if images.channels == 1 { "grey" } else { "RGB" },
-        "pictures": images.preparation.about(),
+        "pictures": images.preparation.description(),
         "numbers": steps,
     });
     let mut metadata = vec![
