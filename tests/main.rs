@@ -16,3 +16,5 @@ mod serve;
 mod support;
 #[cfg(unix)]
 mod terminal;
+#[cfg(unix)]
+mod webdriver;
