@@ -26,7 +26,7 @@ const INSTALL: &str = "apt-get install chromium chromium-driver";
 
 /// A headless Chromium with one window, closed when dropped.
 pub(crate) struct Browser {
-    chromedriver: ProcessGroup,
+    _chromedriver: ProcessGroup,
     agent: Agent,
     /// The address of the session: `http://127.0.0.1:PORT/session/ID`.
     session: String,
@@ -44,7 +44,7 @@ impl Browser {
             .proxy(None)
             .timeout_global(Some(Duration::from_secs(60)));
         let mut browser = Self {
-            chromedriver,
+            _chromedriver: chromedriver,
             agent: config.build().new_agent(),
             session: format!("http://127.0.0.1:{port}/session"),
         };
