@@ -20,8 +20,8 @@ pub(crate) trait CpuBackend: Backend {
         Self::float_from_data(TensorData::new(values, shape), &Default::default())
     }
 
-    /// Calls `update` with the elements of the tensors in row-major order. Copies a tensor first if it is not contiguous
-    /// or another tensor shares its memory.
+    /// Calls `update` with the elements of the tensors in row-major order, and returns the updated tensors. Copies a
+    /// tensor first if it is not contiguous or another tensor shares its memory.
     fn update_in_place<const N: usize>(
         tensors: [FloatTensor<Self>; N],
         update: impl FnOnce([&mut [f32]; N]),

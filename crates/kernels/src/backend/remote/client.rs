@@ -73,8 +73,8 @@ fn present(output: Option<FloatTensor<Remote>>) -> FloatTensor<Remote> {
     output.expect("a request returns as many outputs as it names")
 }
 
-/// Sends a request to the worker of the first input. Returns the outputs, which stay on the worker; `outputs` holds their
-/// dimensions.
+/// Sends a request to the worker of the first input. `outputs` holds the dimensions of the outputs. Returns the outputs,
+/// whose data stays on the worker.
 fn request(
     operation: &'static str,
     inputs: Vec<FloatTensor<Remote>>,

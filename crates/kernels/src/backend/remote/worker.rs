@@ -16,8 +16,8 @@ use crate::backend::conv_block::ConvBlockPasses;
 use crate::backend::cpu_backend::CpuBackend;
 use crate::cpu::conv_block::RELU_CLIPPED;
 
-/// Adds the fused operations to a server of `devices` if the first of them is a CPU. Returns the server, and whether the
-/// operations were added.
+/// Adds the fused operations to a server of `devices` if the first of them is a CPU. Returns the server, and whether
+/// the operations were added.
 pub fn with_fused(server: RemoteServer, devices: &[Device]) -> (RemoteServer, bool) {
     match devices.first().map(|device| device.clone().inner()) {
         #[cfg(feature = "flex")]

@@ -7,8 +7,7 @@ use pulp::Simd;
 use crate::cpu::conv_block::shape::{BlockShape, RELU_CLIPPED};
 use crate::cpu::simd::{AlignedBuffer, store, transpose, transpose_into};
 
-/// Output pixels that are collected before they are transposed: a multiple of the block of a transposition for images
-/// of 7, 14 and 28 columns.
+/// Output pixels that are collected before they are transposed: whole 8x8 blocks, and whole rows of 7, 14 or 28 pixels.
 const STRIP: usize = 56;
 
 /// The part of the output that a job or a group of channels writes.
