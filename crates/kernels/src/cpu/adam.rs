@@ -1,31 +1,34 @@
-//! Adam in one pass over the parameters instead of ten.
+//! The Adam update in one pass over the parameters.
 
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use crate::simd::{InstructionSet, mul_add};
+use crate::cpu::simd::{InstructionSet, mul_add};
 
-/// Numbers that are worth a thread.
+/// Parameters that one task updates.
 const CHUNK: usize = 1 << 14;
 
-/// One step for one parameter, its bias corrections worked out: Kingma and Ba, "Adam: a method for
-/// stochastic optimization" (2015), in the order of operations of its section 2.
+/// Coefficients of one step, bias correction included: Kingma and Ba, "Adam: a method for stochastic optimization"
+/// (2015), in the more efficient order of computation that section 2 gives.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct AdamStep {
     pub(crate) beta_1: f32,
     pub(crate) beta_2: f32,
-    /// Added to the root of the uncorrected second moment: `epsilon * sqrt(1 - beta_2^t)`.
+    /// `epsilon * sqrt(1 - beta_2^t)`: added to the root of the second moment without bias correction.
     pub(crate) epsilon: f32,
     /// `learning rate * sqrt(1 - beta_2^t) / (1 - beta_1^t)`
-    pub(crate) rate: f32,
-    /// What the parameter is multiplied with first: 1, or less where weights decay.
-    pub(crate) keep: f32,
+    pub(crate) step_size: f32,
+    /// Factor of the parameter for decoupled weight decay: 1 without.
+    pub(crate) decay_factor: f32,
 }
 
 /// Updates a parameter and its first and second moment in place.
-pub(crate) fn step(
+///
+/// # Panics
+/// Panics if the lengths differ.
+pub(crate) fn adam_step(
     set: InstructionSet,
-    by: AdamStep,
+    step: AdamStep,
     parameter: &mut [f32],
     gradient: &[f32],
     [first, second]: [&mut [f32]; 2],
@@ -41,7 +44,7 @@ pub(crate) fn step(
         .into_par_iter()
         .for_each(|(parameter, gradient, first, second)| {
             set.run(StepChunk {
-                by,
+                step,
                 parameter,
                 gradient,
                 first,
@@ -51,7 +54,7 @@ pub(crate) fn step(
 }
 
 struct StepChunk<'a> {
-    by: AdamStep,
+    step: AdamStep,
     parameter: &'a mut [f32],
     gradient: &'a [f32],
     first: &'a mut [f32],
@@ -63,15 +66,15 @@ impl WithSimd for StepChunk<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let by = self.by;
+        let step = self.step;
         let update = Update {
-            beta_1: simd.splat_f32s(by.beta_1),
-            beta_2: simd.splat_f32s(by.beta_2),
-            fresh_1: simd.splat_f32s(1.0 - by.beta_1),
-            fresh_2: simd.splat_f32s(1.0 - by.beta_2),
-            epsilon: simd.splat_f32s(by.epsilon),
-            rate: simd.splat_f32s(by.rate),
-            keep: simd.splat_f32s(by.keep),
+            beta_1: simd.splat_f32s(step.beta_1),
+            beta_2: simd.splat_f32s(step.beta_2),
+            one_minus_beta_1: simd.splat_f32s(1.0 - step.beta_1),
+            one_minus_beta_2: simd.splat_f32s(1.0 - step.beta_2),
+            epsilon: simd.splat_f32s(step.epsilon),
+            step_size: simd.splat_f32s(step.step_size),
+            decay_factor: simd.splat_f32s(step.decay_factor),
         };
         let (x, x_rest) = S::as_mut_simd_f32s(self.parameter);
         let (g, g_rest) = S::as_simd_f32s(self.gradient);
@@ -93,19 +96,19 @@ impl WithSimd for StepChunk<'_> {
     }
 }
 
-/// A step's numbers, each in all lanes.
+/// The coefficients of [`AdamStep`], each in all lanes of a vector.
 struct Update<S: Simd> {
     beta_1: S::f32s,
     beta_2: S::f32s,
-    fresh_1: S::f32s,
-    fresh_2: S::f32s,
+    one_minus_beta_1: S::f32s,
+    one_minus_beta_2: S::f32s,
     epsilon: S::f32s,
-    rate: S::f32s,
-    keep: S::f32s,
+    step_size: S::f32s,
+    decay_factor: S::f32s,
 }
 
 impl<S: Simd> Update<S> {
-    /// Parameters and both moments after the step, of those before and the gradients.
+    /// Returns the updated parameters `x`, first moments `m` and second moments `v` for gradients `g`.
     #[inline(always)]
     fn apply(
         &self,
@@ -115,11 +118,25 @@ impl<S: Simd> Update<S> {
         m: S::f32s,
         v: S::f32s,
     ) -> (S::f32s, S::f32s, S::f32s) {
-        let m = mul_add(simd, self.beta_1, m, simd.mul_f32s(self.fresh_1, g));
+        let m = mul_add(
+            simd,
+            self.beta_1,
+            m,
+            simd.mul_f32s(self.one_minus_beta_1, g),
+        );
         let squared = simd.mul_f32s(g, g);
-        let v = mul_add(simd, self.beta_2, v, simd.mul_f32s(self.fresh_2, squared));
+        let v = mul_add(
+            simd,
+            self.beta_2,
+            v,
+            simd.mul_f32s(self.one_minus_beta_2, squared),
+        );
         let root = simd.add_f32s(simd.sqrt_f32s(v), self.epsilon);
-        let delta = simd.div_f32s(simd.mul_f32s(self.rate, m), root);
-        (simd.sub_f32s(simd.mul_f32s(self.keep, x), delta), m, v)
+        let delta = simd.div_f32s(simd.mul_f32s(self.step_size, m), root);
+        (
+            simd.sub_f32s(simd.mul_f32s(self.decay_factor, x), delta),
+            m,
+            v,
+        )
     }
 }

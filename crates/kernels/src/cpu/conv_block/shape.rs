@@ -1,18 +1,33 @@
-//! The sizes of a convolution block.
+//! Options and sizes of a convolution block.
 
-use crate::conv_block::ConvBlockOptions;
-
-/// 2x2 max-pooling with stride 2 keeps `size / 2` windows; an odd edge is dropped.
+/// Side and stride of the pooling window.
 const POOL: usize = 2;
-/// The largest kernel that the fused block takes.
+/// The largest kernel side that the fused block supports.
 const MAX_KERNEL: usize = 7;
-/// The most padding that it takes.
+/// The largest padding that the fused block supports.
 const MAX_PADDING: usize = 3;
 
-/// Sizes and options of one block: convolution with stride 1, bias, ReLU, 2x2 max-pooling.
+/// Pool argmax of an output that the ReLU set to zero: no pixel of its window gets a gradient.
 ///
-/// Images are `[batch, in_channels, height, width]`, weights `[out_channels, in_channels, kernel,
-/// kernel]`, the output `[batch, out_channels, out_height, out_width]`; all contiguous.
+/// All other outputs have the index of the maximum in their pooling window: 0 to 3 in row-major order, 0 without
+/// pooling.
+pub(crate) const RELU_CLIPPED: u8 = 4;
+
+/// Options of a convolution block with stride 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConvBlockOptions {
+    /// Zero padding on each side of the image, in pixels.
+    pub padding: usize,
+    /// Whether to apply ReLU.
+    pub relu: bool,
+    /// Whether to apply 2x2 max-pooling with stride 2. An odd last row or column is dropped.
+    pub pool: bool,
+}
+
+/// Sizes and options of a convolution block.
+///
+/// All tensors are contiguous: images `[batch, in_channels, height, width]`, weights `[out_channels, in_channels,
+/// kernel, kernel]`, output `[batch, out_channels, out_height, out_width]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BlockShape {
     pub(crate) batch: usize,
@@ -22,15 +37,16 @@ pub(crate) struct BlockShape {
     pub(crate) out_channels: usize,
     /// Side of the square kernel, 1 to 7.
     pub(crate) kernel: usize,
-    /// Zeros around the image, 0 to 3.
+    /// Zero padding on each side, 0 to 3.
     pub(crate) padding: usize,
     pub(crate) relu: bool,
     pub(crate) pool: bool,
 }
 
 impl BlockShape {
-    /// That of images and weights of these dimensions, if the fused block takes them.
-    pub(crate) fn of(
+    /// Returns the shape of a block with these dimensions of images and weights, or `None` if the kernels do not
+    /// support it.
+    pub(crate) fn supported(
         [batch, in_channels, height, width]: [usize; 4],
         weight: [usize; 4],
         options: ConvBlockOptions,
@@ -47,11 +63,11 @@ impl BlockShape {
             relu: options.relu,
             pool: options.pool,
         };
-        (shape.weight() == weight && shape.is_taken()).then_some(shape)
+        (shape.weight_dims() == weight && shape.is_supported()).then_some(shape)
     }
 
-    /// Whether nothing that is computed from it overflows, and the kernels are made for it.
-    fn is_taken(&self) -> bool {
+    /// Returns whether the kernels support the shape and no size computed from it overflows.
+    fn is_supported(&self) -> bool {
         let &Self {
             batch,
             in_channels,
@@ -64,36 +80,43 @@ impl BlockShape {
         } = self;
         let sizes = [batch, in_channels, height, width, out_channels];
         let is_size = |size: &usize| (1..=u32::MAX as usize).contains(size);
-        let fits = |sizes: [usize; 4]| {
-            let numbers = sizes
+        let fits_in_memory = |dims: [usize; 4]| {
+            let elements = dims
                 .into_iter()
-                .try_fold(1, |numbers: usize, size| numbers.checked_mul(size));
-            numbers.is_some_and(|numbers| numbers <= isize::MAX as usize / size_of::<f32>())
+                .try_fold(1, |elements: usize, size| elements.checked_mul(size));
+            elements.is_some_and(|elements| elements <= isize::MAX as usize / size_of::<f32>())
         };
-        // In this order: each line computes with what those before it checked.
+        // The order matters: each condition relies on the ones before it not to overflow.
         sizes.iter().all(is_size)
             && padding <= MAX_PADDING
             && (1..=MAX_KERNEL).contains(&kernel)
             && kernel <= self.padded_height().min(self.padded_width())
             && self.out_height().min(self.out_width()) > 0
-            && fits([
+            && fits_in_memory([
                 batch,
                 in_channels,
                 self.padded_height(),
                 self.padded_width(),
             ])
-            && fits(self.output())
-            && fits(self.weight())
-            && self.is_numbered()
+            && fits_in_memory(self.output_dims())
+            && fits_in_memory(self.weight_dims())
+            && self.fits_u32_indices()
     }
 
-    /// The dimensions of the images.
-    pub(crate) fn input(&self) -> [usize; 4] {
+    /// Returns whether the pixels of an image have `u32` indices, which the backward pass uses.
+    fn fits_u32_indices(&self) -> bool {
+        let outputs = self.out_channels.checked_mul(self.out_plane_len());
+        let pixels = self.padded_height().checked_mul(self.padded_width());
+        [outputs, pixels]
+            .into_iter()
+            .all(|count| count.is_some_and(|count| u32::try_from(count).is_ok()))
+    }
+
+    pub(crate) fn images_dims(&self) -> [usize; 4] {
         [self.batch, self.in_channels, self.height, self.width]
     }
 
-    /// The dimensions of the weights.
-    pub(crate) fn weight(&self) -> [usize; 4] {
+    pub(crate) fn weight_dims(&self) -> [usize; 4] {
         [
             self.out_channels,
             self.in_channels,
@@ -102,8 +125,7 @@ impl BlockShape {
         ]
     }
 
-    /// The dimensions of the output.
-    pub(crate) fn output(&self) -> [usize; 4] {
+    pub(crate) fn output_dims(&self) -> [usize; 4] {
         [
             self.batch,
             self.out_channels,
@@ -112,36 +134,25 @@ impl BlockShape {
         ]
     }
 
-    /// Height with the padding above and below.
     pub(crate) fn padded_height(&self) -> usize {
         self.height + 2 * self.padding
     }
 
-    /// Width with the padding left and right.
     pub(crate) fn padded_width(&self) -> usize {
         self.width + 2 * self.padding
     }
 
-    /// Height of the convolution, before the pool.
+    /// Height of the convolution's output, before pooling.
     pub(crate) fn conv_height(&self) -> usize {
         self.padded_height() + 1 - self.kernel
     }
 
-    /// Width of the convolution, before the pool.
+    /// Width of the convolution's output, before pooling.
     pub(crate) fn conv_width(&self) -> usize {
         self.padded_width() + 1 - self.kernel
     }
 
-    /// Whether the backward pass, which numbers pixels with 32 bits, can take the block.
-    pub(crate) fn is_numbered(&self) -> bool {
-        let outputs = self.out_channels.checked_mul(self.out_plane());
-        let pixels = self.padded_height().checked_mul(self.padded_width());
-        [outputs, pixels]
-            .into_iter()
-            .all(|count| count.is_some_and(|count| u32::try_from(count).is_ok()))
-    }
-
-    /// How many convolution pixels per side make one output pixel.
+    /// Side of the pooling window: 1 without pooling.
     pub(crate) fn window(&self) -> usize {
         if self.pool { POOL } else { 1 }
     }
@@ -154,33 +165,33 @@ impl BlockShape {
         self.conv_width() / self.window()
     }
 
-    /// Pixels of one channel of the input.
-    pub(crate) fn plane(&self) -> usize {
+    /// Pixels in one channel of an image.
+    pub(crate) fn plane_len(&self) -> usize {
         self.height * self.width
     }
 
-    /// Pixels of one channel of the output.
-    pub(crate) fn out_plane(&self) -> usize {
+    /// Pixels in one channel of an output.
+    pub(crate) fn out_plane_len(&self) -> usize {
         self.out_height() * self.out_width()
     }
 
-    /// Pixels of one channel of the input with its padding.
-    pub(crate) fn padded_plane(&self) -> usize {
+    /// Pixels in one channel of a padded image.
+    pub(crate) fn padded_plane_len(&self) -> usize {
         self.padded_height() * self.padded_width()
     }
 
-    /// Numbers in one input image.
-    pub(crate) fn image(&self) -> usize {
-        self.in_channels * self.plane()
+    /// Floats in one image.
+    pub(crate) fn image_len(&self) -> usize {
+        self.in_channels * self.plane_len()
     }
 
-    /// Numbers in one output image.
-    pub(crate) fn out_image(&self) -> usize {
-        self.out_channels * self.out_plane()
+    /// Floats in the output of one image.
+    pub(crate) fn out_image_len(&self) -> usize {
+        self.out_channels * self.out_plane_len()
     }
 
     /// Weights of one output channel.
-    pub(crate) fn filter(&self) -> usize {
+    pub(crate) fn filter_len(&self) -> usize {
         self.in_channels * self.kernel * self.kernel
     }
 }
@@ -190,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shapes_whose_sizes_overflow_are_not_taken() {
+    fn rejects_shapes_whose_sizes_overflow() {
         let shape = BlockShape {
             batch: 64,
             in_channels: 1,
@@ -202,7 +213,7 @@ mod tests {
             relu: true,
             pool: true,
         };
-        assert!(shape.is_taken());
+        assert!(shape.is_supported());
         for size in [0, 1 << 31, (1 << 60) + 1, usize::MAX] {
             assert!(
                 !BlockShape {
@@ -210,7 +221,7 @@ mod tests {
                     in_channels: size,
                     ..shape
                 }
-                .is_taken()
+                .is_supported()
             );
             assert!(
                 !BlockShape {
@@ -218,7 +229,7 @@ mod tests {
                     out_channels: size,
                     ..shape
                 }
-                .is_taken()
+                .is_supported()
             );
             assert!(
                 !BlockShape {
@@ -226,21 +237,21 @@ mod tests {
                     width: size,
                     ..shape
                 }
-                .is_taken()
+                .is_supported()
             );
             assert!(
                 !BlockShape {
                     padding: size.max(4),
                     ..shape
                 }
-                .is_taken()
+                .is_supported()
             );
             assert!(
                 !BlockShape {
                     kernel: size,
                     ..shape
                 }
-                .is_taken()
+                .is_supported()
             );
         }
         assert!(
@@ -250,7 +261,7 @@ mod tests {
                 kernel: 1,
                 ..shape
             }
-            .is_taken()
+            .is_supported()
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Transposition in registers.
+//! Transposition of matrices, in 8x8 blocks held in registers.
 
 #[cfg(target_arch = "x86_64")]
 use std::any::TypeId;
@@ -8,11 +8,11 @@ use pulp::Simd;
 #[cfg(target_arch = "x86_64")]
 use pulp::x86::{V3, V4};
 
-/// Side of the blocks that are transposed at once.
+/// Side of a block.
 #[cfg(target_arch = "x86_64")]
 const BLOCK: usize = 8;
 
-/// [`transpose_into`] floats that are there already.
+/// Same as [`transpose_into`], for an initialized destination.
 #[inline(always)]
 pub(crate) fn transpose<S: Simd>(
     simd: S,
@@ -23,12 +23,14 @@ pub(crate) fn transpose<S: Simd>(
     rows: usize,
     columns: usize,
 ) {
-    // SAFETY: the layout is the same, and floats stay floats: those of `from` are written.
+    // SAFETY: both element types have the same layout, and `transpose_into` writes initialized floats only.
     let to = unsafe { &mut *(std::ptr::from_mut(to) as *mut [MaybeUninit<f32>]) };
     transpose_into(simd, from, from_pitch, to, to_pitch, rows, columns);
 }
 
-/// `to[column * to_pitch + row] = from[row * from_pitch + column]` for all rows and columns.
+/// Transposes a row-major matrix: `to[column * to_pitch + row] = from[row * from_pitch + column]`.
+///
+/// Initializes all `columns` rows of `rows` elements in `to`.
 #[inline(always)]
 pub(crate) fn transpose_into<S: Simd>(
     _: S,
@@ -46,13 +48,13 @@ pub(crate) fn transpose_into<S: Simd>(
     assert!((columns - 1) * to_pitch + rows <= to.len());
     #[cfg(target_arch = "x86_64")]
     if rows >= BLOCK && columns >= BLOCK && has_avx::<S>() {
-        // The last block of a row or column begins early, so that it ends with it.
+        // The last blocks overlap their neighbors, so that they end with the matrix.
         for row in (0..rows).step_by(BLOCK) {
             let row = row.min(rows - BLOCK);
             for column in (0..columns).step_by(BLOCK) {
                 let column = column.min(columns - BLOCK);
-                // SAFETY: the block lies within both slices, as checked above; the instruction
-                // set is one with AVX.
+                // SAFETY: the block lies within both slices by the assertions above, and the
+                // instruction set includes AVX.
                 unsafe {
                     avx::transpose_block(
                         from.as_ptr().add(row * from_pitch + column),
@@ -87,11 +89,11 @@ mod avx {
 
     use super::BLOCK;
 
-    /// One block of 8x8.
+    /// Transposes one 8x8 block.
     ///
     /// # Safety
-    /// The processor has AVX; eight rows of eight floats, a pitch apart, can be read at `from` and
-    /// written at `to`.
+    /// The processor must support AVX. `from` must be valid for reads, and `to` for writes, of
+    /// eight rows of eight floats; rows are one pitch apart.
     #[inline]
     #[target_feature(enable = "avx")]
     pub(super) unsafe fn transpose_block(
@@ -100,10 +102,10 @@ mod avx {
         to: *mut f32,
         to_pitch: usize,
     ) {
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller guarantees that the reads are valid.
         let r: [__m256; BLOCK] =
             std::array::from_fn(|i| unsafe { _mm256_loadu_ps(from.add(i * from_pitch)) });
-        // Pairs of rows, then of pairs, then halves.
+        // Interleaves pairs of rows, then pairs of these, then exchanges 128-bit halves.
         let p = [
             _mm256_unpacklo_ps(r[0], r[1]),
             _mm256_unpackhi_ps(r[0], r[1]),
@@ -127,7 +129,7 @@ mod avx {
         for i in 0..BLOCK / 2 {
             let low = _mm256_permute2f128_ps::<0x20>(q[i], q[i + 4]);
             let high = _mm256_permute2f128_ps::<0x31>(q[i], q[i + 4]);
-            // SAFETY: as the caller promises.
+            // SAFETY: the caller guarantees that the writes are valid.
             unsafe {
                 _mm256_storeu_ps(to.add(i * to_pitch), low);
                 _mm256_storeu_ps(to.add((i + 4) * to_pitch), high);
