@@ -27,9 +27,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     match (args.check, args.devices.as_slice()) {
         (false, _) => list(),
         (true, []) => check(found()),
-        (true, devices) => {
-            check(OpenDevices::open(devices, args.token.token_file.as_deref())?.found)
-        }
+        (true, devices) => check(OpenDevices::open(devices, args.token.token_file.as_deref())?.all),
     }
 }
 

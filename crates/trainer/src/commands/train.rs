@@ -18,7 +18,7 @@ use crate::process::interruption::{self, Interrupted};
 use crate::process::logging::{self, FILE_ONLY};
 use crate::run::checkpoint::Checkpoint;
 use crate::run::environment::Environment;
-use crate::run::epoch::best;
+use crate::run::epoch::best_epoch;
 use crate::run::event_log::{Event, EventLog, State};
 use crate::run::images::{self, DataSplit, PictureCache, RunImages};
 use crate::run::loaders::evaluation_loader;
@@ -93,11 +93,11 @@ pub(crate) fn run(args: Args, quiet: bool) -> Result<()> {
             // Nothing is left behind where the device does not work.
             let (config, images) = args.settings.resolve(PictureCache::Write(&args.new.out))?;
             let devices = args.device.open()?;
-            precision::check(config.training.precision, &devices.found)?;
+            precision::check(config.training.precision, &devices.all)?;
             (begin(config, images, &args.new)?, devices)
         }
     };
-    logging::to_file(&work.run.log())?;
+    logging::to_file(&work.run.log_path())?;
     let environment = Environment::of_this_process(&devices.to_string());
     info!(target: FILE_ONLY, "{environment}");
     for message in images::left_out(&work.images.unreadable) {
@@ -157,7 +157,7 @@ fn resume(root: &Path, run: &str, flags: &SettingsFlags, devices: &OpenDevices) 
 
 fn reopen(run: RunDir, flags: &SettingsFlags, devices: &OpenDevices) -> Result<Work> {
     let lock = run.lock()?;
-    let path = run.config();
+    let path = run.config_path();
     let begun = run.read_config()?;
     let images =
         images::load(&begun, PictureCache::Write(&run.root())).context("the images of the run")?;
@@ -180,7 +180,7 @@ fn reopen(run: RunDir, flags: &SettingsFlags, devices: &OpenDevices) -> Result<W
             .with_context(|| format!("{}: edited since the run began", path.display()))?;
     }
     let config = flags.extend(&begun)?;
-    precision::check(config.training.precision, &devices.found)?;
+    precision::check(config.training.precision, &devices.all)?;
     if config != begun {
         run.write(&path, config.to_toml()?.as_bytes())?;
     }
@@ -206,13 +206,13 @@ impl Work {
         let split = &images.split;
         info!("{}", heading(config, split)?);
         info!("device: {devices}, {}", devices.reason);
-        if devices.found.iter().any(OpenDevice::is_gpu) {
+        if devices.all.iter().any(OpenDevice::is_gpu) {
             info!(
                 "a GPU's first run of a network measures its kernels; later ones know the fastest"
             );
         }
         let is_cpu = |found: &OpenDevice| kernels::is_cpu(&found.device);
-        if config.training.precision != Precision::F32 && devices.found.iter().any(is_cpu) {
+        if config.training.precision != Precision::F32 && devices.all.iter().any(is_cpu) {
             info!("16 bits are slower than 32 on a CPU, whose own kernels are of 32");
         }
         info!("run: {}", run.path().display());
@@ -225,7 +225,7 @@ impl Work {
                 info!("resuming in epoch {} after step {steps}", epochs + 1);
             }
         }
-        let trained = train(config, split, &devices.found, run, style, checkpoint)?;
+        let trained = train(config, split, &devices.all, run, style, checkpoint)?;
         if trained.stop_reason == StopReason::Interrupted {
             let steps = trained.position.steps;
             return Err(interrupted(run, &format!("after step {steps}")));
@@ -251,7 +251,7 @@ impl Work {
         };
         let test = judge("test", &split.test)?;
         test.write(run)?;
-        let validation = best(&trained.position.epochs).and_then(|best| best.validation);
+        let validation = best_epoch(&trained.position.epochs).and_then(|best| best.validation);
         let splits = [
             ("train", learned),
             ("validation", validation),
@@ -333,7 +333,7 @@ fn results(
         StopReason::MaxSteps => ", ended by --max-steps",
         StopReason::MaxTime => ", ended by --max-time",
     };
-    let best = best(&trained.position.epochs).map_or(0, |best| best.number);
+    let best = best_epoch(&trained.position.epochs).map_or(0, |best| best.number);
     let of = trained.position.epochs.len();
     let _ = writeln!(text, "best epoch  {best} of {of}, {chosen}{ended}");
     let _ = writeln!(text, "saved in    {}", run.path().display());

@@ -48,7 +48,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let devices = OpenDevices::open(&args.device, None)?;
     info!("device: {devices}, {}", devices.reason);
     interruption::listen("stopping")?;
-    let devices = devices.found.into_iter().map(|found| found.device);
+    let devices = devices.all.into_iter().map(|found| found.device);
     remote::serve(devices.collect(), args.listen, token)
 }
 

@@ -112,7 +112,7 @@ impl fmt::Display for OpenDevice {
 /// OpenDevices that learn together, the first of which has the optimizer and judges.
 #[derive(Clone, Debug)]
 pub(crate) struct OpenDevices {
-    pub(crate) found: Vec<OpenDevice>,
+    pub(crate) all: Vec<OpenDevice>,
     /// Why it is these.
     pub(crate) reason: String,
 }
@@ -124,24 +124,24 @@ impl OpenDevices {
     /// As [`open()`] does; or when none is requested.
     pub(crate) fn open(requests: &[Request], token_file: Option<&Path>) -> Result<Self> {
         let opened = requests.iter().map(|request| open(request, token_file));
-        let (found, mut reasons): (Vec<_>, Vec<_>) = opened.collect::<Result<_>>()?;
+        let (all, mut reasons): (Vec<_>, Vec<_>) = opened.collect::<Result<_>>()?;
         reasons.dedup();
-        ensure!(!found.is_empty(), "no device");
+        ensure!(!all.is_empty(), "no device");
         Ok(Self {
-            found,
+            all,
             reason: reasons.join("; "),
         })
     }
 
     /// The first.
     pub(crate) fn main(&self) -> &OpenDevice {
-        &self.found[0]
+        &self.all[0]
     }
 }
 
 impl fmt::Display for OpenDevices {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<String> = self.found.iter().map(OpenDevice::to_string).collect();
+        let names: Vec<String> = self.all.iter().map(OpenDevice::to_string).collect();
         f.write_str(&names.join(" and "))
     }
 }

@@ -98,11 +98,11 @@ impl Follower {
     fn of(run: &RunDir) -> Self {
         if !run.is_shipped() {
             return Self {
-                path: Some(run.journal()),
+                path: Some(run.event_log_path()),
                 ..Self::default()
             };
         }
-        let lines = run.read(&run.journal()).unwrap_or_default();
+        let lines = run.read(&run.event_log_path()).unwrap_or_default();
         let lines = String::from_utf8_lossy(&lines);
         Self {
             lines: lines.lines().map(String::from).collect(),

@@ -14,7 +14,7 @@ use crate::config::run_config::Config;
 use crate::figures::report;
 use crate::inference::classifier::Classifier;
 use crate::inference::evaluation::Evaluation;
-use crate::run::epoch::best;
+use crate::run::epoch::best_epoch;
 use crate::run::event_log::{self, End, Events};
 use crate::run::metrics::Metrics;
 use crate::run::run_dir::RunDir;
@@ -171,7 +171,7 @@ fn row(run: &RunDir, config: Config, test: Option<&Evaluation>) -> anyhow::Resul
         error,
         epochs: epochs.len(),
         epochs_total: config.training.epochs,
-        validation: best(&epochs).and_then(|best| best.validation),
+        validation: best_epoch(&epochs).and_then(|best| best.validation),
         test: test.map(Evaluation::metrics),
         parameters: config.model.parameters()?,
         preset: config.preset,

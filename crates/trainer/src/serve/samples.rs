@@ -106,7 +106,7 @@ async fn of(app: &Arc<App>) -> Result<Arc<Samples>, Problem> {
 }
 
 fn load(app: &App) -> anyhow::Result<Samples> {
-    let splits = images::of_run(&app.run, &app.classifier.config, None)?;
+    let splits = images::load_for_trained(&app.run, &app.classifier.config, None)?;
     let (_, guesses) = run_figures::judge(&app.classifier, &splits.test)?;
     let classes = app.classifier.classes();
     let sample = |guess: &Guess| {
