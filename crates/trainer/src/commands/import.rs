@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Error, Result, anyhow, bail};
 use burn::module::Module;
 use data::Scaling;
-use formats::{Misfit, Weights};
+use formats::{Mismatch, Weights};
 use model::{ConvNetConfig, Storage};
 use tracing::{info, warn};
 
@@ -56,7 +56,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let place = || args.file.display().to_string();
     let weights = read(&args.file).with_context(place)?;
     let (config, images) = args.settings.resolve(PictureCache::Write(&args.new.out))?;
-    let tensors = formats::fit(&weights, &config.model)
+    let tensors = formats::match_to_network(&weights, &config.model)
         .map_err(|misfit| not_fitting(&weights, &misfit, &config))
         .with_context(place)?;
     let unusable = formats::not_finite(&tensors);
@@ -138,7 +138,7 @@ fn read(path: &Path) -> Result<Weights> {
 }
 
 /// What does not fit, and what would.
-fn not_fitting(weights: &Weights, misfit: &Misfit, config: &Config) -> Error {
+fn not_fitting(weights: &Weights, misfit: &Mismatch, config: &Config) -> Error {
     let network = &config.model;
     let seeming = formats::channels_and_classes(weights)
         .map(|[channels, classes]| ConvNetConfig {
@@ -148,7 +148,9 @@ fn not_fitting(weights: &Weights, misfit: &Misfit, config: &Config) -> Error {
         })
         .filter(|seeming| !fitting(weights, seeming).is_empty());
     let remedy = match (fitting(weights, network).as_slice(), seeming) {
-        _ if misfit.is_surplus() => "the network of the preset is in it, with more".into(),
+        _ if misfit.has_only_extra_tensors() => {
+            "the network of the preset is in it, with more".into()
+        }
         (
             [],
             Some(ConvNetConfig {
@@ -187,7 +189,7 @@ fn fitting(weights: &Weights, network: &ConvNetConfig) -> Vec<&'static str> {
                 classes: network.classes,
                 ..preset
             };
-            formats::fit(weights, &preset).is_ok()
+            formats::match_to_network(weights, &preset).is_ok()
         })
     };
     presets::names().filter(is_fitting).collect()

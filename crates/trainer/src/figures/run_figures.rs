@@ -1,9 +1,8 @@
 //! The figures of a run, drawn from its folder and its images.
 
 use anyhow::{Context, Result, bail, ensure};
-use burn::data::dataset::Dataset;
-use data::loader::permutation;
-use data::{ImageDataset, Picture, Splits};
+use burn::data::dataset::Dataset as _;
+use data::{Dataset, ImageDataset, Picture, permutation};
 
 use crate::config::run_config::Config;
 use crate::figures::{self, Changed, Figure, Judged, Seen};
@@ -110,9 +109,9 @@ const CHANGED: (usize, usize) = (6, 8);
 ///
 /// # Errors
 /// When the training split cannot be divided as the run says.
-pub(crate) fn augmentation(config: &Config, splits: &Splits) -> Result<Option<Figure>> {
+pub(crate) fn augmentation(config: &Config, splits: &Dataset) -> Result<Option<Figure>> {
     let augmentation = config.augmentation;
-    if augmentation.is_none() {
+    if augmentation.is_identity() {
         return Ok(None);
     }
     let seed = config.training.seed;
