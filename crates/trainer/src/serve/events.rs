@@ -1,4 +1,4 @@
-//! `/api/runs/{id}/events`: a run's journal as it grows, as server-sent events.
+//! `/api/runs/{id}/events`: follows the event log of a run, as server-sent events.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -12,68 +12,68 @@ use axum::extract::{Path, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::stream::{self, Stream};
 
-use super::App;
-use super::problem::Problem;
-use super::runs::find;
 use crate::run::run_dir::RunDir;
+use crate::serve::app::App;
+use crate::serve::problem::Problem;
+use crate::serve::runs::find;
 
-/// How often it is looked whether there is more.
-const PAUSE: Duration = Duration::from_millis(300);
-/// Bytes that are read at once.
+/// Interval at which the file is polled.
+const POLL_INTERVAL: Duration = Duration::from_millis(300);
+/// Maximum number of bytes per read.
 const CHUNK: u64 = 1 << 20;
 
-/// A journal that is followed.
+/// Follows an event log.
 #[derive(Default)]
 struct Follower {
-    /// None for the run inside the program, which does not grow.
+    /// None for an embedded run, which does not grow.
     path: Option<PathBuf>,
-    /// Which file it was when it was read last.
+    /// The identity of the file at the last read.
     file: Option<u64>,
-    /// Where the next line begins.
+    /// The offset of the next line in the file.
     offset: u64,
+    /// Lines that are not sent yet.
     lines: VecDeque<String>,
 }
 
-/// Each line of the journal is an event `entry`; `again` comes before a journal that was put back, and
-/// `gone` when it is no longer there.
+/// `GET /api/runs/{id}/events`: an event `entry` for each line of the event log. An event `again` means that
+/// the log was rewritten and follows from its beginning, and `gone` that it was removed.
 pub(crate) async fn events(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    let workers = app.workers.clone();
-    let root = Arc::clone(&app);
-    let follower = workers
-        .run(move || Ok(Follower::of(&find(&root, &id)?)))
+    let pool = app.pool.clone();
+    let shutdown = app.shutdown.clone();
+    let follower = pool
+        .run(move || Ok(Follower::new(&find(&app, &id)?)))
         .await?;
-    let stop = app.stop.clone();
-    let events = stream::unfold(Some((follower, stop)), move |state| {
-        let workers = workers.clone();
+    let events = stream::unfold(Some((follower, shutdown)), move |state| {
+        let pool = pool.clone();
         async move {
-            let (mut follower, mut stop) = state?;
+            let (mut follower, mut shutdown) = state?;
             loop {
                 if let Some(line) = follower.lines.pop_front() {
                     let event = Event::default().event("entry").data(line);
-                    return Some((Ok(event), Some((follower, stop))));
+                    return Some((Ok(event), Some((follower, shutdown))));
                 }
-                let read = workers.run(move || {
-                    let found = follower.read();
-                    Ok((follower, found))
+                let read = pool.run(move || {
+                    let result = follower.read();
+                    Ok((follower, result))
                 });
-                let (read, found) = read.await.ok()?;
+                let (read, result) = read.await.ok()?;
                 follower = read;
-                match found {
-                    OpenDevice::More => {}
-                    OpenDevice::Nothing => {
+                match result {
+                    ReadResult::NewLines => {}
+                    ReadResult::Nothing => {
                         tokio::select! {
-                            _ = stop.changed() => return None,
-                            () = tokio::time::sleep(PAUSE) => {}
+                            _ = shutdown.changed() => return None,
+                            () = tokio::time::sleep(POLL_INTERVAL) => {}
                         }
                     }
-                    OpenDevice::Again => {
+                    ReadResult::Rewritten => {
                         let event = Event::default().event("again").data("{}");
-                        return Some((Ok(event), Some((follower, stop))));
+                        return Some((Ok(event), Some((follower, shutdown))));
                     }
-                    OpenDevice::Gone => {
+                    ReadResult::Gone => {
                         let event = Event::default().event("gone").data("{}");
                         return Some((Ok(event), None));
                     }
@@ -84,18 +84,19 @@ pub(crate) async fn events(
     Ok(Sse::new(events).keep_alive(KeepAlive::default()))
 }
 
-/// What reading brought.
+/// The result of a read.
 #[derive(Debug, PartialEq)]
-enum OpenDevice {
-    More,
+enum ReadResult {
+    NewLines,
     Nothing,
-    /// It is another file than before, or shorter.
-    Again,
+    /// The file was replaced, or is shorter than before.
+    Rewritten,
+    /// The file was removed.
     Gone,
 }
 
 impl Follower {
-    fn of(run: &RunDir) -> Self {
+    fn new(run: &RunDir) -> Self {
         if !run.is_shipped() {
             return Self {
                 path: Some(run.event_log_path()),
@@ -110,49 +111,49 @@ impl Follower {
         }
     }
 
-    fn read(&mut self) -> OpenDevice {
+    fn read(&mut self) -> ReadResult {
         match self.try_read() {
-            Ok(found) => found,
-            Err(error) if error.kind() == ErrorKind::NotFound => OpenDevice::Gone,
-            // As when too many files are open.
-            Err(_) => OpenDevice::Nothing,
+            Ok(result) => result,
+            Err(error) if error.kind() == ErrorKind::NotFound => ReadResult::Gone,
+            // May be temporary, such as too many open files.
+            Err(_) => ReadResult::Nothing,
         }
     }
 
-    fn try_read(&mut self) -> io::Result<OpenDevice> {
+    fn try_read(&mut self) -> io::Result<ReadResult> {
         let Some(path) = &self.path else {
-            return Ok(OpenDevice::Nothing);
+            return Ok(ReadResult::Nothing);
         };
         let mut file = fs::File::open(path)?;
         let metadata = file.metadata()?;
-        let found = Some(identity(&metadata));
-        let is_other = self.file.is_some() && self.file != found;
-        self.file = found;
-        if is_other || metadata.len() < self.offset {
+        let file_identity = Some(identity(&metadata));
+        let is_replaced = self.file.is_some() && self.file != file_identity;
+        self.file = file_identity;
+        if is_replaced || metadata.len() < self.offset {
             self.offset = 0;
-            return Ok(OpenDevice::Again);
+            return Ok(ReadResult::Rewritten);
         }
         file.seek(SeekFrom::Start(self.offset))?;
         let mut bytes = Vec::new();
         file.take(CHUNK).read_to_end(&mut bytes)?;
-        // A line without its end is still being written.
+        // An incomplete line is still being written.
         let Some(end) = bytes.iter().rposition(|&byte| byte == b'\n') else {
-            return Ok(OpenDevice::Nothing);
+            return Ok(ReadResult::Nothing);
         };
         self.offset += end as u64 + 1;
         let text = String::from_utf8_lossy(&bytes[..end]);
         self.lines = text.lines().map(String::from).collect();
-        Ok(OpenDevice::More)
+        Ok(ReadResult::NewLines)
     }
 }
 
-/// What tells a file from one that took its name.
+/// Returns a number that differs between a file and its replacement: the inode number.
 #[cfg(unix)]
 fn identity(metadata: &fs::Metadata) -> u64 {
     std::os::unix::fs::MetadataExt::ino(metadata)
 }
 
-/// What tells a file from one that took its name.
+/// Returns a number that differs between a file and its replacement: the creation time.
 #[cfg(not(unix))]
 fn identity(metadata: &fs::Metadata) -> u64 {
     let created = metadata.created().ok();
@@ -165,32 +166,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_journal_that_was_put_back_or_removed_is_told_of() {
+    fn detects_rewritten_and_removed_files() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
         let mut follower = Follower {
             path: Some(path.clone()),
             ..Follower::default()
         };
-        assert_eq!(follower.read(), OpenDevice::Gone);
+        assert_eq!(follower.read(), ReadResult::Gone);
         fs::write(&path, "1\n2\n3").unwrap();
-        assert_eq!(follower.read(), OpenDevice::More);
+        assert_eq!(follower.read(), ReadResult::NewLines);
         assert_eq!(follower.lines, ["1", "2"]);
-        assert_eq!(follower.read(), OpenDevice::Nothing);
+        assert_eq!(follower.read(), ReadResult::Nothing);
         fs::write(&path, "1\n2\n3\n").unwrap();
-        assert_eq!(follower.read(), OpenDevice::More);
+        assert_eq!(follower.read(), ReadResult::NewLines);
         assert_eq!(follower.lines, ["3"]);
-        // Another file that is longer.
+        // A longer file with the same name.
         let other = folder.path().join("other");
         fs::write(&other, "1\n4\n5\n6\n").unwrap();
         fs::rename(&other, &path).unwrap();
-        assert_eq!(follower.read(), OpenDevice::Again);
-        assert_eq!(follower.read(), OpenDevice::More);
+        assert_eq!(follower.read(), ReadResult::Rewritten);
+        assert_eq!(follower.read(), ReadResult::NewLines);
         assert_eq!(follower.lines, ["1", "4", "5", "6"]);
-        // The same one cut off.
+        // The same file, truncated.
         fs::write(&path, "1\n").unwrap();
-        assert_eq!(follower.read(), OpenDevice::Again);
+        assert_eq!(follower.read(), ReadResult::Rewritten);
         fs::remove_file(&path).unwrap();
-        assert_eq!(follower.read(), OpenDevice::Gone);
+        assert_eq!(follower.read(), ReadResult::Gone);
     }
 }
