@@ -73,7 +73,7 @@ fn bench_measures_what_it_is_asked_for() {
 }
 
 #[test]
-fn devices_says_what_is_there_and_how_to_get_the_rest() {
+fn devices_lists_all_backends_with_remedies() {
     let text = WorkDir::new().trainer("devices").success().stdout;
     for (backend, is_compiled_in) in [
         ("flex", cfg!(feature = "flex")),
@@ -87,7 +87,7 @@ fn devices_says_what_is_there_and_how_to_get_the_rest() {
         ));
         assert_eq!(missing, !is_compiled_in, "{line}");
     }
-    assert!(text.contains("\nauto takes "), "{text}");
+    assert!(text.contains("\nauto selects "), "{text}");
 }
 
 #[test]

@@ -53,7 +53,7 @@ fn devices_that_are_checked() {
         };
         assert_eq!(lines.lines().count(), of_precisions, "{lines}");
         for line in lines.lines() {
-            let is_reference = line.contains("is what others are compared with");
+            let is_reference = line.contains("is the reference (");
             assert!(line.starts_with(name), "{line}");
             assert!(is_reference || line.contains("agrees: images "), "{line}");
         }
@@ -243,7 +243,7 @@ mod remote {
         let message = train(&format!("--device {name}"));
         assert_eq!(
             message,
-            format!("remote:{address}:0: name the worker's file with --token-file")
+            format!("remote:{address}:0: needs the worker's token file, --token-file FILE")
         );
         let message = train(&format!("--device {name}:7 --token-file token"));
         assert_eq!(

@@ -89,7 +89,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     };
     let (config, images) = images::resolve(settings, PictureCache::No)?;
     let devices = args.device.open()?;
-    precision::check(config.training.precision, &devices.found)?;
+    precision::check(config.training.precision, &devices.all)?;
     info!("device: {devices}, {}", devices.reason);
     let work = Work::of(&config)?;
     let bench = Bench {
@@ -214,7 +214,7 @@ impl Bench {
         let trained = train(
             &config,
             &parts,
-            &self.devices.found,
+            &self.devices.all,
             &run,
             Style::Details,
             None,

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::config::time::format_seconds;
 use crate::figures::compared;
 use crate::inference::evaluation::Evaluation;
-use crate::run::epoch::{Epoch, best};
+use crate::run::epoch::{Epoch, best_epoch};
 use crate::run::event_log::Events;
 use crate::run::metrics::Metrics;
 use crate::run::run_dir::{DEFAULT_ROOT, RunDir};
@@ -122,7 +122,7 @@ impl Row {
             run: run.name(),
             parameters: config.model.parameters()?,
             epochs: history.len(),
-            validation: best(&history).and_then(|best| best.validation),
+            validation: best_epoch(&history).and_then(|best| best.validation),
             test,
             gain: None,
             seconds: last.map(|last| last.seconds),

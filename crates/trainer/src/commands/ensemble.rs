@@ -75,7 +75,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let mut rows = Vec::new();
     let mut labels = Vec::new();
     let ensemble = Probabilities::mean(members.iter().map(|(run, classifier)| {
-        let images = images::of_run(run, &classifier.config, args.judge.data.as_deref())?.test;
+        let images =
+            images::load_for_trained(run, &classifier.config, args.judge.data.as_deref())?.test;
         if rows.is_empty() {
             labels = images.labels().collect();
         }

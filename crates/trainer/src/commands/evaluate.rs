@@ -42,7 +42,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         model,
         device,
     } = &classifier;
-    let test = images::of_run(&run, config, args.judge.data.as_deref())?.test;
+    let test = images::load_for_trained(&run, config, args.judge.data.as_deref())?.test;
     let evaluation = match args.judge.tta {
         0 => {
             let loader = evaluation_loader(config, &test, device);

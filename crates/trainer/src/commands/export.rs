@@ -99,7 +99,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
             let half = if args.half { ".half" } else { "" };
             let raw = if args.raw_pixels { ".raw-pixels" } else { "" };
             let extension = args.format.extension();
-            run.export(&format!("{}{half}{raw}.{extension}", run.name()))
+            run.export_path(&format!("{}{half}{raw}.{extension}", run.name()))
         }
         Some(path) => path,
     };

@@ -86,7 +86,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         sha256: weights.sha256.clone(),
     };
     let run = args.new.create(&config, |run| {
-        run.write(&run.model(), &model.to_safetensors(Storage::Single)?)?;
+        run.write(&run.model_path(), &model.to_safetensors(Storage::Single)?)?;
         // What was normalized while it learned cannot be told from its weights, to go on with.
         if folded == config.model {
             run.write_checkpoint(0, &training.checkpoint(&config)?.to_bytes()?, None)?;
@@ -103,7 +103,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         })
     })?;
 
-    logging::to_file(&run.log())?;
+    logging::to_file(&run.log_path())?;
     info!(target: FILE_ONLY, "{environment}");
     let Scaling { mean, std } = config.scaling();
     info!(

@@ -77,7 +77,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
 
 fn show_augmentation(run: &RunDir) -> Result<()> {
     let config = run.read_config()?;
-    let splits = images::of_run(run, &config, None)?;
+    let splits = images::load_for_trained(run, &config, None)?;
     let figure = run_figures::augmentation(&config, &splits)?;
     let figure = figure.context("this run learns from its images as they are")?;
     save(run, &[figure])
@@ -87,7 +87,7 @@ fn show_augmentation(run: &RunDir) -> Result<()> {
 fn save(run: &RunDir, figures: &[Figure]) -> Result<()> {
     let mut out = std::io::stdout().lock();
     for figure in figures {
-        let [svg, png] = figure.save(&run.figure(&figure.name))?;
+        let [svg, png] = figure.save(&run.figure_path(&figure.name))?;
         writeln!(out, "{}\n{}", svg.display(), png.display())?;
     }
     Ok(())

@@ -69,7 +69,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let test = match args.test_index.as_slice() {
         [] => None,
         indices => {
-            let splits = images::of_run(&run, &classifier.config, None)?;
+            let splits = images::load_for_trained(&run, &classifier.config, None)?;
             let count = splits.test.len();
             if let Some(index) = indices.iter().find(|&&index| index >= count) {
                 bail!("test image {index}: there are 0 to {}", count - 1);
@@ -212,7 +212,7 @@ impl Work<'_> {
         let [channels, height, width] = self.classifier.config.images.shape();
         sink.line(blocks(&seen.pixels, height, width).trim_end_matches('\n'))?;
         let save = || {
-            let path = self.run.seen(&seen.source.file_name())?;
+            let path = self.run.unused_input_path(&seen.source.file_name())?;
             self.run
                 .write(&path, &to_png(&seen.pixels, channels, height, width))?;
             anyhow::Ok(path)

@@ -3,7 +3,7 @@
 use super::Figure;
 use super::chart::{Axes, Scale};
 use super::drawing::{Anchor, Area, Drawing, Font, colour};
-use crate::run::epoch::{Epoch, best};
+use crate::run::epoch::{Epoch, best_epoch};
 use crate::run::metrics::Metrics;
 
 /// A panel of curves, and what is around it.
@@ -38,7 +38,7 @@ impl Curve {
             colour,
             dash,
             points: epochs.iter().filter_map(point).collect(),
-            best: best(epochs).map(|best| best.number),
+            best: best_epoch(epochs).map(|best| best.number),
         }
     }
 }
@@ -62,7 +62,7 @@ pub(crate) fn curves(epochs: &[Epoch]) -> Figure {
         .into_iter()
         .filter(|c| !c.points.is_empty())
         .collect();
-    let best = best(epochs).map(|best| best.number);
+    let best = best_epoch(epochs).map(|best| best.number);
     let title = match best {
         Some(best) => format!("Loss and accuracy by epoch; the weights are those of epoch {best}"),
         None => "Loss and accuracy by epoch".into(),

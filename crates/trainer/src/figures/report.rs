@@ -11,7 +11,7 @@ use crate::figures::run_figures::{FigureOptions, RunFigures};
 use crate::inference::classifier::Classifier;
 use crate::inference::evaluation::Evaluation;
 use crate::run::environment::{Environment, quoted};
-use crate::run::epoch::{Epoch, best};
+use crate::run::epoch::{Epoch, best_epoch};
 use crate::run::event_log::{Events, Import};
 use crate::run::run_dir::RunDir;
 
@@ -71,7 +71,7 @@ pub(crate) fn page(run: &RunDir, classifier: &Classifier) -> Result<String> {
         parameters: config.model.parameters()?,
         evaluation: &gallery.evaluation,
         epochs,
-        best: best(epochs),
+        best: best_epoch(epochs),
         time: epochs.last().map(|last| format_seconds(last.seconds)),
         figures: gallery.figures.iter().map(Inline::of).collect(),
         repeat: match &import {
@@ -79,7 +79,7 @@ pub(crate) fn page(run: &RunDir, classifier: &Classifier) -> Result<String> {
             None if run.is_shipped() => Some(format!("trainer --preset {}", config.preset)),
             None => Some(format!(
                 "trainer --config {}",
-                quoted(&run.config().to_string_lossy())
+                quoted(&run.config_path().to_string_lossy())
             )),
         },
         import,

@@ -70,7 +70,7 @@ impl RunFigures {
         epochs: &[Epoch],
         choices: &FigureOptions,
     ) -> Result<Self> {
-        let splits = images::of_run(run, &classifier.config, None)?;
+        let splits = images::load_for_trained(run, &classifier.config, None)?;
         let test = &splits.test;
         let mut figures = Vec::new();
         figures.extend(augmentation(&classifier.config, &splits)?);

@@ -32,7 +32,7 @@ impl Classifier {
     /// When the run has no weights yet, or they are damaged or those of another network.
     pub(crate) fn open(run: &RunDir, device: Device) -> Result<Self> {
         let config = run.read_config()?;
-        let path = run.model();
+        let path = run.model_path();
         let weights = match run.read(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let path = path.display();

@@ -159,7 +159,7 @@ impl Evaluation {
     /// # Errors
     /// Returns an error if the file cannot be read.
     pub(crate) fn of_run(run: &RunDir) -> Result<Option<Self>> {
-        let path = run.evaluation();
+        let path = run.evaluation_path();
         let place = || path.display().to_string();
         match run.read(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -175,7 +175,7 @@ impl Evaluation {
     /// Returns an error if the folder cannot be written to.
     pub(crate) fn write(&self, run: &RunDir) -> Result<()> {
         let json = serde_json::to_string_pretty(self)?;
-        run.write(&run.evaluation(), json.as_bytes())
+        run.write(&run.evaluation_path(), json.as_bytes())
     }
 
     /// Returns the loss and the accuracy.

@@ -1,4 +1,4 @@
-//! The process: interruption by signals, log messages, progress bars.
+//! The process: interruption by signals, log messages, and progress bars.
 
 pub(crate) mod interruption;
 pub(crate) mod logging;

@@ -58,7 +58,7 @@ impl fmt::Display for Epoch {
 }
 
 /// The best of these epochs, and of equal ones the first.
-pub(crate) fn best(epochs: &[Epoch]) -> Option<&Epoch> {
+pub(crate) fn best_epoch(epochs: &[Epoch]) -> Option<&Epoch> {
     epochs.iter().reduce(|best, epoch| {
         if is_better(epoch.validation, best.validation) {
             epoch

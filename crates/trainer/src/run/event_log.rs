@@ -102,7 +102,7 @@ impl Events {
     /// # Errors
     /// When the journal cannot be read.
     pub(crate) fn read(run: &RunDir) -> Result<Self> {
-        let path = run.journal();
+        let path = run.event_log_path();
         let bytes = match run.read(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self(Vec::new())),
             read => read.with_context(|| path.display().to_string())?,
@@ -150,7 +150,7 @@ impl EventLog {
     /// # Errors
     /// When the file cannot be read or written.
     pub(crate) fn open(run: &RunDir, position: &Position) -> Result<Self> {
-        let path = run.journal();
+        let path = run.event_log_path();
         match fs::read(&path) {
             Ok(bytes) => {
                 let text = String::from_utf8_lossy(&bytes);
@@ -174,7 +174,7 @@ impl EventLog {
     /// # Errors
     /// When the file cannot be written.
     pub(crate) fn append(run: &RunDir) -> Result<Self> {
-        let path = run.journal();
+        let path = run.event_log_path();
         let open = || {
             let mut options = OpenOptions::new();
             let mut file = options.read(true).append(true).create(true).open(&path)?;
@@ -249,7 +249,7 @@ mod tests {
             .unwrap();
         let mut journal = EventLog::open(&run, &at(250)).unwrap();
         journal.write(&entry(300)).unwrap();
-        let text = fs::read_to_string(run.journal()).unwrap();
+        let text = fs::read_to_string(run.event_log_path()).unwrap();
         let steps: Vec<Option<u64>> = text
             .lines()
             .map(|line| serde_json::from_str::<Value>(line).unwrap()["steps"].as_u64())

@@ -144,7 +144,11 @@ fn load_splits(data: &DataConfig, kept: PictureCache<'_>) -> Result<Dataset> {
 ///
 /// # Errors
 /// When they are not there or damaged, or are not such as the network learned.
-pub(crate) fn of_run(run: &RunDir, config: &Config, others: Option<&str>) -> Result<Dataset> {
+pub(crate) fn load_for_trained(
+    run: &RunDir,
+    config: &Config,
+    others: Option<&str>,
+) -> Result<Dataset> {
     let learned = &config.images;
     let source = match others {
         Some(source) => open(&absolute_source(source)?)?,
@@ -235,9 +239,10 @@ fn open(source: &str) -> Result<Source> {
 fn read(folder: PictureFolder, wanted: DecodeOptions, kept: PictureCache<'_>) -> Result<Dataset> {
     let place = match kept {
         PictureCache::No => None,
-        PictureCache::Read(root) | PictureCache::Write(root) => {
-            Some(run_dir::pictures(root, &folder.fingerprint(wanted)))
-        }
+        PictureCache::Read(root) | PictureCache::Write(root) => Some(run_dir::picture_cache_path(
+            root,
+            &folder.fingerprint(wanted),
+        )),
     };
     let pictures = match place.as_deref().and_then(|place| look_up(place, wanted)) {
         Some(pictures) => pictures,

@@ -40,7 +40,7 @@ macro_rules! shipped {
 static SHIPPED: [Shipped; 2] = [shipped!("pretrained"), shipped!("pretrained-best")];
 
 /// Newest checkpoints that are kept: one to go on from, and one in case that it is damaged.
-const KEPT: usize = 2;
+const CHECKPOINTS_KEPT: usize = 2;
 
 /// The folder of one run. Never shared by two runs, never reused.
 #[derive(Clone, Debug)]
@@ -71,7 +71,7 @@ impl RunDir {
         let folder = unfinished(0o777).tempdir_in(root).with_context(place)?;
         let unfinished = Self::at(folder.keep());
         let made = unfinished
-            .write(&unfinished.config(), config.as_bytes())
+            .write(&unfinished.config_path(), config.as_bytes())
             .and_then(|()| fill(&unfinished))
             .and_then(|()| unfinished.rename(root, preset, name));
         if made.is_err() {
@@ -127,7 +127,7 @@ impl RunDir {
         }
         let as_run = |path: PathBuf| {
             let run = Self::at(path);
-            run.config().is_file().then_some(run)
+            run.config_path().is_file().then_some(run)
         };
         as_run(PathBuf::from(run))
             .or_else(|| as_run(root.join(run)))
@@ -189,7 +189,7 @@ impl RunDir {
     /// # Errors
     /// When another process writes to it.
     pub(crate) fn lock(&self) -> Result<Lock> {
-        let lock = Lock::take(&self.lock_file())?;
+        let lock = Lock::take(&self.lock_path())?;
         self.remove_unfinished();
         Ok(lock)
     }
@@ -197,16 +197,16 @@ impl RunDir {
     /// Whether a process writes to the folder.
     #[cfg(feature = "serve")]
     pub(crate) fn is_locked(&self) -> bool {
-        Lock::is_taken(&self.lock_file())
+        Lock::is_taken(&self.lock_path())
     }
 
-    fn lock_file(&self) -> PathBuf {
+    fn lock_path(&self) -> PathBuf {
         self.path.join("lock")
     }
 
     /// Removes what a process that was killed had begun to write.
     fn remove_unfinished(&self) {
-        let entries = [self.path.clone(), self.checkpoints()]
+        let entries = [self.path.clone(), self.checkpoints_path()]
             .into_iter()
             .filter_map(|folder| fs::read_dir(folder).ok())
             .flatten()
@@ -248,7 +248,7 @@ impl RunDir {
     }
 
     /// `config.toml`, the resolved configuration.
-    pub(crate) fn config(&self) -> PathBuf {
+    pub(crate) fn config_path(&self) -> PathBuf {
         self.path.join("config.toml")
     }
 
@@ -257,31 +257,31 @@ impl RunDir {
     /// # Errors
     /// Returns an error if the file cannot be read or is not a configuration.
     pub(crate) fn read_config(&self) -> Result<Config> {
-        let path = self.config();
+        let path = self.config_path();
         let table = self.read(&path).map_err(Error::new).and_then(parse_table);
         let config = table.and_then(Config::from_table);
         config.with_context(|| path.display().to_string())
     }
 
     /// `model.safetensors`, the weights of the best epoch.
-    pub(crate) fn model(&self) -> PathBuf {
+    pub(crate) fn model_path(&self) -> PathBuf {
         self.path.join("model.safetensors")
     }
 
     /// Whether it has weights.
     pub(crate) fn has_model(&self) -> bool {
-        self.is_shipped() || self.model().exists()
+        self.is_shipped() || self.model_path().exists()
     }
 
     /// `checkpoint/`, from which the training goes on.
-    fn checkpoints(&self) -> PathBuf {
+    fn checkpoints_path(&self) -> PathBuf {
         self.path.join("checkpoint")
     }
 
     /// Whether it is the folder of a training that has kept a checkpoint. Which are there is known only to who
     /// holds the [`lock`](Self::lock): another process replaces them meanwhile.
     pub(crate) fn has_checkpoints(&self) -> bool {
-        self.checkpoints().is_dir()
+        self.checkpoints_path().is_dir()
     }
 
     /// Writes the checkpoint after so many steps, and removes all but the two newest, that of the
@@ -295,9 +295,13 @@ impl RunDir {
         bytes: &[u8],
         best: Option<u64>,
     ) -> Result<()> {
-        let folder = self.checkpoints();
+        let folder = self.checkpoints_path();
         self.write(&folder.join(checkpoint_name(steps)), bytes)?;
-        let older = self.list_checkpoints()?.into_iter().rev().skip(KEPT);
+        let older = self
+            .list_checkpoints()?
+            .into_iter()
+            .rev()
+            .skip(CHECKPOINTS_KEPT);
         // Before the first step only imported weights are kept.
         let is_kept = |steps| steps == 0 || Some(steps) == best;
         for (_, path) in older.filter(|(steps, _)| !is_kept(*steps)) {
@@ -311,7 +315,7 @@ impl RunDir {
     /// # Errors
     /// When the folder cannot be listed.
     pub(crate) fn list_checkpoints(&self) -> Result<Vec<(u64, PathBuf)>> {
-        let folder = self.checkpoints();
+        let folder = self.checkpoints_path();
         let entries = match fs::read_dir(&folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -329,32 +333,32 @@ impl RunDir {
     }
 
     /// `metrics.csv`, a row per epoch.
-    pub(crate) fn metrics(&self) -> PathBuf {
+    pub(crate) fn metrics_path(&self) -> PathBuf {
         self.path.join("metrics.csv")
     }
 
     /// `metrics.jsonl`, what the training reports as it goes on.
-    pub(crate) fn journal(&self) -> PathBuf {
+    pub(crate) fn event_log_path(&self) -> PathBuf {
         self.path.join("metrics.jsonl")
     }
 
     /// `train.log`, what was said.
-    pub(crate) fn log(&self) -> PathBuf {
+    pub(crate) fn log_path(&self) -> PathBuf {
         self.path.join("train.log")
     }
 
     /// `evaluation.json`, what the model reached on the test split.
-    pub(crate) fn evaluation(&self) -> PathBuf {
+    pub(crate) fn evaluation_path(&self) -> PathBuf {
         self.path.join("evaluation.json")
     }
 
     /// `export/NAME`, its network for another program.
-    pub(crate) fn export(&self, name: &str) -> PathBuf {
+    pub(crate) fn export_path(&self, name: &str) -> PathBuf {
         self.path.join("export").join(name)
     }
 
     /// `figures/NAME`, what was drawn of it.
-    pub(crate) fn figure(&self, name: &str) -> PathBuf {
+    pub(crate) fn figure_path(&self, name: &str) -> PathBuf {
         self.path.join("figures").join(name)
     }
 
@@ -362,21 +366,21 @@ impl RunDir {
     ///
     /// # Errors
     /// When there are too many of that name.
-    pub(crate) fn seen(&self, name: &str) -> Result<PathBuf> {
+    pub(crate) fn unused_input_path(&self, name: &str) -> Result<PathBuf> {
         // File names may not be longer than 255 bytes.
         let name: String = name.chars().take(50).collect();
         let numbered = (2..10_000).map(|number| format!("{name}-{number}"));
         let mut names = [name.clone()].into_iter().chain(numbered);
         names
             .find_map(|name| {
-                let path = self.figure("seen").join(format!("{name}.png"));
+                let path = self.figure_path("seen").join(format!("{name}.png"));
                 (!path.exists()).then_some(path)
             })
-            .with_context(|| format!("{}: too many {name}", self.figure("seen").display()))
+            .with_context(|| format!("{}: too many {name}", self.figure_path("seen").display()))
     }
 
     /// `report.html`, all about it on a page.
-    pub(crate) fn report(&self) -> PathBuf {
+    pub(crate) fn report_path(&self) -> PathBuf {
         self.path.join("report.html")
     }
 
@@ -417,7 +421,7 @@ impl RunDir {
 }
 
 /// Where decoded pictures of this fingerprint are kept, among the runs in `root`.
-pub(crate) fn pictures(root: &Path, fingerprint: &str) -> PathBuf {
+pub(crate) fn picture_cache_path(root: &Path, fingerprint: &str) -> PathBuf {
     root.join(".pictures").join(fingerprint)
 }
 
@@ -507,7 +511,7 @@ mod tests {
     fn a_folder_that_cannot_be_filled_is_not_there() {
         let root = tempfile::tempdir().unwrap();
         let fill = |run: &RunDir| {
-            run.write(&run.model(), b"weights")?;
+            run.write(&run.model_path(), b"weights")?;
             bail!("no")
         };
         let error = RunDir::create(root.path(), "dense", None, "", fill).unwrap_err();
@@ -538,11 +542,11 @@ mod tests {
         let run = RunDir::create(root.path(), "dense", None, "", |_| Ok(())).unwrap();
         let pretrained = || RunDir::open(&root.path().join("runs"), "pretrained").unwrap();
         assert!(pretrained().is_shipped());
-        let weights = pretrained().read(&pretrained().model()).unwrap();
+        let weights = pretrained().read(&pretrained().model_path()).unwrap();
         assert!(weights.len() > 1_000_000);
         fs::rename(run.path(), root.path().join("pretrained")).unwrap();
         assert!(!pretrained().is_shipped());
-        assert!(pretrained().read(&pretrained().model()).is_err());
+        assert!(pretrained().read(&pretrained().model_path()).is_err());
         fs::rename(root.path().join("pretrained"), run.path()).unwrap();
         for name in ["latest", "dense-1", run.path().to_str().unwrap()] {
             let found = RunDir::open(root.path(), name).unwrap();

@@ -219,7 +219,7 @@ mod tests {
         let devices = vec![device; devices];
         let trained = train(&config, &images.split, &devices, &run, Style::Details, None).unwrap();
         assert_eq!(trained.stop_reason, StopReason::Epochs);
-        let bytes = fs::read(run.model()).unwrap();
+        let bytes = fs::read(run.model_path()).unwrap();
         let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
         let numbers = bytes[8 + header..].chunks_exact(4);
         numbers
