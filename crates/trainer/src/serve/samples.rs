@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::App;
 use super::problem::Problem;
-use crate::figures::run_figures::{self, Guess};
+use crate::inference::labeled_prediction::{self, LabeledPrediction};
 use crate::run::images;
 
 /// Images of one answer.
@@ -107,9 +107,9 @@ async fn of(app: &Arc<App>) -> Result<Arc<Samples>, Problem> {
 
 fn load(app: &App) -> anyhow::Result<Samples> {
     let splits = images::of_run(&app.run, &app.classifier.config, None)?;
-    let (_, guesses) = run_figures::judge(&app.classifier, &splits.test)?;
+    let (_, guesses) = labeled_prediction::predict_dataset(&app.classifier, &splits.test)?;
     let classes = app.classifier.classes();
-    let sample = |guess: &Guess| {
+    let sample = |guess: &LabeledPrediction| {
         let (predicted, probability) = guess.probabilities.best();
         Sample {
             index: guess.index,
@@ -119,7 +119,7 @@ fn load(app: &App) -> anyhow::Result<Samples> {
             pixels: STANDARD.encode(splits.test.pixels(guess.index)),
         }
     };
-    let wrong = run_figures::mistakes(&guesses);
+    let wrong = labeled_prediction::mistakes(&guesses);
     Ok(Samples {
         all: guesses.iter().map(sample).collect(),
         mistakes: wrong.into_iter().map(|guess| guess.index).collect(),
