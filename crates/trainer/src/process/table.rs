@@ -33,7 +33,6 @@ impl Table {
     }
 
     /// Aligns a column, counted from 0.
-    #[allow(dead_code, reason = "other tables have text in further columns")]
     pub(crate) fn align(mut self, column: usize, align: Align) -> Self {
         if let Some(column) = self.0.column_mut(column) {
             column.set_cell_alignment(match align {
