@@ -152,7 +152,7 @@ fn settings_out_of_range_or_unknown() {
     );
     assert_eq!(
         error("--limit-train 1"),
-        "validation 0.1 of 1 images leaves none to train on"
+        "validation fraction 0.1 of 1 images leaves none for training"
     );
 }
 
@@ -176,7 +176,7 @@ fn configuration_files() {
     );
     assert_eq!(
         error("[model]\nblocks = [{}, {}, {}, {}, {}]"),
-        "pool5: pooling the 1x1 image before it leaves nothing: use fewer pools"
+        "pool5: the 2x2 pool is larger than its 1x1 input: use fewer pools"
     );
     assert_eq!(
         error("[model]\nblocks = [{ channels = 65536 }, { channels = 65536 }]"),
@@ -303,7 +303,7 @@ fn a_training_that_diverges_says_so() {
     let arguments = "--preset dense --optimizer sgd --learning-rate 100 --checkpoint-every 1";
     let error = dir.trainer(&format!("{arguments} --quiet")).error();
     let rest = error.strip_prefix(
-        "run artifacts/runs/dense-1 (last good checkpoint \
+        "run artifacts/runs/dense-1 (last valid checkpoint \
          artifacts/runs/dense-1/checkpoint/step-",
     );
     let (steps, rest) = rest.unwrap().split_once(".checkpoint): ").unwrap();

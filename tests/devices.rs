@@ -286,7 +286,7 @@ mod remote {
         assert_eq!(status.code(), Some(1), "{said}");
         assert!(!said.contains("panicked"), "{said}");
         let message = said.lines().last().unwrap();
-        assert!(message.contains("last good checkpoint"), "{message}");
+        assert!(message.contains("last valid checkpoint"), "{message}");
         assert!(
             message.contains(&format!("device {name}:0 failed: ")),
             "{message}"

@@ -219,6 +219,6 @@ fn the_network_that_ships_is_in_the_binary() {
     let message = work.trainer("train --resume pretrained").error();
     assert_eq!(
         message,
-        "artifacts/pretrained: has weights, but no checkpoint to go on from"
+        "artifacts/pretrained: has weights but no checkpoint to resume from"
     );
 }

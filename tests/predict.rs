@@ -183,7 +183,7 @@ fn what_cannot_be_predicted_is_told_and_the_rest_goes_on() {
     );
     assert_eq!(
         error("missing.png"),
-        "missing.png: cannot read it: No such file or directory (os error 2)"
+        "missing.png: cannot read the file: No such file or directory (os error 2)"
     );
     assert_eq!(
         error("- one.png -"),

@@ -83,7 +83,7 @@ fn an_interrupted_training_goes_on_to_the_same_bits() {
     stop_ten_times(settings, "-INT", |status, said| {
         assert_eq!(status.code(), Some(130), "{said}");
         assert!(
-            said.contains("go on with: trainer --resume artifacts/runs/parts"),
+            said.contains("resume with: trainer --resume artifacts/runs/parts"),
             "{said}"
         );
     });
@@ -100,7 +100,7 @@ fn a_terminated_training_saves_and_says_how_to_go_on() {
     running.signal("-TERM");
     let (status, said) = running.end();
     assert_eq!(status.code(), Some(130), "{said}");
-    assert!(said.contains("go on with"), "{said}");
+    assert!(said.contains("resume with"), "{said}");
     assert_eq!(dir.checkpoints("r").len(), 1);
     let told = fs::read_to_string(journal).unwrap();
     assert!(told.ends_with("{\"event\":\"end\",\"state\":\"interrupted\"}\n"));
@@ -165,7 +165,7 @@ fn three_epochs() -> WorkDir {
 /// How an error begins where the checkpoint after so many steps is the last good one.
 fn saved(steps: u32) -> String {
     format!(
-        "run artifacts/runs/r (last good checkpoint \
+        "run artifacts/runs/r (last valid checkpoint \
          artifacts/runs/r/checkpoint/step-{steps:08}.checkpoint): "
     )
 }
@@ -191,8 +191,8 @@ fn a_damaged_checkpoint_is_refused_and_the_one_before_it_named() {
         fs::write(&newest, spoiled).unwrap();
         let error = dir.trainer("--resume r").error();
         let expected = format!(
-            "{}artifacts/runs/r/checkpoint/step-00000027.checkpoint: cannot go on from it, \
-             remove it to go on from the one before: {what}",
+            "{}artifacts/runs/r/checkpoint/step-00000027.checkpoint: cannot resume from it; \
+             remove it to resume from the previous one: {what}",
             saved(18)
         );
         assert_eq!(error, expected);
@@ -307,7 +307,7 @@ fn a_run_without_its_checkpoints_is_not_begun_again() {
     }
     assert_eq!(
         dir.trainer("--resume r --epochs 4").error(),
-        "run artifacts/runs/r (no good checkpoint): has weights, but no checkpoint to go on from"
+        "run artifacts/runs/r (no valid checkpoint): has weights but no checkpoint to resume from"
     );
     assert!(results(&dir, "r") == before);
 }
@@ -365,7 +365,7 @@ fn a_run_is_written_by_one_process() {
     running.signal("-KILL");
     running.end();
     let resumed = dir.trainer("--resume r --max-time 1ms").success();
-    let note = format!("process {process} ended without finishing this run");
+    let note = format!("process {process} exited without finishing this run");
     assert!(resumed.stderr.contains(&note), "{}", resumed.stderr);
     assert!(dir.run_text("r", "train.log").contains(&note));
     // Given back, it is nobody's.

@@ -156,7 +156,7 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
     let (code, text) = terminal.end();
     assert_eq!(code, Some(130), "{text}");
     assert!(
-        text.contains("go on with: trainer --resume artifacts/runs/r"),
+        text.contains("resume with: trainer --resume artifacts/runs/r"),
         "{text}"
     );
     assert!(!dir.checkpoints("r").is_empty());
@@ -174,7 +174,7 @@ fn the_dashboards_own_keys_save_too() {
         let (code, text) = terminal.end();
         assert_eq!(code, Some(130), "{key}: {text}");
         assert!(
-            text.contains("go on with: trainer --resume"),
+            text.contains("resume with: trainer --resume"),
             "{key}: {text}"
         );
         assert!(!dir.checkpoints("r").is_empty(), "{key}");
@@ -194,7 +194,7 @@ fn a_second_ctrl_c_does_not_wait_for_the_step() {
     terminal.press("\x03");
     let (code, text) = terminal.end();
     assert_eq!(code, Some(130), "{text}");
-    assert!(!text.contains("go on with"), "{text}");
+    assert!(!text.contains("resume with"), "{text}");
 }
 
 #[test]

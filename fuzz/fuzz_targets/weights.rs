@@ -15,6 +15,6 @@ static PATH: LazyLock<PathBuf> =
 fuzz_target!(|bytes: &[u8]| {
     fs::write(&*PATH, bytes).expect("a temporary file");
     if let Ok(weights) = formats::read(&PATH) {
-        let _ = formats::fit(&weights, &ConvNetConfig::default());
+        let _ = formats::match_to_network(&weights, &ConvNetConfig::default());
     }
 });

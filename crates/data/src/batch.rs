@@ -1,44 +1,30 @@
-//! Images and targets as tensors.
+//! Batches: images and targets as tensors.
 
 use burn::data::dataloader::batcher::Batcher;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 use crate::normalization::Scaling;
+use crate::sample::Sample;
 
-/// One labelled image, as a dataset hands it out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sample {
-    /// Values of a pixel: 1 for grey, 3 for red, green and blue.
-    pub channels: usize,
-    /// Rows.
-    pub height: usize,
-    /// Columns.
-    pub width: usize,
-    /// `[channels, height, width]`, row-major.
-    pub pixels: Vec<u8>,
-    /// The class.
-    pub label: u8,
-}
-
-/// Some images and their classes, ready for a network.
+/// A batch of normalized images and their targets.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// Normalised images, `[N, channels, height, width]`.
+    /// Normalized images, `[N, C, H, W]`.
     pub images: Tensor<4>,
-    /// Class of each image, `[N]`.
+    /// Class indices, `[N]`.
     pub targets: Tensor<1, Int>,
 }
 
-/// Stacks samples and normalises them on the device.
+/// Stacks samples into a batch, and normalizes it on the device.
 #[derive(Clone, Copy, Debug)]
 pub struct MnistBatcher {
-    /// The normalisation.
+    /// Parameters of the normalization.
     pub scaling: Scaling,
 }
 
 impl Batcher<Sample, Batch> for MnistBatcher {
     /// # Panics
-    /// When `items` is empty or holds images of different sizes.
+    /// Panics if `items` is empty, or if the shapes of the images differ.
     fn batch(&self, items: Vec<Sample>, device: &Device) -> Batch {
         let Sample {
             channels,
@@ -51,8 +37,8 @@ impl Batcher<Sample, Batch> for MnistBatcher {
             pixels.extend_from_slice(&item.pixels);
         }
         let pixels = TensorData::new(pixels, [items.len(), channels, height, width]);
-        // A quarter of the bytes cross to the device where it can hold bytes.
-        let images = if takes_bytes(device) {
+        // `u8` takes a quarter of the transfer to the device.
+        let images = if supports_u8(device) {
             Tensor::<4, Int>::from_data(pixels, (device, DType::U8)).float()
         } else {
             Tensor::<4>::from_data(pixels, device)
@@ -66,12 +52,12 @@ impl Batcher<Sample, Batch> for MnistBatcher {
     }
 }
 
-/// Whether pixels can lie on a device as they are.
-pub(crate) fn takes_bytes(device: &Device) -> bool {
+/// Returns whether a device can store pixels as `u8`.
+pub(crate) fn supports_u8(device: &Device) -> bool {
     device.supports_dtype(DType::U8)
 }
 
-/// `(x / 255 - mean) / std`, as one multiplication and one addition.
+/// Computes `(x / 255 - mean) / std` as one multiplication and one subtraction.
 pub(crate) fn normalize(pixels: Tensor<4>, Scaling { mean, std }: Scaling) -> Tensor<4> {
     let scaled = pixels.mul_scalar(1.0 / (255.0 * std));
     if mean == 0.0 {

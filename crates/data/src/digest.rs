@@ -1,10 +1,10 @@
-//! Checksums as text.
+//! SHA-256 checksums as text.
 
 use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 
-/// The SHA-256 of some bytes, one part after the other, as hexadecimal digits.
+/// Returns the SHA-256 of the concatenated `parts` as lower-case hexadecimal digits.
 pub fn sha256_hex(parts: impl IntoIterator<Item = impl AsRef<[u8]>>) -> String {
     let mut digest = Sha256::new();
     for part in parts {

@@ -1,41 +1,40 @@
-//! Handwriting as people have it, brought to what MNIST looks like.
+//! Conversion of photos and scans of handwriting into images in the style of MNIST.
 //!
-//! Ink is told from paper by its brightness, against paper that may be unevenly lit. What was
-//! written is cut out, scaled into a box of 20 of 28 pixels and moved so that its centre of mass is
-//! in the middle, as LeCun et al. describe the making of MNIST:
-//! <https://yann.lecun.com/exdb/mnist/>.
+//! Ink is separated from paper by brightness; the paper may be unevenly lit. The strokes are
+//! cropped, scaled into a box of 20 of 28 pixels and translated so that their center of mass is in
+//! the middle, as in MNIST: <https://yann.lecun.com/exdb/mnist/>.
 
 use image::imageops::{self, FilterType};
 use image::{GrayImage, ImageBuffer, Luma};
 
-use crate::plane::{Plane, least, mean, most, quantiles};
+use crate::plane::{Plane, max, mean, min, quantiles};
 
-/// From this side on, pixels are a camera's or a scanner's, whose noise is smoothed.
-const MIN_NOISY_SIDE: u32 = 64;
-/// Ink that stands out from its paper by less, of 255, is none.
+/// Pictures of this size and larger come from a camera or scanner, so their noise is smoothed.
+const MIN_NOISY_SIDE: usize = 64;
+/// Minimum contrast between ink and paper, of 255.
 const MIN_CONTRAST: f32 = 16.0;
-/// Spots smaller than this part of the largest stroke are dust.
+/// Connected components with less than this fraction of the largest one's mass are dust.
 const DUST: f64 = 0.03;
-/// The thinnest strokes that MNIST has, in pixels of its box of 20.
+/// Minimum stroke thickness of MNIST, in pixels of its 20-pixel box.
 const MIN_STROKE: f32 = 1.8;
 
-/// White strokes on black, `[height, width]`, or `None` where nothing is written.
+/// Returns white strokes on black, `[height, width]`, or `None` for a blank picture.
 pub(crate) fn prepare(picture: &GrayImage, height: usize, width: usize) -> Option<Vec<u8>> {
-    let ink = Plane::of(picture).ink()?;
-    let ink = ink.largest_strokes()?;
-    Some(ink.thickened().centred(height, width))
+    let ink = Plane::from_picture(picture).extract_ink()?;
+    let ink = ink.remove_dust()?;
+    Some(ink.thicken().center(height, width))
 }
 
 impl Plane {
-    /// How much ink is on each pixel, 0 to 1.
-    fn ink(mut self) -> Option<Self> {
-        if self.side() >= MIN_NOISY_SIDE as usize {
+    /// Returns the ink density of each pixel, 0 to 1, or `None` for a blank picture.
+    fn extract_ink(mut self) -> Option<Self> {
+        if self.side() >= MIN_NOISY_SIDE {
             self = self.filtered(1, mean);
         }
         let edge = self.edge();
-        let [edge_least, paper, edge_most] = quantiles(&edge, [0.05, 0.5, 0.95]);
-        let [least_of_all, most_of_all] = quantiles(&self.values, [0.001, 0.999]);
-        let is_even = edge_most - edge_least < 0.15 * (most_of_all - least_of_all);
+        let [edge_low, paper, edge_high] = quantiles(&edge, [0.05, 0.5, 0.95]);
+        let [low, high] = quantiles(&self.values, [0.001, 0.999]);
+        let is_even = edge_high - edge_low < 0.15 * (high - low);
         if self.is_dark_on_light(is_even.then_some(paper)) {
             self.values
                 .iter_mut()
@@ -48,9 +47,9 @@ impl Plane {
                 ..self
             }
         } else {
-            // What is left where every stroke is narrower than the window.
+            // Morphological opening removes strokes narrower than the window and leaves the paper.
             let radius = (self.side() / 10).max(1);
-            let opened = self.filtered(radius, least).filtered(radius, most);
+            let opened = self.filtered(radius, min).filtered(radius, max);
             opened.filtered(radius, mean)
         };
         for (value, paper) in self.values.iter_mut().zip(&paper.values) {
@@ -66,83 +65,86 @@ impl Plane {
         if strong.is_empty() || ink - weak_mean < MIN_CONTRAST {
             return None;
         }
-        let mask = self.strokes(threshold);
+        let mask = self.stroke_mask(threshold);
         for (value, is_ink) in self.values.iter_mut().zip(mask) {
             *value = if is_ink { (*value / ink).min(1.0) } else { 0.0 };
         }
         Some(self)
     }
 
-    /// Whether the ink is darker than its paper: an even edge is paper; else ink is what differs
-    /// much from its surroundings, since there is less of it.
+    /// Returns whether the ink is darker than the paper.
+    ///
+    /// `paper` is the brightness of evenly lit paper; without it, the local mean is used. Ink
+    /// covers less area than paper and differs more, so it decides the sign of the sum of cubed
+    /// differences.
     fn is_dark_on_light(&self, paper: Option<f32>) -> bool {
         let differences: Vec<f32> = match paper {
             Some(paper) => self.values.iter().map(|value| value - paper).collect(),
             None => {
-                let around = self.filtered((self.side() / 8).max(1), mean);
-                let pairs = self.values.iter().zip(around.values);
-                pairs.map(|(value, around)| value - around).collect()
+                let local_mean = self.filtered((self.side() / 8).max(1), mean);
+                let pairs = self.values.iter().zip(local_mean.values);
+                pairs.map(|(value, mean)| value - mean).collect()
             }
         };
         differences.iter().map(|d| d.powi(3)).sum::<f32>() < 0.0
     }
 
-    /// The pixels of all strokes: those above the threshold, the fainter ones that touch them, and
-    /// a soft edge.
-    fn strokes(&self, threshold: f32) -> Vec<bool> {
+    /// Returns the mask of the strokes by hysteresis thresholding: pixels above the threshold, and
+    /// fainter pixels connected to them, dilated by one pixel.
+    fn stroke_mask(&self, threshold: f32) -> Vec<bool> {
         let mut mask: Vec<bool> = self.values.iter().map(|&value| value > threshold).collect();
-        let mut reached: Vec<usize> = (0..mask.len()).filter(|&at| mask[at]).collect();
-        while let Some(at) = reached.pop() {
-            for next in self.neighbours(at) {
+        let mut pending: Vec<usize> = (0..mask.len()).filter(|&at| mask[at]).collect();
+        while let Some(at) = pending.pop() {
+            for next in self.neighbors(at) {
                 if !mask[next] && self.values[next] > 0.6 * threshold {
                     mask[next] = true;
-                    reached.push(next);
+                    pending.push(next);
                 }
             }
         }
         let inner = mask.clone();
         for at in (0..mask.len()).filter(|&at| inner[at]) {
-            self.neighbours(at).for_each(|next| mask[next] = true);
+            self.neighbors(at).for_each(|next| mask[next] = true);
         }
         mask
     }
 
-    /// Without dust: strokes much smaller than the largest.
-    fn largest_strokes(mut self) -> Option<Self> {
-        let mut strokes: Vec<Vec<usize>> = Vec::new();
+    /// Clears connected components much smaller than the largest. Returns `None` if there are none.
+    fn remove_dust(mut self) -> Option<Self> {
+        let mut components: Vec<Vec<usize>> = Vec::new();
         let mut seen = vec![false; self.values.len()];
         for start in 0..self.values.len() {
             if seen[start] || self.values[start] == 0.0 {
                 continue;
             }
             seen[start] = true;
-            let mut stroke = vec![start];
-            let mut done = 0;
-            while let Some(&at) = stroke.get(done) {
-                done += 1;
-                for next in self.neighbours(at) {
+            let mut component = vec![start];
+            let mut visited = 0;
+            while let Some(&at) = component.get(visited) {
+                visited += 1;
+                for next in self.neighbors(at) {
                     if !seen[next] && self.values[next] > 0.0 {
                         seen[next] = true;
-                        stroke.push(next);
+                        component.push(next);
                     }
                 }
             }
-            strokes.push(stroke);
+            components.push(component);
         }
-        let mass = |stroke: &[usize]| stroke.iter().map(|&at| f64::from(self.values[at])).sum();
-        let masses: Vec<f64> = strokes.iter().map(|stroke| mass(stroke)).collect();
+        let mass = |pixels: &[usize]| pixels.iter().map(|&at| f64::from(self.values[at])).sum();
+        let masses: Vec<f64> = components.iter().map(|pixels| mass(pixels)).collect();
         let largest = masses.iter().copied().fold(0.0, f64::max);
-        for (stroke, mass) in strokes.iter().zip(masses) {
+        for (component, mass) in components.iter().zip(masses) {
             if mass < DUST * largest {
-                stroke.iter().for_each(|&at| self.values[at] = 0.0);
+                component.iter().for_each(|&at| self.values[at] = 0.0);
             }
         }
         (largest > 0.0).then_some(self)
     }
 
-    /// With strokes at least as thick as MNIST's thinnest. A stroke's area is about its thickness
-    /// times half of its outline.
-    fn thickened(self) -> Self {
+    /// Dilates strokes thinner than [`MIN_STROKE`]. The thickness is estimated as twice the area
+    /// divided by the length of the outline.
+    fn thicken(self) -> Self {
         let Some((x, y, width, height)) = self.bounds() else {
             return self;
         };
@@ -158,38 +160,43 @@ impl Plane {
                     let below = row + 1 < self.height && is_ink(column, row + 1);
                     outline += [left, right, above, below]
                         .iter()
-                        .filter(|&&is| !is)
+                        .filter(|&&is_ink| !is_ink)
                         .count() as f32;
                 }
             }
         }
         let per_box = width.max(height) as f32 / 20.0;
-        // An outline of pixels is longer than the line it follows: by 4/π, averaged over directions.
+        // A pixel outline is longer than the curve: by a factor of 4/π, averaged over directions.
         let thickness = 2.0 * area / (outline * std::f32::consts::FRAC_PI_4).max(1.0);
         let radius = (MIN_STROKE * per_box - thickness) / 2.0;
         match radius.round() as usize {
             0 => self,
             radius => {
-                let room = self.with_margin(radius);
-                room.filtered(radius, most)
+                let padded = self.with_margin(radius);
+                padded.filtered(radius, max)
             }
         }
     }
 
-    /// Cut out, scaled into 20/28 of the size, and moved to have its centre of mass in the middle.
-    fn centred(&self, height: usize, width: usize) -> Vec<u8> {
+    /// Crops the ink, scales it into 20/28 of the image and translates its center of mass to the
+    /// middle.
+    fn center(&self, height: usize, width: usize) -> Vec<u8> {
         let mut pixels = vec![0; height * width];
         let Some((left, top, columns, rows)) = self.bounds() else {
             return pixels;
         };
-        let cut = ImageBuffer::from_fn(columns as u32, rows as u32, |x, y| {
+        let cropped = ImageBuffer::from_fn(columns as u32, rows as u32, |x, y| {
             Luma([self.values[(top + y as usize) * self.width + left + x as usize]])
         });
         let box_side = |side: usize| (side * 20).div_ceil(28) as f64;
         let scale = (box_side(width) / columns as f64).min(box_side(height) / rows as f64);
         let scaled = |size: usize| ((size as f64 * scale).round() as u32).max(1);
-        let small: ImageBuffer<Luma<f32>, Vec<f32>> =
-            imageops::resize(&cut, scaled(columns), scaled(rows), FilterType::Triangle);
+        let small: ImageBuffer<Luma<f32>, Vec<f32>> = imageops::resize(
+            &cropped,
+            scaled(columns),
+            scaled(rows),
+            FilterType::Triangle,
+        );
         let brightest = small.iter().copied().fold(0.0, f32::max);
 
         let (mut mass, mut mass_x, mut mass_y) = (0.0, 0.0, 0.0);
@@ -198,9 +205,9 @@ impl Plane {
             mass_x += pixel.0[0] * (x as f32 + 0.5);
             mass_y += pixel.0[0] * (y as f32 + 0.5);
         }
-        // The middle of MNIST is its pixel 14 of 0 to 27. What is written may not leave the image.
-        let offset = |outer: usize, centre: f32, inner: u32| {
-            let offset = ((outer / 2) as f32 + 0.5 - centre).round() as i64;
+        // The middle of MNIST is pixel 14 of 0 to 27. The ink must stay inside the image.
+        let offset = |outer: usize, center: f32, inner: u32| {
+            let offset = ((outer / 2) as f32 + 0.5 - center).round() as i64;
             offset.clamp(0, outer as i64 - i64::from(inner)) as usize
         };
         let x_offset = offset(width, mass_x / mass, small.width());
@@ -217,19 +224,19 @@ impl Plane {
 mod tests {
     use super::*;
 
-    /// A picture of `side` x `side` with a brightness for each pixel.
+    /// Returns a picture of `side` x `side` pixels with the given brightness at each `(x, y)`.
     fn picture(side: u32, brightness: impl Fn(f32, f32) -> f32) -> GrayImage {
         GrayImage::from_fn(side, side, |x, y| {
             Luma([brightness(x as f32, y as f32).clamp(0.0, 255.0) as u8])
         })
     }
 
-    /// How far a point is from the upright line at x = 90, from y = 60 to 200.
-    fn from_stroke(x: f32, y: f32) -> f32 {
+    /// Returns the distance of a point from the vertical line at x = 90 from y = 60 to 200.
+    fn distance_from_stroke(x: f32, y: f32) -> f32 {
         (x - 90.0).hypot((y - y.clamp(60.0, 200.0)).abs())
     }
 
-    /// Rows and columns with ink.
+    /// Returns the numbers of rows and columns with ink.
     fn extent(pixels: &[u8]) -> (usize, usize) {
         let inked = |at: &usize| pixels[*at] > 100;
         let rows = (0..28).filter(|row| (0..28).any(|column| inked(&(row * 28 + column))));
@@ -238,8 +245,8 @@ mod tests {
     }
 
     #[test]
-    fn ink_is_found_whatever_it_is_written_with() {
-        let stroke = |half: f32| move |x: f32, y: f32| from_stroke(x, y) < half;
+    fn finds_ink_of_all_writing_tools() {
+        let stroke = |half: f32| move |x: f32, y: f32| distance_from_stroke(x, y) < half;
         let noise = |x: f32, y: f32| ((x * 12.9 + y * 78.2).sin() * 43_758.5).fract() * 12.0;
         let pen = stroke(6.0);
         let thin = stroke(1.0);
@@ -285,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_found_where_nothing_is_written() {
+    fn rejects_blank_pictures() {
         let noise = |x: f32, y: f32| ((x * 12.9 + y * 78.2).sin() * 43_758.5).fract() * 20.0;
         assert_eq!(prepare(&picture(100, |_, _| 255.0), 28, 28), None);
         assert_eq!(prepare(&picture(1, |_, _| 7.0), 28, 28), None);
@@ -297,44 +304,26 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_pictures_are_taken() {
-        // 2^24 * 256 does not fit 32 bits.
+    fn accepts_the_longest_pictures() {
+        // 2^24 * 256 exceeds 32 bits.
         let long = GrayImage::from_fn(1 << 24, 1, |x, _| Luma([if x > 1 << 23 { 0 } else { 255 }]));
         assert!(prepare(&long, 28, 28).is_some());
     }
 
     #[test]
-    fn dust_is_left_out() {
-        let clean = picture(
-            260,
-            |x, y| if from_stroke(x, y) < 6.0 { 0.0 } else { 255.0 },
-        );
+    fn removes_dust() {
+        let clean = picture(260, |x, y| {
+            if distance_from_stroke(x, y) < 6.0 {
+                0.0
+            } else {
+                255.0
+            }
+        });
         let mut dusty = clean.clone();
         for (x, y) in [(20, 20), (240, 30), (200, 220)] {
             dusty.put_pixel(x, y, Luma([0]));
             dusty.put_pixel(x + 1, y, Luma([0]));
         }
         assert_eq!(prepare(&dusty, 28, 28), prepare(&clean, 28, 28));
-    }
-
-    #[cfg(feature = "embedded-mnist")]
-    #[test]
-    fn digits_of_mnist_on_paper_become_themselves() {
-        let test = crate::Splits::embedded_mnist().unwrap().test;
-        let mut difference = 0.0;
-        for index in 0..200 {
-            let digit = GrayImage::from_raw(28, 28, test.pixels(index).to_vec()).unwrap();
-            let large = imageops::resize(&digit, 140, 140, FilterType::CatmullRom);
-            let mut paper = GrayImage::from_pixel(300, 240, Luma([255]));
-            for (x, y, pixel) in large.enumerate_pixels() {
-                paper.put_pixel(x + 130, y + 20, Luma([255 - pixel.0[0]]));
-            }
-            let prepared = prepare(&paper, 28, 28).unwrap();
-            let pairs = prepared.iter().zip(test.pixels(index));
-            difference += pairs.map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>();
-        }
-        let mean = difference / (200.0 * 784.0);
-        // Moved by a pixel it would be more than 20.
-        assert!(mean < 10.0, "{mean} of 255 on average");
     }
 }

@@ -1,9 +1,9 @@
-//! The IDX format of the MNIST family, as a pure function of bytes.
+//! The IDX file format of the MNIST family, as functions of bytes.
 //!
-//! A file is a big-endian header (a magic number that spells the element type and the rank, then
-//! one 32-bit size per dimension) followed by the elements. Two kinds matter here: rank-3 `u8`
-//! images (magic `0x00000803`) and rank-1 `u8` labels (magic `0x00000801`). Either may be
-//! gzip-compressed, which is recognised by its first two bytes, never by the file name.
+//! A file consists of a big-endian header (a magic number that encodes the element type and the
+//! rank, then one 32-bit size per dimension) and the elements. Two kinds are supported: rank-3 `u8`
+//! images (magic `0x00000803`) and rank-1 `u8` labels (magic `0x00000801`). Both may be compressed
+//! with gzip, which is detected by the first two bytes, not by the file name.
 //!
 //! Format: <https://yann.lecun.com/exdb/mnist/>, section "File formats".
 
@@ -11,79 +11,88 @@ use std::io::Read;
 
 use flate2::read::MultiGzDecoder;
 
-use crate::dataset::{ImageDataset, Images};
+use crate::image_dataset::{ImageDataset, Images};
+
+/// Names of the four files of a dataset: training images, training labels, test images and test
+/// labels.
+pub const FILE_NAMES: [&str; 4] = [
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+];
 
 const IMAGES_MAGIC: u32 = 0x0000_0803;
 const LABELS_MAGIC: u32 = 0x0000_0801;
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
-/// No DEFLATE stream expands by more than this factor, so a header that promises more is lying
-/// and must not decide how much memory is reserved.
+/// Upper bound of the expansion of a DEFLATE stream. It limits the memory that is reserved for the
+/// size in a header.
 /// Source: <https://www.zlib.net/zlib_tech.html>, "Maximum Compression Factor".
 const MAX_DEFLATE_RATIO: usize = 1032;
 
-/// Why bytes are not the IDX file they should be.
+/// An error of parsing an IDX file.
 #[derive(Debug, thiserror::Error)]
 pub enum IdxError {
-    /// Not even a header.
+    /// The header is incomplete.
     #[error("found {found} bytes, expected an IDX header of {expected}")]
     NoHeader {
-        /// Bytes of the header.
+        /// Size of the header in bytes.
         expected: usize,
-        /// Bytes there are.
+        /// Size of the file in bytes.
         found: usize,
     },
-    /// The other kind of IDX file.
+    /// The file contains labels instead of images, or images instead of labels.
     #[error("found {found}, expected {expected}: are two files swapped?")]
     Swapped {
-        /// What was asked for.
+        /// Expected content: `images` or `labels`.
         expected: &'static str,
-        /// What the magic number says.
+        /// Content according to the magic number.
         found: &'static str,
     },
-    /// Neither kind of IDX file.
+    /// The magic number is neither that of images nor that of labels.
     #[error("found magic number {found:#010x}, expected {expected:#010x}: not an IDX file of u8")]
     Magic {
-        /// The magic number asked for.
+        /// Expected magic number.
         expected: u32,
-        /// The magic number found.
+        /// Magic number of the file.
         found: u32,
     },
-    /// Some dimension is zero.
+    /// A dimension is zero.
     #[error("the header announces {sizes:?}: nothing to read")]
     Empty {
         /// Sizes of the dimensions.
         sizes: Vec<usize>,
     },
-    /// More elements than memory has addresses.
+    /// The number of elements exceeds the address space.
     #[error("the header announces {sizes:?}: more than this machine can address")]
     Overflow {
         /// Sizes of the dimensions.
         sizes: Vec<usize>,
     },
-    /// Fewer bytes than the header announces.
+    /// The file contains fewer elements than its header announces.
     #[error("truncated: the header announces {expected} bytes, found {found}")]
     Truncated {
-        /// Bytes announced.
+        /// Number of bytes announced.
         expected: usize,
-        /// Bytes there are.
+        /// Number of bytes found.
         found: usize,
     },
-    /// More bytes than the header announces.
-    #[error("the header announces {expected} bytes, but the file goes on after them")]
+    /// The file contains more elements than its header announces.
+    #[error("the header announces {expected} bytes, but the file is longer")]
     Trailing {
-        /// Bytes announced.
+        /// Number of bytes announced.
         expected: usize,
     },
-    /// A damaged or cut compressed file.
+    /// The gzip data are damaged or truncated.
     #[error("damaged or truncated gzip data")]
     Gzip(#[source] std::io::Error),
 }
 
-/// Reads rank-3 `u8` images, gzipped or not.
+/// Parses a file of rank-3 `u8` images, gzipped or not.
 ///
 /// # Errors
-/// When `bytes` are not exactly one such file: see [`IdxError`].
+/// Returns an error if `bytes` are not exactly one such file.
 pub fn parse_images(bytes: &[u8]) -> Result<Images, IdxError> {
     let ([_, height, width], pixels) = parse(bytes, IMAGES_MAGIC)?;
     Ok(Images {
@@ -94,18 +103,20 @@ pub fn parse_images(bytes: &[u8]) -> Result<Images, IdxError> {
     })
 }
 
-/// Reads rank-1 `u8` labels, gzipped or not.
+/// Parses a file of rank-1 `u8` labels, gzipped or not.
 ///
 /// # Errors
-/// When `bytes` are not exactly one such file: see [`IdxError`].
+/// Returns an error if `bytes` are not exactly one such file.
 pub fn parse_labels(bytes: &[u8]) -> Result<Vec<u8>, IdxError> {
     let ([_], labels) = parse(bytes, LABELS_MAGIC)?;
     Ok(labels)
 }
 
-/// A dataset as two IDX files, images and labels. The channels of an image lie below each other, as
-/// one image of as many times its height.
-pub fn write(dataset: &ImageDataset) -> (Vec<u8>, Vec<u8>) {
+/// Encodes a dataset as two IDX files: images and labels.
+///
+/// IDX has no channels: those of an image are stacked vertically, which gives images of
+/// `channels * height` rows. [`ImageDataset::unstack_channels`] is the inverse.
+pub fn encode(dataset: &ImageDataset) -> (Vec<u8>, Vec<u8>) {
     let header = |magic: u32, sizes: &[usize]| -> Vec<u8> {
         let sizes = sizes.iter().map(|&size| size as u32);
         [magic]
@@ -114,8 +125,9 @@ pub fn write(dataset: &ImageDataset) -> (Vec<u8>, Vec<u8>) {
             .flat_map(u32::to_be_bytes)
             .collect()
     };
-    let rows = dataset.channels() * dataset.height();
-    let mut images = header(IMAGES_MAGIC, &[dataset.len(), rows, dataset.width()]);
+    let stacked_height = dataset.channels() * dataset.height();
+    let sizes = [dataset.len(), stacked_height, dataset.width()];
+    let mut images = header(IMAGES_MAGIC, &sizes);
     let mut labels = header(LABELS_MAGIC, &[dataset.len()]);
     for index in 0..dataset.len() {
         images.extend_from_slice(dataset.pixels(index));
@@ -124,23 +136,24 @@ pub fn write(dataset: &ImageDataset) -> (Vec<u8>, Vec<u8>) {
     (images, labels)
 }
 
-/// The sizes and the elements of an IDX file of the given magic number.
+/// Parses an IDX file with the magic number `magic` into its sizes and elements.
 fn parse<const RANK: usize>(
     bytes: &[u8],
     magic: u32,
 ) -> Result<([usize; RANK], Vec<u8>), IdxError> {
     if bytes.starts_with(&GZIP_MAGIC) {
-        let most = bytes.len().saturating_mul(MAX_DEFLATE_RATIO);
-        parse_stream(MultiGzDecoder::new(bytes), most, magic)
+        let max_len = bytes.len().saturating_mul(MAX_DEFLATE_RATIO);
+        parse_stream(MultiGzDecoder::new(bytes), max_len, magic)
     } else {
         parse_stream(bytes, bytes.len(), magic)
     }
 }
 
-/// `most` bounds what the stream can hold, whatever its header says.
+/// Parses a stream. `max_len` is an upper bound of its length, and limits the memory that is
+/// reserved for the size in its header.
 fn parse_stream<const RANK: usize>(
     mut stream: impl Read,
-    most: usize,
+    max_len: usize,
     magic: u32,
 ) -> Result<([usize; RANK], Vec<u8>), IdxError> {
     let header_len = 4 * (1 + RANK);
@@ -171,7 +184,7 @@ fn parse_stream<const RANK: usize>(
         });
     }
 
-    let mut elements = read_up_to(&mut stream, expected, expected.min(most))?;
+    let mut elements = read_up_to(&mut stream, expected, expected.min(max_len))?;
     if elements.len() < expected {
         return Err(IdxError::Truncated {
             expected,
@@ -198,7 +211,7 @@ fn check_magic(expected: u32, found: u32) -> Result<(), IdxError> {
     }
 }
 
-/// At most `limit` bytes of the stream, with memory for `capacity` of them reserved at once.
+/// Reads at most `limit` bytes, into a buffer of the initial capacity `capacity`.
 fn read_up_to(stream: &mut impl Read, limit: usize, capacity: usize) -> Result<Vec<u8>, IdxError> {
     let mut bytes = Vec::with_capacity(capacity);
     stream
@@ -237,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fuzzing_found_ends_in_a_value_or_an_error() {
+    fn parses_or_rejects_the_fuzz_corpus() {
         let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/idx");
         let mut parsed = 0;
         for file in std::fs::read_dir(corpus).unwrap() {
@@ -254,7 +267,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn images_survive_the_round_trip(
+        fn parses_valid_images(
             (height, width, pixels) in (1usize..7, 1usize..7, 1usize..6).prop_flat_map(
                 |(h, w, n)| (Just(h), Just(w), proptest::collection::vec(any::<u8>(), n * h * w)),
             ),
@@ -267,7 +280,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_the_parser_panic(
+        fn never_panics(
             bytes in proptest::collection::vec(any::<u8>(), 0..64),
             prefix in prop_oneof![
                 Just(vec![]),
@@ -282,7 +295,7 @@ mod tests {
         }
 
         #[test]
-        fn every_cut_is_an_error(cut in 0usize..24, compressed: bool) {
+        fn rejects_truncated_files(cut in 0usize..24, compressed: bool) {
             let plain = idx(IMAGES_MAGIC, &[2, 2, 2], &[7; 8]);
             let bytes = if compressed { gzip(&plain) } else { plain };
             prop_assert!(parse_images(&bytes[..cut.min(bytes.len() - 1)]).is_err());
@@ -290,13 +303,13 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_their_bytes() {
+    fn parses_labels() {
         let bytes = idx(LABELS_MAGIC, &[3], &[5, 0, 4]);
         assert_eq!(parse_labels(&bytes).unwrap(), [5, 0, 4]);
     }
 
     #[test]
-    fn header_larger_than_the_file() {
+    fn rejects_header_larger_than_file() {
         let bytes = idx(IMAGES_MAGIC, &[60_000, 28, 28], &[0; 100]);
         assert_eq!(
             message(parse_images(&bytes)),
@@ -305,8 +318,8 @@ mod tests {
     }
 
     #[test]
-    fn header_that_promises_gigabytes_reserves_little() {
-        // 2^62 bytes fit an address, but no memory: the parser must see the lie before it asks.
+    fn header_does_not_control_allocation() {
+        // 2^62 bytes are addressable, but cannot be allocated.
         let bytes = idx(IMAGES_MAGIC, &[1 << 30, 1 << 16, 1 << 16], &[0; 4]);
         assert!(matches!(
             parse_images(&gzip(&bytes)),
@@ -315,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn header_that_overflows() {
+    fn rejects_overflowing_header() {
         let bytes = idx(IMAGES_MAGIC, &[u32::MAX, u32::MAX, u32::MAX], &[]);
         assert_eq!(
             message(parse_images(&bytes)),
@@ -324,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn no_images() {
+    fn rejects_empty_files() {
         let bytes = idx(IMAGES_MAGIC, &[0, 28, 28], &[]);
         assert_eq!(
             message(parse_images(&bytes)),
@@ -337,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn swapped_files() {
+    fn rejects_swapped_files() {
         let labels = idx(LABELS_MAGIC, &[12], &[0; 12]);
         assert_eq!(
             message(parse_images(&labels)),
@@ -346,8 +359,8 @@ mod tests {
     }
 
     #[test]
-    fn other_magic_number() {
-        // Rank-3 of i32: the element type is the third byte.
+    fn rejects_other_magic_numbers() {
+        // Rank 3, `i32`: the third byte is the element type.
         let bytes = idx(0x0000_0C03, &[1, 1, 1], &[0; 4]);
         assert_eq!(
             message(parse_images(&bytes)),
@@ -356,19 +369,35 @@ mod tests {
     }
 
     #[test]
-    fn bytes_after_the_end() {
+    fn rejects_trailing_bytes() {
         let bytes = idx(LABELS_MAGIC, &[2], &[1, 2, 3]);
         assert_eq!(
             message(parse_labels(&bytes)),
-            "the header announces 2 bytes, but the file goes on after them"
+            "the header announces 2 bytes, but the file is longer"
         );
     }
 
     #[test]
-    fn damaged_gzip() {
+    fn rejects_damaged_gzip() {
         let mut bytes = gzip(&idx(LABELS_MAGIC, &[4], &[1, 2, 3, 4]));
         let crc = bytes.len() - 8;
         bytes[crc] ^= 0xff;
         assert!(message(parse_labels(&bytes)).starts_with("damaged or truncated gzip data"));
+    }
+
+    #[test]
+    fn channels_survive_the_round_trip() {
+        let images = Images {
+            channels: 3,
+            height: 1,
+            width: 2,
+            pixels: vec![200, 0, 100, 0, 50, 255],
+        };
+        let rgb = ImageDataset::new(images, vec![1]).unwrap();
+        let (images, labels) = encode(&rgb);
+        let images = parse_images(&images).unwrap();
+        let parsed = ImageDataset::new(images, labels[8..].to_vec()).unwrap();
+        let parsed = parsed.unstack_channels(1).unwrap();
+        assert_eq!((parsed.channels(), parsed.pixels(0)), (3, rgb.pixels(0)));
     }
 }

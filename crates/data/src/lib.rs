@@ -1,40 +1,57 @@
-//! From bytes to batches: IDX files, the MNIST that ships with the crate, folders of pictures,
-//! splits, normalisation and the loader that feeds training.
+//! Image datasets: from the bytes of files to batches of tensors.
 //!
-//! The modules follow the data: [`idx`] and [`picture`] parse bytes, [`preparation`] makes a
-//! picture look like the images of a dataset, [`source`], [`listing`] and [`folder`] find files,
-//! [`dataset`] holds images, [`info`] says what they are, [`split`] divides them, [`augmentation`]
-//! changes those that are learned from, [`normalization`] and [`batch`] turn them into tensors, on a
-//! GPU where `resident` keeps all of them, [`loader`] decides in which order.
+//! The crate reads IDX files (MNIST is embedded) and folders of pictures, splits, shuffles,
+//! augments and normalizes the images, and groups them into batches on a device. A *picture* is a
+//! file of any size and format; an *image* is an element of a dataset, with a fixed size.
 //!
-//! This crate knows no model and no command line.
+//! The crate knows no model, no training loop, no run folder and no command line.
+//!
+//! The modules follow the data flow. Each one uses only modules above it.
 
-pub mod digest;
-pub mod idx;
-pub mod picture;
-mod plane;
-mod handwriting;
-pub mod preparation;
-pub mod source;
-pub mod listing;
-pub mod folder;
-pub mod dataset;
-pub mod info;
-pub mod split;
-pub mod augmentation;
-pub mod normalization;
-pub mod batch;
-mod resident;
-pub mod loader;
+// Tools.
+pub mod digest; // SHA-256 checksums as text
+pub mod shuffle; // reproducible random permutations
+
+// From bytes to images.
+pub mod sample; // one labeled image
+pub mod image_dataset; // labeled images in memory, and views of them
+pub mod idx; // the IDX file format, as functions of bytes
+pub mod picture; // PNG, JPEG, BMP, GIF and WebP pictures
+mod plane; // single-channel images of `f32` values
+mod handwriting; // photos and scans of handwriting, converted to the style of MNIST
+pub mod preparation; // conversion of a picture into an image of a dataset
+
+// From files to a dataset.
+pub mod normalization; // mean and standard deviation that pixels are normalized with
+pub mod info; // name, classes, shape and pixel statistics of a dataset
+pub mod error; // errors of loading a dataset
+pub mod dataset; // training images, test images and their description
+pub mod idx_folder; // the four IDX files of the MNIST family, in a folder or embedded
+pub mod listing; // class folders and picture files in a folder
+pub mod picture_folder; // a folder of pictures: its classes and its split into train and test
+pub mod decoded_pictures; // the pictures of such a folder, decoded
+pub mod split; // training and validation split
+
+// From a dataset to batches.
+mod elastic; // random displacement fields
+mod warp; // geometric transforms of an image
+pub mod augmentation; // random transforms of training images
+pub mod batch; // stacking and normalization of images into tensors
+mod device_cache; // a dataset stored on a device, with batches assembled there
+pub mod loader; // order, size and placement of batches
 
 pub use augmentation::Augmentation;
-pub use batch::{Batch, MnistBatcher, Sample};
-pub use dataset::ImageDataset;
-pub use folder::PictureFolder;
+pub use batch::{Batch, MnistBatcher};
+pub use dataset::Dataset;
+pub use decoded_pictures::{DecodeOptions, DecodedPictures};
+pub use error::DataError;
+pub use image_dataset::{ImageDataset, Images};
 pub use info::DatasetInfo;
 pub use loader::{Batches, Loader, Order};
 pub use normalization::{Normalization, Scaling};
 pub use picture::{Picture, PictureError};
+pub use picture_folder::PictureFolder;
 pub use preparation::Preparation;
-pub use source::{DataError, Splits};
+pub use sample::Sample;
+pub use shuffle::permutation;
 pub use split::{SplitError, SplitMethod, train_validation_split};

@@ -1,4 +1,4 @@
-//! Which files of a folder are pictures, and which of its folders may be classes.
+//! The class folders and picture files in a folder.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 
 use walkdir::WalkDir;
 
+use crate::error::DataError;
 use crate::picture::EXTENSIONS;
-use crate::source::DataError;
 
-/// The sub-folders of a folder that may be classes, with their names.
+/// Lists the visible sub-folders of a folder: names and paths, sorted by name.
+///
+/// # Errors
+/// Returns an error if the folder cannot be read, or if a name is not printable Unicode.
 pub(crate) fn sub_folders(folder: &Path) -> Result<Vec<(String, PathBuf)>, DataError> {
     let read = |source| DataError::Folder {
         path: folder.to_path_buf(),
@@ -19,7 +22,7 @@ pub(crate) fn sub_folders(folder: &Path) -> Result<Vec<(String, PathBuf)>, DataE
     for entry in fs::read_dir(folder).map_err(read)? {
         let path = entry.map_err(read)?.path();
         let name = path.file_name().unwrap_or_default();
-        if is_passed_over(name) || !path.is_dir() {
+        if is_ignored(name) || !path.is_dir() {
             continue;
         }
         match name
@@ -30,7 +33,9 @@ pub(crate) fn sub_folders(folder: &Path) -> Result<Vec<(String, PathBuf)>, DataE
             None => {
                 return Err(DataError::Pictures {
                     folder: folder.to_path_buf(),
-                    message: format!("sub-folder {name:?}: not a name that can be shown"),
+                    message: format!(
+                        "sub-folder {name:?}: expected a name in Unicode without control characters"
+                    ),
                 });
             }
         }
@@ -39,13 +44,15 @@ pub(crate) fn sub_folders(folder: &Path) -> Result<Vec<(String, PathBuf)>, DataE
     Ok(folders)
 }
 
-/// The picture files anywhere under a folder, sorted, and what could not be searched.
-pub fn pictures(folder: &Path) -> (Vec<PathBuf>, Vec<String>) {
+/// Lists the picture files in a folder and its sub-folders, sorted by name.
+///
+/// The second list has one message for each folder or file that cannot be accessed.
+pub fn picture_files(folder: &Path) -> (Vec<PathBuf>, Vec<String>) {
     let entries = WalkDir::new(folder)
         .follow_links(true)
         .sort_by_file_name()
         .into_iter()
-        .filter_entry(|entry| entry.depth() == 0 || !is_passed_over(entry.file_name()));
+        .filter_entry(|entry| entry.depth() == 0 || !is_ignored(entry.file_name()));
     let mut files = Vec::new();
     let mut errors = Vec::new();
     for entry in entries {
@@ -63,7 +70,7 @@ pub fn pictures(folder: &Path) -> (Vec<PathBuf>, Vec<String>) {
     (files, errors)
 }
 
-/// Whether a file or folder is not the user's: hidden, or what macOS adds to archives.
-pub(crate) fn is_passed_over(name: &OsStr) -> bool {
+/// Returns whether a file or folder is hidden, or metadata that macOS adds to archives.
+pub(crate) fn is_ignored(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b".") || name == "__MACOSX"
 }

@@ -1,4 +1,4 @@
-//! In which order, and how many at a time, a network sees the images.
+//! Loading of batches: their order, their size and their devices.
 
 use std::slice;
 use std::sync::Arc;
@@ -7,32 +7,30 @@ use burn::data::dataloader::batcher::Batcher;
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::data::dataset::{Dataset, DatasetError};
 use burn::tensor::Device;
-use rand::SeedableRng;
-use rand::seq::SliceRandom;
-use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use crate::augmentation::{Augmentation, Change};
+use crate::augmentation::{Augmentation, Transform};
 use crate::batch::{Batch, MnistBatcher};
-use crate::dataset::ImageDataset;
-use crate::resident::Resident;
+use crate::device_cache::DeviceCache;
+use crate::image_dataset::ImageDataset;
+use crate::shuffle::permutation;
 
-/// The order of a pass over the images.
+/// The order of the images in an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// That of the dataset, each time.
+    /// The order of the dataset.
     Sequential,
-    /// One that depends on the seed and the number of the pass, and on nothing else.
+    /// A random order that depends only on the seed and the epoch.
     Shuffled {
-        /// The seed.
+        /// Seed of the order.
         seed: u64,
     },
 }
 
-/// Batches of a dataset on a device, in the order of [`pass`](Self::pass).
+/// Loads the batches of a dataset onto a device.
 ///
-/// Batches are made by the thread that asks for them: that takes a small part of a training step,
-/// and keeps their order the same from run to run.
+/// Batches are assembled on the calling thread. This takes a small part of a training step, and
+/// makes their order reproducible.
 #[derive(Clone, Debug)]
 pub struct Loader {
     dataset: ImageDataset,
@@ -41,14 +39,14 @@ pub struct Loader {
     order: Order,
     augmentation: Option<(Augmentation, u64)>,
     device: Device,
-    residents: Vec<Resident>,
+    caches: Vec<DeviceCache>,
 }
 
 impl Loader {
-    /// A loader of batches of `batch_size`, the last of which may be smaller.
+    /// Creates a loader of batches of `batch_size` images. The last batch may be smaller.
     ///
     /// # Panics
-    /// When the batch size is 0.
+    /// Panics if `batch_size` is 0.
     pub fn new(
         dataset: ImageDataset,
         batcher: MnistBatcher,
@@ -64,43 +62,44 @@ impl Loader {
             order,
             augmentation: None,
             device,
-            residents: Vec::new(),
+            caches: Vec::new(),
         }
     }
 
-    /// The same with images that are changed at random, by `seed`.
+    /// Augments the images. `seed` determines the random transforms.
     pub fn with_augmentation(self, augmentation: Augmentation, seed: u64) -> Self {
-        let augmentation = (!augmentation.is_none()).then_some((augmentation, seed));
+        let augmentation = (!augmentation.is_identity()).then_some((augmentation, seed));
         Self {
             augmentation,
             ..self
         }
     }
 
-    /// The same, with all images copied to these devices now, unless they take too much room there: their
-    /// batches are gathered and changed there.
-    pub fn kept_on(self, devices: &[Device]) -> Self {
-        let residents = devices.iter().enumerate();
-        let residents = residents.filter(|(at, device)| !devices[..*at].contains(device));
-        let residents = residents.filter_map(|(_, device)| Resident::on(device, &self.dataset));
+    /// Copies the dataset to these devices, which then gather and augment their batches themselves.
+    ///
+    /// A dataset of more than 512 MiB is not copied; its batches are assembled on the host.
+    pub fn cached_on(self, devices: &[Device]) -> Self {
+        let unique = devices.iter().enumerate();
+        let unique = unique.filter(|(at, device)| !devices[..*at].contains(device));
+        let caches = unique.filter_map(|(_, device)| DeviceCache::new(device, &self.dataset));
         Self {
-            residents: residents.collect(),
+            caches: caches.collect(),
             ..self
         }
     }
 
-    /// Batches in one pass.
+    /// Returns the number of batches in an epoch.
     pub fn num_batches(&self) -> usize {
         self.dataset.len().div_ceil(self.batch_size)
     }
 
-    /// The batches of epoch `epoch`, counted from 1.
-    pub fn pass(&self, epoch: u64) -> Batches<'_> {
-        self.pass_from(epoch, 0)
+    /// Iterates over the batches of epoch `epoch`, counted from 1.
+    pub fn batches(&self, epoch: u64) -> Batches<'_> {
+        self.batches_from(epoch, 0)
     }
 
-    /// The same but for the first `batches`.
-    pub fn pass_from(&self, epoch: u64, batches: usize) -> Batches<'_> {
+    /// Iterates over the batches of epoch `epoch` without the first `skipped`.
+    pub fn batches_from(&self, epoch: u64, skipped: usize) -> Batches<'_> {
         let count = self.dataset.len();
         let order = match self.order {
             Order::Sequential => (0..count as u32).collect(),
@@ -110,33 +109,31 @@ impl Loader {
             loader: self,
             epoch,
             order,
-            position: batches.saturating_mul(self.batch_size).min(count),
+            position: skipped.saturating_mul(self.batch_size).min(count),
         }
     }
 
-    /// The images of these rows as they are in an epoch.
-    fn batch(&self, rows: &[u32], epoch: u64, device: &Device) -> Result<Batch, DatasetError> {
-        let resident = self
-            .residents
-            .iter()
-            .find(|resident| resident.is_on(device));
-        if let Some(resident) = resident {
+    /// Assembles the images at `indices` into a batch, augmented for `epoch`.
+    fn batch(&self, indices: &[u32], epoch: u64, device: &Device) -> Result<Batch, DatasetError> {
+        if let Some(cache) = self.caches.iter().find(|cache| cache.is_on(device)) {
             let size = [self.dataset.height(), self.dataset.width()];
-            let changes = match self.augmentation {
+            let transforms = match self.augmentation {
                 None => Vec::new(),
-                Some((augmentation, seed)) => rows
+                Some((augmentation, seed)) => indices
                     .par_iter()
-                    .map(|&row| Change::draw(&augmentation, size, seed, epoch, row as usize))
+                    .map(|&index| Transform::draw(&augmentation, size, seed, epoch, index as usize))
                     .collect(),
             };
-            return Ok(resident.batch(rows, &changes, self.batcher.scaling));
+            return Ok(cache.batch(indices, &transforms, self.batcher.scaling));
         }
-        let indices = rows.iter().map(|&row| row as usize).collect();
-        let mut samples = self.dataset.get_many(indices)?;
+        let mut samples = self
+            .dataset
+            .get_many(indices.iter().map(|&index| index as usize).collect())?;
         if let Some((augmentation, seed)) = self.augmentation {
-            let samples = samples.par_iter_mut().zip(rows);
-            samples
-                .for_each(|(sample, &row)| augmentation.apply(sample, seed, epoch, row as usize));
+            let samples = samples.par_iter_mut().zip(indices);
+            samples.for_each(|(sample, &index)| {
+                augmentation.apply(sample, seed, epoch, index as usize);
+            });
         }
         Ok(self.batcher.batch(samples, device))
     }
@@ -145,16 +142,16 @@ impl Loader {
         Arc::new(Self {
             dataset,
             device,
-            residents: Vec::new(),
+            caches: Vec::new(),
             ..*self
         })
     }
 }
 
 impl DataLoader<Batch> for Loader {
-    /// The first pass, each time: the trait cannot say which epoch it asks for.
+    /// Iterates over the first epoch, since the trait has no epoch number.
     fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<Batch> + 'a> {
-        Box::new(self.pass(1))
+        Box::new(self.batches(1))
     }
 
     fn num_items(&self) -> usize {
@@ -170,7 +167,7 @@ impl DataLoader<Batch> for Loader {
     }
 }
 
-/// One pass over the images.
+/// An iterator over the batches of one epoch.
 #[derive(Debug)]
 pub struct Batches<'a> {
     loader: &'a Loader,
@@ -180,28 +177,31 @@ pub struct Batches<'a> {
 }
 
 impl Batches<'_> {
-    /// The next batch in parts of almost the same size, one for each device in turn: fewer where it has
-    /// fewer images. `None` at the end.
+    /// Returns the next batch as shards of almost equal size, one per device in the given order, or
+    /// `None` at the end of the epoch. A batch with fewer images than devices has fewer shards.
+    ///
+    /// # Errors
+    /// Returns an error if an image cannot be read from the dataset.
     ///
     /// # Panics
-    /// When there is no device.
-    pub fn next_parts(&mut self, devices: &[Device]) -> Option<Result<Vec<Batch>, DatasetError>> {
+    /// Panics if `devices` is empty.
+    pub fn next_shards(&mut self, devices: &[Device]) -> Option<Result<Vec<Batch>, DatasetError>> {
         assert!(!devices.is_empty(), "no device");
         let rest = &self.order[self.position..];
-        let mut rows = &rest[..rest.len().min(self.loader.batch_size)];
-        if rows.is_empty() {
+        let mut indices = &rest[..rest.len().min(self.loader.batch_size)];
+        if indices.is_empty() {
             return None;
         }
-        self.position += rows.len();
-        let mut parts = Vec::with_capacity(devices.len());
+        self.position += indices.len();
+        let mut shards = Vec::with_capacity(devices.len());
         for (at, device) in devices.iter().enumerate() {
-            let (part, after) = rows.split_at(rows.len().div_ceil(devices.len() - at));
-            if !part.is_empty() {
-                parts.push(self.loader.batch(part, self.epoch, device));
+            let (shard, rest) = indices.split_at(indices.len().div_ceil(devices.len() - at));
+            if !shard.is_empty() {
+                shards.push(self.loader.batch(shard, self.epoch, device));
             }
-            rows = after;
+            indices = rest;
         }
-        Some(parts.into_iter().collect())
+        Some(shards.into_iter().collect())
     }
 }
 
@@ -210,9 +210,8 @@ impl Iterator for Batches<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let loader = self.loader;
-        let parts = self.next_parts(slice::from_ref(&loader.device))?;
-        // One device has one part.
-        parts.map(|mut parts| parts.pop()).transpose()
+        let shards = self.next_shards(slice::from_ref(&loader.device))?;
+        shards.map(|mut shards| shards.pop()).transpose()
     }
 }
 
@@ -222,19 +221,10 @@ impl DataLoaderIterator<Batch> for Batches<'_> {
     }
 }
 
-/// A random order of `0..count` that depends on `(seed, stream)` alone, on every machine.
-pub fn permutation(count: usize, seed: u64, stream: u64) -> Vec<u32> {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    rng.set_stream(stream);
-    let mut order: Vec<u32> = (0..count as u32).collect();
-    order.shuffle(&mut rng);
-    order
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataset::tests::ramp;
+    use crate::image_dataset::tests::ramp;
     use crate::normalization::Scaling;
 
     fn loader(order: Order) -> Loader {
@@ -246,10 +236,10 @@ mod tests {
         Loader::new(ramp(25), batcher, 10, order, Device::default())
     }
 
-    /// The pixel value of every image of one pass, as stored.
+    /// Returns the stored pixel value of each image, in the order of an epoch.
     fn values(loader: &Loader, epoch: u64) -> Vec<i64> {
         loader
-            .pass(epoch)
+            .batches(epoch)
             .flat_map(|batch| {
                 let images = batch.unwrap().images.slice([0..10, 0..1, 0..1, 0..1]);
                 let values: Vec<f32> = images.into_data().try_to_vec().unwrap();
@@ -261,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sequential_pass_keeps_the_order_and_the_last_batch_is_short() {
+    fn last_batch_is_smaller() {
         let loader = loader(Order::Sequential);
         let sizes: Vec<usize> = loader
             .iter()
@@ -272,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn passes_depend_on_seed_and_epoch_alone() {
+    fn order_depends_only_on_seed_and_epoch() {
         let orders = |seed| {
             let loader = loader(Order::Shuffled { seed });
             [values(&loader, 1), values(&loader, 2)]
@@ -287,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn slices_and_copies_keep_the_batches_of_their_images() {
+    fn slice_and_to_device_preserve_order() {
         let slice = loader(Order::Sequential).slice(5, 17);
         assert_eq!(slice.num_items(), 12);
         let slice = slice.to_device(&Device::default());
@@ -302,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_the_batch_in_order() {
+    fn shards_concatenate_to_the_batch() {
         let device = Device::default();
         let loader = loader(Order::Sequential);
         let labels = |batch: &Batch| -> Vec<i64> {
@@ -310,14 +300,14 @@ mod tests {
         };
         let sizes = |devices: usize| -> Vec<Vec<usize>> {
             let devices = vec![device.clone(); devices];
-            let mut batches = loader.pass(1);
-            let mut whole = loader.pass(1);
+            let mut sharded = loader.batches(1);
+            let mut whole = loader.batches(1);
             let mut sizes = Vec::new();
-            while let Some(parts) = batches.next_parts(&devices) {
-                let parts = parts.unwrap();
-                let together: Vec<i64> = parts.iter().flat_map(labels).collect();
+            while let Some(shards) = sharded.next_shards(&devices) {
+                let shards = shards.unwrap();
+                let together: Vec<i64> = shards.iter().flat_map(labels).collect();
                 assert_eq!(together, labels(&whole.next().unwrap().unwrap()));
-                sizes.push(parts.iter().map(|part| part.images.dims()[0]).collect());
+                sizes.push(shards.iter().map(|shard| shard.images.dims()[0]).collect());
             }
             sizes
         };
@@ -327,12 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shuffle_is_the_same_on_every_machine() {
-        assert_eq!(permutation(8, 42, 1), [6, 4, 5, 3, 2, 1, 0, 7]);
-    }
-
-    #[test]
-    fn pixels_and_targets_arrive_normalised() {
+    fn batches_are_normalized() {
         let batch = loader(Order::Sequential).iter().nth(1).unwrap().unwrap();
         assert_eq!(batch.images.dims(), [10, 1, 2, 3]);
         let pixels: Vec<f32> = batch.images.into_data().try_to_vec().unwrap();

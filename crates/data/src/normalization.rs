@@ -1,35 +1,35 @@
-//! How pixels become the numbers a network sees.
+//! Normalization of pixels.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// How pixels are normalised. In text: `unit`, `half`, `mean-std`, or two numbers `MEAN,STD`.
+/// A normalization of pixels. As text: `unit`, `half`, `mean-std`, or two numbers `MEAN,STD`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Normalization {
-    /// `x / 255`, to `0.0..=1.0`.
+    /// `x / 255`, in `0.0..=1.0`.
     Unit,
-    /// `(x / 255 - 0.5) / 0.5`, to `-1.0..=1.0`.
+    /// `(x / 255 - 0.5) / 0.5`, in `-1.0..=1.0`.
     Half,
-    /// `(x / 255 - mean) / std` with the dataset's own mean and standard deviation.
+    /// `(x / 255 - mean) / std` with the mean and standard deviation of the dataset.
     MeanStd,
-    /// `(x / 255 - mean) / std` with these.
+    /// `(x / 255 - mean) / std` with the given values.
     Custom(Scaling),
 }
 
-/// The numbers of a normalisation: `(x / 255 - mean) / std`.
+/// The parameters of a normalization: `(x / 255 - mean) / std`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scaling {
-    /// Subtracted from pixels in `0.0..=1.0`.
+    /// Mean of the pixels, scaled to `0.0..=1.0`.
     pub mean: f64,
-    /// Divided by, after that. Above 0.
+    /// Standard deviation of the pixels, greater than 0.
     pub std: f64,
 }
 
 impl Normalization {
-    /// The numbers, given those of the dataset.
+    /// Returns the parameters, given those of the dataset.
     pub fn scaling(self, dataset: Scaling) -> Scaling {
         match self {
             Self::Unit => Scaling {
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused() {
+    fn rejects_invalid_text() {
         for text in ["", "meanstd", "0.1", "0.1,0", "0.1,-1", "nan,1", "0,inf"] {
             assert!(text.parse::<Normalization>().is_err(), "{text}");
         }

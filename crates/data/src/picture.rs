@@ -1,4 +1,4 @@
-//! Pictures as people have them: PNG, JPEG, BMP, GIF and WebP files of any size.
+//! Pictures: PNG, JPEG, BMP, GIF and WebP files of any size.
 
 use std::fs::File;
 use std::io::{self, Cursor, Read};
@@ -11,65 +11,64 @@ use image::{
     DynamicImage, GrayImage, ImageDecoder, ImageReader, Limits, Luma, Rgb, RgbImage, RgbaImage,
 };
 
-/// Endings of the files in a folder that are taken for pictures. What is in them decides on the
-/// format, not their names.
+/// File extensions of pictures in a folder. The format is detected from the content of a file, not
+/// from its extension.
 pub const EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "bmp", "gif", "webp"];
 
-/// Larger files are refused before they are read.
+/// Maximum size of a file, checked before it is read.
 const MAX_BYTES: u64 = 128 << 20;
-/// Larger pictures are refused before they are decoded: few cameras make them, but a few bytes can
-/// announce them.
+/// Maximum number of pixels, checked before decoding: a small file can announce a huge picture.
 const MAX_PIXELS: u64 = 64 << 20;
-/// Memory that a decoded picture may take: 64 million pixels of 16 bits in red, green and blue.
+/// Maximum size of a decoded picture in bytes: [`MAX_PIXELS`] in RGB with 16 bits per channel.
 const MAX_MEMORY: u64 = 6 * MAX_PIXELS;
-/// Of larger pictures one is decoded at a time, so that many cores do not need much memory ...
+/// Pictures with more pixels are decoded one at a time, which limits memory on many cores.
 const LARGE_PIXELS: u64 = 8 << 20;
-/// ... and no more than so many rows and columns of it are kept.
-const KEPT_SIDE: u32 = 2048;
+/// Such pictures are scaled down to this maximum width and height.
+const MAX_LARGE_SIDE: u32 = 2048;
 
-/// A decoded picture, upright, with 8 bits for red, green, blue and opacity each.
+/// A decoded picture in 8-bit RGBA, with the orientation of its metadata applied.
 #[derive(Clone, Debug)]
 pub struct Picture(RgbaImage);
 
-/// Why there is no picture to look at.
+/// An error of reading a picture or of converting it into an image.
 #[derive(Debug, thiserror::Error)]
 pub enum PictureError {
     /// The file cannot be read.
-    #[error("cannot read it")]
+    #[error("cannot read the file")]
     Read(#[from] io::Error),
-    /// No bytes.
+    /// The file is empty.
     #[error("empty file")]
     Empty,
-    /// More bytes than any sensible picture has.
+    /// The file is too large.
     #[error("larger than {} MB", MAX_BYTES >> 20)]
     TooManyBytes,
-    /// Other bytes.
+    /// The format is not supported.
     #[error("not a picture: expected PNG, JPEG, BMP, GIF or WebP")]
     NotAPicture,
-    /// No pixels, or more than any sensible picture has.
+    /// The picture has no pixels, or too many.
     #[error("{width}x{height} pixels: expected 1 to {} million", MAX_PIXELS >> 20)]
     Size {
-        /// Announced columns.
+        /// Width in pixels, according to the header.
         width: u32,
-        /// Announced rows.
+        /// Height in pixels, according to the header.
         height: u32,
     },
-    /// More memory than any sensible picture takes.
-    #[error("takes {megabytes} MB of memory, expected at most {}", MAX_MEMORY >> 20)]
+    /// The decoded picture needs too much memory.
+    #[error("needs {megabytes} MB of memory, expected at most {}", MAX_MEMORY >> 20)]
     TooMuchMemory {
-        /// What it would take.
+        /// Size of the decoded picture in MB.
         megabytes: u64,
     },
-    /// A picture that ends too early, or contradicts itself.
+    /// The file is truncated or invalid.
     #[error("damaged: {0}")]
     Damaged(image::ImageError),
-    /// Nothing that stands out from the background.
+    /// Nothing stands out from the background.
     #[error("blank: found nothing drawn on it")]
     Blank,
 }
 
 impl PictureError {
-    /// The message, and that of what lies beneath it.
+    /// Returns the message, followed by that of the source error.
     pub(crate) fn with_source(&self) -> String {
         match std::error::Error::source(self) {
             Some(source) => format!("{self}: {source}"),
@@ -79,10 +78,10 @@ impl PictureError {
 }
 
 impl Picture {
-    /// Reads a file.
+    /// Reads and decodes a file.
     ///
     /// # Errors
-    /// When it cannot be read, or is no picture of a sensible size: see [`PictureError`].
+    /// Returns an error if the file cannot be read, is not a picture, or exceeds the size limits.
     pub fn open(path: &Path) -> Result<Self, PictureError> {
         let file = File::open(path)?;
         let metadata = file.metadata()?;
@@ -95,20 +94,20 @@ impl Picture {
         Self::read(file)
     }
 
-    /// Reads a stream to its end.
+    /// Reads a stream to its end and decodes it.
     ///
     /// # Errors
-    /// As [`open`](Self::open).
+    /// Returns the same errors as [`open`](Self::open).
     pub fn read(stream: impl Read) -> Result<Self, PictureError> {
         let mut bytes = Vec::new();
         stream.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
         Self::decode(&bytes)
     }
 
-    /// Decodes a file's bytes; of an animation the first picture.
+    /// Decodes the bytes of a file. Of an animation, it returns the first frame.
     ///
     /// # Errors
-    /// When they are no picture of a sensible size: see [`PictureError`].
+    /// Returns an error if `bytes` are not a picture, or exceed the size limits.
     pub fn decode(bytes: &[u8]) -> Result<Self, PictureError> {
         if bytes.is_empty() {
             return Err(PictureError::Empty);
@@ -139,20 +138,24 @@ impl Picture {
             });
         }
         let is_large = pixels > LARGE_PIXELS;
-        static ALONE: Mutex<()> = Mutex::new(());
-        let _alone = is_large.then(|| ALONE.lock().unwrap_or_else(PoisonError::into_inner));
-        // Cameras turn the picture in a note beside the pixels.
+        static LARGE_DECODING: Mutex<()> = Mutex::new(());
+        let _guard = is_large.then(|| {
+            LARGE_DECODING
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+        });
+        // Cameras store the orientation in the EXIF metadata.
         let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
         let mut picture = DynamicImage::from_decoder(decoder).map_err(PictureError::Damaged)?;
         if is_large {
-            picture = picture.thumbnail(KEPT_SIDE, KEPT_SIDE);
+            picture = picture.thumbnail(MAX_LARGE_SIDE, MAX_LARGE_SIDE);
         }
         picture.apply_orientation(orientation);
         Ok(Self(picture.into_rgba8()))
     }
 
-    /// The picture without transparency, on white, or on black if what is drawn is light.
-    fn on_paper(&self) -> RgbImage {
+    /// Removes transparency: blends light content with black, and other content with white.
+    fn to_opaque(&self) -> RgbImage {
         let (width, height) = self.0.dimensions();
         if self.0.pixels().all(|pixel| pixel.0[3] == u8::MAX) {
             return RgbImage::from_fn(width, height, |x, y| {
@@ -160,33 +163,33 @@ impl Picture {
                 Rgb([r, g, b])
             });
         }
-        let mut light = 0.0;
+        let mut luma = 0.0;
         let mut opacity = 0.0;
         for pixel in self.0.pixels() {
             let [r, g, b, a] = pixel.0.map(f64::from);
-            light += a * (0.299 * r + 0.587 * g + 0.114 * b);
+            luma += a * (0.299 * r + 0.587 * g + 0.114 * b);
             opacity += a;
         }
-        let paper: u16 = if light > 127.5 * opacity { 0 } else { 255 };
+        let background: u16 = if luma > 127.5 * opacity { 0 } else { 255 };
         RgbImage::from_fn(width, height, |x, y| {
             let [r, g, b, a] = self.0.get_pixel(x, y).0;
             let opacity = u16::from(a);
-            let mix =
-                |value: u8| (u16::from(value) * opacity + paper * (255 - opacity) + 127) / 255;
-            Rgb([r, g, b].map(|value| mix(value) as u8))
+            let blend =
+                |value: u8| (u16::from(value) * opacity + background * (255 - opacity) + 127) / 255;
+            Rgb([r, g, b].map(|value| blend(value) as u8))
         })
     }
 
-    /// The picture as shades of grey, without transparency.
-    pub(crate) fn grey(&self) -> GrayImage {
-        imageops::grayscale(&self.on_paper())
+    /// Converts the picture to grayscale, without transparency.
+    pub(crate) fn to_gray(&self) -> GrayImage {
+        imageops::grayscale(&self.to_opaque())
     }
 
-    /// The picture scaled to fit `height` x `width`, its shape kept, centred on the mean colour of
-    /// its edge.
+    /// Scales the picture to fit `height` x `width`, with its aspect ratio preserved, and centers
+    /// it on the mean color of its edge.
     pub(crate) fn fit(&self, height: usize, width: usize) -> Fitted {
         let (rows, columns) = (height as u32, width as u32);
-        let picture = self.on_paper();
+        let picture = self.to_opaque();
         if picture.dimensions() == (columns, rows) {
             return Fitted(picture);
         }
@@ -197,28 +200,28 @@ impl Picture {
         let scaled = |size: u32| ((f64::from(size) * scale).round() as u32).max(1);
         let size = (scaled(picture.width()), scaled(picture.height()));
         let small = imageops::resize(&picture, size.0, size.1, FilterType::Triangle);
-        let mut fitted = RgbImage::from_pixel(columns, rows, edge_colour(&small));
-        let centred = |outer: u32, inner: u32| i64::from((outer - inner) / 2);
-        let (x, y) = (centred(columns, size.0), centred(rows, size.1));
+        let mut fitted = RgbImage::from_pixel(columns, rows, edge_color(&small));
+        let margin = |outer: u32, inner: u32| i64::from((outer - inner) / 2);
+        let (x, y) = (margin(columns, size.0), margin(rows, size.1));
         imageops::replace(&mut fitted, &small, x, y);
         Fitted(fitted)
     }
 }
 
-/// A picture of the size that a network takes.
+/// A picture scaled to the image size of a dataset.
 pub(crate) struct Fitted(RgbImage);
 
 impl Fitted {
-    /// The picture before a dark background: inverted if its edge is light.
-    pub(crate) fn on_dark(mut self) -> Self {
-        let Rgb(edge) = edge_colour(&self.0);
+    /// Inverts the picture if its edge is light.
+    pub(crate) fn with_dark_background(mut self) -> Self {
+        let Rgb(edge) = edge_color(&self.0);
         if edge.map(u32::from).iter().sum::<u32>() > 3 * 128 {
             imageops::invert(&mut self.0);
         }
         self
     }
 
-    /// `[channels, height, width]`, grey for one channel.
+    /// Returns the pixels, `[channels, height, width]`: gray for one channel, else RGB.
     pub(crate) fn pixels(&self, channels: usize) -> Vec<u8> {
         match channels {
             1 => imageops::grayscale(&self.0).into_raw(),
@@ -229,8 +232,8 @@ impl Fitted {
     }
 }
 
-/// The mean colour of the outermost pixels.
-fn edge_colour(picture: &RgbImage) -> Rgb<u8> {
+/// Returns the mean color of the outermost pixels.
+fn edge_color(picture: &RgbImage) -> Rgb<u8> {
     let mut sums = [0u64; 3];
     let mut count = 0;
     for (x, y, pixel) in picture.enumerate_pixels() {
@@ -244,15 +247,15 @@ fn edge_colour(picture: &RgbImage) -> Rgb<u8> {
     Rgb(sums.map(|sum| (sum / u64::max(count, 1)) as u8))
 }
 
-/// Whether a pixel is one of the `depth` outermost.
+/// Returns whether a pixel is within `depth` pixels of the edge.
 pub(crate) fn is_edge(x: u32, y: u32, (width, height): (u32, u32), depth: u32) -> bool {
     x.min(y) < depth || (width - 1 - x).min(height - 1 - y) < depth
 }
 
-/// A picture of one image of a dataset, `[channels, height, width]`, as PNG.
+/// Encodes the pixels of an image, `[channels, height, width]`, as PNG.
 ///
 /// # Panics
-/// When `pixels` are not of that size.
+/// Panics if the number of `pixels` differs from that shape.
 pub fn to_png(pixels: &[u8], channels: usize, height: usize, width: usize) -> Vec<u8> {
     let plane = height * width;
     assert_eq!(pixels.len(), channels * plane);
@@ -268,7 +271,7 @@ pub fn to_png(pixels: &[u8], channels: usize, height: usize, width: usize) -> Ve
     let mut png = Cursor::new(Vec::new());
     picture
         .write_to(&mut png, image::ImageFormat::Png)
-        .expect("memory takes any bytes");
+        .expect("writing to memory does not fail");
     png.into_inner()
 }
 
@@ -280,7 +283,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// A picture as a file of `format`.
+    /// Encodes a picture as a file of `format`.
     pub(crate) fn file(picture: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
         let mut bytes = Cursor::new(Vec::new());
         picture.into().write_to(&mut bytes, format).unwrap();
@@ -288,7 +291,7 @@ pub(crate) mod tests {
     }
 
     /// Left half dark red, right half light blue.
-    fn two_colours(width: u32, height: u32) -> RgbImage {
+    fn two_colors(width: u32, height: u32) -> RgbImage {
         RgbImage::from_fn(width, height, |x, _| match x < width / 2 {
             true => Rgb([100, 0, 0]),
             false => Rgb([200, 220, 255]),
@@ -301,8 +304,8 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn all_formats_are_read() {
-        let picture = two_colours(40, 40);
+    fn decodes_all_formats() {
+        let picture = two_colors(40, 40);
         let expected = Picture(DynamicImage::from(picture.clone()).into_rgba8())
             .fit(20, 20)
             .pixels(3);
@@ -321,36 +324,36 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn all_depths_are_read() {
-        let grey = GrayImage::from_fn(6, 4, |x, y| Luma([(40 * x + y) as u8]));
+    fn decodes_16_bit_gray() {
+        let gray = GrayImage::from_fn(6, 4, |x, y| Luma([(40 * x + y) as u8]));
         let wide = image::ImageBuffer::from_fn(6, 4, |x, y| Luma([(40 * x + y) as u16 * 257]));
         let [a, b] = [
-            file(grey.clone(), ImageFormat::Png),
+            file(gray.clone(), ImageFormat::Png),
             file(DynamicImage::ImageLuma16(wide), ImageFormat::Png),
         ]
         .map(|bytes| Picture::decode(&bytes).unwrap().fit(4, 6).pixels(1));
         assert_eq!(a, b);
-        assert_eq!(a, grey.into_raw());
+        assert_eq!(a, gray.into_raw());
     }
 
     #[test]
-    fn what_is_drawn_on_nothing_stays_visible() {
+    fn strokes_on_transparency_stay_visible() {
         for stroke in [0, 255] {
             let drawn = RgbaImage::from_fn(8, 8, |x, _| match x {
                 3 => image::Rgba([stroke, stroke, stroke, 255]),
                 _ => image::Rgba([stroke, stroke, stroke, 0]),
             });
             let picture = Picture::decode(&file(drawn, ImageFormat::Png)).unwrap();
-            let grey = picture.grey();
-            assert_eq!(grey.get_pixel(3, 3).0, [stroke]);
-            assert_eq!(grey.get_pixel(0, 3).0, [255 - stroke]);
+            let gray = picture.to_gray();
+            assert_eq!(gray.get_pixel(3, 3).0, [stroke]);
+            assert_eq!(gray.get_pixel(0, 3).0, [255 - stroke]);
         }
     }
 
     #[test]
-    fn pictures_are_scaled_in_their_shape_onto_their_own_background() {
-        // Three times as wide as high: 18x6 of 18x18, on the mean colour of its edge.
-        let wide = Picture(DynamicImage::from(two_colours(90, 30)).into_rgba8());
+    fn fit_preserves_aspect_ratio_and_fills_with_edge_color() {
+        // Aspect ratio 3:1, so 18x6 of 18x18 pixels.
+        let wide = Picture(DynamicImage::from(two_colors(90, 30)).into_rgba8());
         let pixels = wide.fit(18, 18).pixels(3);
         assert_eq!(pixels.len(), 3 * 18 * 18);
         let at =
@@ -358,39 +361,39 @@ pub(crate) mod tests {
         assert_eq!([at(0, 9, 1), at(1, 9, 1), at(2, 9, 1)], [100, 0, 0]);
         assert_eq!([at(0, 9, 16), at(1, 9, 16), at(2, 9, 16)], [200, 220, 255]);
         assert_eq!([at(0, 1, 1), at(0, 16, 16)], [150, 150]);
-        // Scaled already, it stays as it is.
-        let same = Picture(DynamicImage::from(two_colours(18, 18)).into_rgba8());
+        // A picture of the requested size is not changed.
+        let same = Picture(DynamicImage::from(two_colors(18, 18)).into_rgba8());
         assert_eq!(same.fit(18, 18).pixels(3)[..4], [100; 4]);
     }
 
     #[test]
-    fn a_png_of_an_image_is_that_image() {
+    fn to_png_is_lossless() {
         let pixels: Vec<u8> = (0..3 * 5 * 4).map(|at| at as u8 * 4).collect();
         let picture = Picture::decode(&to_png(&pixels, 3, 5, 4)).unwrap();
         assert_eq!(picture.fit(5, 4).pixels(3), pixels);
-        let grey = Picture::decode(&to_png(&pixels[..20], 1, 5, 4)).unwrap();
-        assert_eq!(grey.fit(5, 4).pixels(1), pixels[..20]);
+        let gray = Picture::decode(&to_png(&pixels[..20], 1, 5, 4)).unwrap();
+        assert_eq!(gray.fit(5, 4).pixels(1), pixels[..20]);
     }
 
     #[test]
-    fn what_is_no_picture_is_told_why() {
+    fn rejects_invalid_files() {
         assert_eq!(error(b""), "empty file");
         let not = "not a picture: expected PNG, JPEG, BMP, GIF or WebP";
         assert_eq!(error(b"digit: 7"), not);
         assert_eq!(error(b"<svg xmlns='http://www.w3.org/2000/svg'/>"), not);
-        let png = file(two_colours(40, 40), ImageFormat::Png);
+        let png = file(two_colors(40, 40), ImageFormat::Png);
         let message = error(&png[..png.len() / 2]);
         assert!(message.starts_with("damaged: "), "{message}");
     }
 
-    /// A file that the fuzzer begins with, or found.
+    /// Reads a file of the fuzz corpus.
     fn corpus(name: &str) -> Vec<u8> {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/picture");
         std::fs::read(Path::new(folder).join(name)).unwrap()
     }
 
     #[test]
-    fn what_fuzzing_found_ends_in_a_picture_or_an_error() {
+    fn decodes_or_rejects_the_fuzz_corpus() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/picture");
         let mut pictures = 0;
         for file in std::fs::read_dir(folder).unwrap() {
@@ -404,14 +407,14 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn photos_stand_upright() {
-        let [lying, turned] = ["colour.jpg", "turned.jpg"]
+    fn applies_exif_orientation() {
+        let [plain, rotated] = ["colour.jpg", "turned.jpg"]
             .map(|name| Picture::decode(&corpus(name)).unwrap().0.dimensions());
-        assert_eq!((lying, turned), ((12, 9), (9, 12)));
+        assert_eq!((plain, rotated), ((12, 9), (9, 12)));
     }
 
-    /// A PNG that announces a size, and holds next to nothing.
-    fn announced(width: u32, height: u32) -> Vec<u8> {
+    /// Returns a PNG with the data of one pixel, whose header announces `width` x `height`.
+    fn png_announcing(width: u32, height: u32) -> Vec<u8> {
         let mut png = Vec::new();
         let encoder = PngEncoder::new(&mut png);
         encoder
@@ -426,19 +429,19 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn announced_sizes_take_no_memory() {
+    fn header_does_not_control_allocation() {
         assert_eq!(
-            error(&announced(60_000, 60_000)),
+            error(&png_announcing(60_000, 60_000)),
             "60000x60000 pixels: expected 1 to 64 million"
         );
-        assert!(error(&announced(0, 10)).starts_with("damaged: "));
-        // As large as is accepted, but not there.
-        assert!(error(&announced(8_000, 8_000)).starts_with("damaged: "));
+        assert!(error(&png_announcing(0, 10)).starts_with("damaged: "));
+        // Within the limits, but the pixels are missing.
+        assert!(error(&png_announcing(8_000, 8_000)).starts_with("damaged: "));
     }
 
     proptest! {
         #[test]
-        fn no_bytes_make_a_decoder_panic(
+        fn never_panics(
             format in prop_oneof![
                 Just(ImageFormat::Png),
                 Just(ImageFormat::Jpeg),
@@ -450,7 +453,7 @@ pub(crate) mod tests {
             cut: prop::sample::Index,
             is_cut: bool,
         ) {
-            let mut bytes = file(two_colours(12, 9), format);
+            let mut bytes = file(two_colors(12, 9), format);
             for (at, value) in changes {
                 let at = at.index(bytes.len());
                 bytes[at] = value;

@@ -1,24 +1,25 @@
-//! Brightness by pixel, and what is computed of it.
+//! Single-channel images of `f32` values, with filters and statistics.
 
 use image::{GrayImage, imageops};
 
 use crate::picture::is_edge;
 
-/// Longer sides are shrunk to this: a digit that fills a tenth of the picture still has more pixels
-/// than MNIST's.
+/// Maximum width and height. A digit that fills a tenth of the picture still has more pixels than
+/// one of MNIST.
 const MAX_SIDE: u32 = 256;
 
-/// Brightness of each pixel, row-major.
+/// A single-channel image.
 #[derive(Clone)]
 pub(crate) struct Plane {
     pub(crate) width: usize,
     pub(crate) height: usize,
+    /// `[height, width]`, row-major.
     pub(crate) values: Vec<f32>,
 }
 
 impl Plane {
-    /// The picture, shrunk if it is large.
-    pub(crate) fn of(picture: &GrayImage) -> Self {
+    /// Converts a picture, values 0 to 255, and scales it down to [`MAX_SIDE`] if it is larger.
+    pub(crate) fn from_picture(picture: &GrayImage) -> Self {
         let side = picture.width().max(picture.height());
         let values = |picture: &GrayImage| picture.as_raw().iter().map(|&v| f32::from(v)).collect();
         if side <= MAX_SIDE {
@@ -40,12 +41,12 @@ impl Plane {
         }
     }
 
-    /// The longer side.
+    /// Returns the length of the longer side.
     pub(crate) fn side(&self) -> usize {
         self.width.max(self.height)
     }
 
-    /// Pixels at the edge of the picture.
+    /// Returns the values at the edge, to a depth of 1/32 of the longer side.
     pub(crate) fn edge(&self) -> Vec<f32> {
         let size = (self.width as u32, self.height as u32);
         let depth = (self.side() as u32 / 32).max(1);
@@ -57,15 +58,16 @@ impl Plane {
         edge.map(|(_, &value)| value).collect()
     }
 
-    /// The brightness that best divides the pixels in two; Otsu (1979).
+    /// Returns the threshold that maximizes the variance between the two classes of pixels (Otsu,
+    /// 1979).
     pub(crate) fn threshold(&self) -> f32 {
         let mut counts = [0u32; 256];
         for &value in &self.values {
             counts[value as usize & 255] += 1;
         }
         let total = self.values.len() as f64;
-        let moments = counts.iter().enumerate();
-        let sum: f64 = moments
+        let values = counts.iter().enumerate();
+        let sum: f64 = values
             .map(|(value, &count)| value as f64 * f64::from(count))
             .sum();
         let (mut best, mut threshold) = (0.0, 0);
@@ -86,8 +88,8 @@ impl Plane {
         threshold as f32 + 0.5
     }
 
-    /// The up to eight pixels around one.
-    pub(crate) fn neighbours(&self, at: usize) -> impl Iterator<Item = usize> + use<> {
+    /// Iterates over the indices of the up to eight neighbors of a pixel.
+    pub(crate) fn neighbors(&self, at: usize) -> impl Iterator<Item = usize> + use<> {
         let (width, height) = (self.width, self.height);
         let (x, y) = (at % width, at / width);
         let rows = y.saturating_sub(1)..(y + 2).min(height);
@@ -98,7 +100,7 @@ impl Plane {
         .filter(move |&next| next != at)
     }
 
-    /// The same with `margin` empty pixels on each side.
+    /// Pads each side with `margin` zeros.
     pub(crate) fn with_margin(&self, margin: usize) -> Self {
         let (width, height) = (self.width + 2 * margin, self.height + 2 * margin);
         let mut values = vec![0.0; width * height];
@@ -113,7 +115,7 @@ impl Plane {
         }
     }
 
-    /// The smallest rectangle around all ink: x, y, width, height.
+    /// Returns the bounding box of all values above 0.1: x, y, width, height.
     pub(crate) fn bounds(&self) -> Option<(usize, usize, usize, usize)> {
         let ink = (0..self.values.len()).filter(|&at| self.values[at] > 0.1);
         let points = ink.map(|at| (at % self.width, at / self.width));
@@ -124,12 +126,13 @@ impl Plane {
         (left <= right).then(|| (left, top, right + 1 - left, bottom + 1 - top))
     }
 
-    /// Each pixel made one with those up to `radius` away, first along rows, then along columns.
-    pub(crate) fn filtered(&self, radius: usize, join: fn(&[f32]) -> f32) -> Self {
+    /// Applies a separable filter: `reduce` of the window of `2 * radius + 1` values around each
+    /// pixel, along rows, then along columns. Windows are cut off at the edges.
+    pub(crate) fn filtered(&self, radius: usize, reduce: fn(&[f32]) -> f32) -> Self {
         let line = |values: &[f32]| -> Vec<f32> {
             let window = |at: usize| at.saturating_sub(radius)..(at + radius + 1).min(values.len());
             (0..values.len())
-                .map(|at| join(&values[window(at)]))
+                .map(|at| reduce(&values[window(at)]))
                 .collect()
         };
         let rows: Vec<Vec<f32>> = self.values.chunks(self.width).map(line).collect();
@@ -144,30 +147,29 @@ impl Plane {
     }
 }
 
-/// The mean of some numbers.
+/// Returns the mean.
 pub(crate) fn mean(values: &[f32]) -> f32 {
     values.iter().sum::<f32>() / values.len() as f32
 }
 
-/// The least of them.
-pub(crate) fn least(values: &[f32]) -> f32 {
+/// Returns the minimum.
+pub(crate) fn min(values: &[f32]) -> f32 {
     values.iter().copied().fold(f32::INFINITY, f32::min)
 }
 
-/// The most of them.
-pub(crate) fn most(values: &[f32]) -> f32 {
+/// Returns the maximum.
+pub(crate) fn max(values: &[f32]) -> f32 {
     values.iter().copied().fold(f32::NEG_INFINITY, f32::max)
 }
 
-/// For each of some parts the value that so large a part of the values is not above; 0 of
-/// none.
-pub(crate) fn quantiles<const N: usize>(values: &[f32], parts: [f64; N]) -> [f32; N] {
+/// Returns the quantile of `values` for each of `fractions`, or zeros if `values` is empty.
+pub(crate) fn quantiles<const N: usize>(values: &[f32], fractions: [f64; N]) -> [f32; N] {
     if values.is_empty() {
         return [0.0; N];
     }
     let mut values = values.to_vec();
-    parts.map(|part| {
-        let at = (part * (values.len() - 1) as f64).round() as usize;
+    fractions.map(|fraction| {
+        let at = (fraction * (values.len() - 1) as f64).round() as usize;
         *values.select_nth_unstable_by(at, f32::total_cmp).1
     })
 }

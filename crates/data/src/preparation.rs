@@ -1,41 +1,41 @@
-//! How a picture is brought to what the images of a dataset look like.
+//! Conversion of a picture into an image of a dataset.
 
 use serde::{Deserialize, Serialize};
 
 use crate::handwriting;
 use crate::picture::{Picture, PictureError};
 
-/// How a picture is brought to what the images of a dataset look like.
+/// A conversion of a picture into an image that looks like those of a dataset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Preparation {
-    /// As the images of MNIST were made: ink on paper becomes white on black, in a box of 20/28 of
-    /// the size, its centre of mass in the middle.
+    /// As in MNIST: the strokes become white on black, scaled into 20/28 of the image, with their
+    /// center of mass in the middle.
     #[default]
     Handwriting,
-    /// An object before a dark background, as in Fashion-MNIST: inverted if its edge is light.
+    /// As in Fashion-MNIST: scaled to fit, and inverted if the edge is light.
     Object,
-    /// Scaled to fit, and otherwise as it is.
+    /// Scaled to fit, otherwise unchanged.
     Picture,
 }
 
 impl Preparation {
-    /// What it makes of a picture, in words.
-    pub fn about(self) -> &'static str {
+    /// Returns a description of the resulting images.
+    pub fn description(self) -> &'static str {
         match self {
             Self::Handwriting => {
-                "white strokes on black, 20 pixels of 28 large, their centre of mass in the middle, \
-                 as in MNIST"
+                "white strokes on black, scaled into 20 of 28 pixels, with their center of mass in \
+                 the middle, as in MNIST"
             }
-            Self::Object => "before a dark background, as in Fashion-MNIST",
+            Self::Object => "scaled to fit, on a dark background, as in Fashion-MNIST",
             Self::Picture => "scaled to fit",
         }
     }
 
-    /// The image that a network sees: `[channels, height, width]`.
+    /// Converts a picture into an image, `[channels, height, width]`.
     ///
     /// # Errors
-    /// When nothing is written on what should be [`Handwriting`](Self::Handwriting).
+    /// Returns [`PictureError::Blank`] if [`Handwriting`](Self::Handwriting) finds no strokes.
     pub fn prepare(
         self,
         picture: &Picture,
@@ -43,9 +43,12 @@ impl Preparation {
     ) -> Result<Vec<u8>, PictureError> {
         match self {
             Self::Handwriting if channels == 1 => {
-                handwriting::prepare(&picture.grey(), height, width).ok_or(PictureError::Blank)
+                handwriting::prepare(&picture.to_gray(), height, width).ok_or(PictureError::Blank)
             }
-            Self::Object => Ok(picture.fit(height, width).on_dark().pixels(channels)),
+            Self::Object => Ok(picture
+                .fit(height, width)
+                .with_dark_background()
+                .pixels(channels)),
             Self::Handwriting | Self::Picture => Ok(picture.fit(height, width).pixels(channels)),
         }
     }
@@ -58,7 +61,7 @@ mod tests {
     use super::*;
     use crate::picture::tests::file;
 
-    /// A grey square on a background.
+    /// Returns a picture of a gray square on a background.
     fn square(background: u8) -> Picture {
         let picture = GrayImage::from_fn(40, 40, |x, y| {
             let is_inside = (10..30).contains(&x) && (10..30).contains(&y);
@@ -68,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn objects_are_put_before_a_dark_background() {
+    fn objects_get_a_dark_background() {
         for background in [0, 255] {
             let prepare = |preparation: Preparation| {
                 let pixels = preparation.prepare(&square(background), [1, 20, 20]);

@@ -1,45 +1,48 @@
-//! Setting part of the training split aside for validation.
+//! Splitting images into a training and a validation set.
 
 use serde::{Deserialize, Serialize};
 
-use crate::dataset::ImageDataset;
-use crate::loader::permutation;
+use crate::image_dataset::ImageDataset;
+use crate::shuffle::permutation;
 
-/// Which images are set aside.
+/// The choice of validation images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SplitMethod {
-    /// Drawn at random, by seed.
+    /// A random subset that depends on a seed.
     Random,
-    /// The last ones of the file, as Keras's `validation_split` does.
+    /// The last images, as `validation_split` of Keras.
     Last,
 }
 
-/// A fraction that leaves no image to train on.
+/// The validation fraction leaves no image for training.
 #[derive(Debug, thiserror::Error)]
-#[error("validation {fraction} of {images} images leaves none to train on")]
+#[error("validation fraction {fraction} of {images} images leaves none for training")]
 pub struct SplitError {
     fraction: f64,
     images: usize,
 }
 
-/// Sets `fraction` of the images aside: `(train, validation)`.
+/// Splits a dataset into `(train, validation)`, where `fraction` is the validation part.
 ///
-/// The training part has `floor(len * (1 - fraction))` images, as in Keras; both parts keep the
-/// order of the file. A fraction of 0 leaves validation empty.
+/// The training part has `floor(len * (1 - fraction))` images, as in Keras. Both parts preserve the
+/// order of the dataset. With a fraction of 0, the validation part is empty.
 ///
 /// # Errors
-/// When no image is left to train on.
+/// Returns an error if no image is left for training.
 ///
 /// # Panics
-/// When the fraction is not in `0.0..1.0`.
+/// Panics if `fraction` is not in `0.0..1.0`.
 pub fn train_validation_split(
     dataset: &ImageDataset,
     fraction: f64,
     method: SplitMethod,
     seed: u64,
 ) -> Result<(ImageDataset, ImageDataset), SplitError> {
-    assert!((0.0..1.0).contains(&fraction), "validation {fraction}");
+    assert!(
+        (0.0..1.0).contains(&fraction),
+        "validation fraction {fraction}"
+    );
     let images = dataset.len();
     let train = (images as f64 * (1.0 - fraction)) as usize;
     if train == 0 {
@@ -66,11 +69,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::dataset::tests::ramp;
+    use crate::image_dataset::tests::ramp;
 
     proptest! {
         #[test]
-        fn every_image_lands_on_exactly_one_side(
+        fn parts_are_a_partition(
             count in 2usize..300,
             fraction in 0.0f64..0.99,
             seed: u64,
@@ -80,39 +83,40 @@ mod tests {
             if let Ok((train, validation)) =
                 train_validation_split(&ramp(count), fraction, method, seed)
             {
-                let mut rows = [train.rows(), validation.rows()].concat();
-                rows.sort_unstable();
-                prop_assert_eq!(rows, (0..count as u32).collect::<Vec<_>>());
+                let mut indices = [train.indices(), validation.indices()].concat();
+                indices.sort_unstable();
+                prop_assert_eq!(indices, (0..count as u32).collect::<Vec<_>>());
             }
         }
     }
 
     #[test]
-    fn the_sizes_are_those_of_keras() {
+    fn sizes_match_keras() {
         for (fraction, expected) in [(0.1, 54), (0.2, 48), (0.3, 42), (0.0, 60)] {
             let (train, _) =
                 train_validation_split(&ramp(60), fraction, SplitMethod::Last, 0).unwrap();
-            assert_eq!(train.len(), expected, "validation {fraction}");
+            assert_eq!(train.len(), expected, "validation fraction {fraction}");
         }
     }
 
     #[test]
-    fn last_takes_the_end_and_random_depends_on_the_seed() {
-        let rows = |method, seed| {
+    fn last_takes_the_end_and_random_depends_on_seed() {
+        let indices = |method, seed| {
             let (_, validation) = train_validation_split(&ramp(50), 0.2, method, seed).unwrap();
-            validation.rows().to_vec()
+            validation.indices().to_vec()
         };
-        assert_eq!(rows(SplitMethod::Last, 1), (40..50).collect::<Vec<_>>());
-        assert_eq!(rows(SplitMethod::Random, 1), rows(SplitMethod::Random, 1));
-        assert_ne!(rows(SplitMethod::Random, 1), rows(SplitMethod::Random, 2));
+        assert_eq!(indices(SplitMethod::Last, 1), (40..50).collect::<Vec<_>>());
+        let random = indices(SplitMethod::Random, 1);
+        assert_eq!(indices(SplitMethod::Random, 1), random);
+        assert_ne!(indices(SplitMethod::Random, 2), random);
     }
 
     #[test]
-    fn a_fraction_that_leaves_nothing_is_an_error() {
+    fn rejects_fraction_without_training_images() {
         let error = train_validation_split(&ramp(1), 0.5, SplitMethod::Last, 0);
         assert_eq!(
             error.unwrap_err().to_string(),
-            "validation 0.5 of 1 images leaves none to train on"
+            "validation fraction 0.5 of 1 images leaves none for training"
         );
     }
 }

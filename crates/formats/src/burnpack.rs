@@ -1,16 +1,17 @@
-//! burnpack, Burn's own format.
+//! Reader of burnpack, Burn's own format.
 
 use burn_pack::{Bytes, DType, Reader};
 
-use crate::file::Unreadable;
-use crate::tensor::{Budget, Dtype, Tensor, Tensors};
+use crate::error::FormatError;
+use crate::limits::MemoryBudget;
+use crate::tensor::{Dtype, Tensor, Tensors};
 
-/// The tensors of a burnpack file.
+/// Reads the tensors of a burnpack file.
 ///
 /// # Errors
-/// When it is damaged.
-pub(crate) fn read(bytes: Vec<u8>) -> Result<Tensors, Unreadable> {
-    let mut budget = Budget::of_file(bytes.len());
+/// Returns an error if the file is damaged.
+pub(crate) fn read(bytes: Vec<u8>) -> Result<Tensors, FormatError> {
+    let mut budget = MemoryBudget::for_file(bytes.len());
     let reader = Reader::from_bytes(Bytes::from_bytes_vec(bytes))?;
     let mut tensors = Tensors::new();
     for tensor in reader.into_tensors()? {
@@ -23,7 +24,7 @@ pub(crate) fn read(bytes: Vec<u8>) -> Result<Tensors, Unreadable> {
             _ => Dtype::Integer,
         };
         let shape = tensor.shape.to_vec();
-        budget.spend(&shape, dtype)?;
+        budget.deduct(&shape, dtype)?;
         let name = tensor.name.clone();
         let bytes = match dtype {
             Dtype::Integer | Dtype::Other => Vec::new(),

@@ -1,7 +1,7 @@
-//! What Keras writes: HDF5, by itself or within an archive.
+//! Reader of Keras's files: HDF5, alone or in a zip archive.
 //!
-//! Layers are groups, called after their classes and numbered (`layers/conv2d_1/vars/0`) or by the
-//! attributes of the model that hold them (`conv1/vars/0`); files from before Keras 3 have their names
+//! Each layer is an HDF5 group. Keras 3 names it after the layer's class and number (`layers/conv2d_1/vars/0`)
+//! or after the model's attribute (`conv1/vars/0`), older versions after the layer
 //! (`model_weights/conv2d/conv2d/kernel`).
 
 use std::collections::HashSet;
@@ -11,48 +11,49 @@ use hdf5_reader::group::Group;
 use hdf5_reader::{Dataset, Datatype, Hdf5File, OpenOptions};
 use zip::ZipArchive;
 
-use crate::file::{MAX_BYTES, Unreadable};
-use crate::tensor::{Budget, Dtype, Tensor, Tensors};
+use crate::error::FormatError;
+use crate::limits::{MAX_BYTES, MemoryBudget};
+use crate::tensor::{Dtype, Tensor, Tensors};
 
-/// The archive's entry with the weights.
+/// Name of the archive entry that holds the weights.
 pub(crate) const ENTRY: &str = "model.weights.h5";
 
-/// How much larger than the archive its weights may be. Keras does not compress, and weights are
-/// hard to.
+/// Largest accepted compression ratio of an archive. Keras does not compress, and weights hardly shrink.
 const MAX_RATIO: u64 = 8;
-/// Bytes of a name, with those of the groups that it is in.
+/// Longest accepted path of a group, in bytes.
 const MAX_PATH: usize = 1000;
-/// Groups within groups, and groups and tensors: Keras has a few for each layer.
+/// Deepest accepted nesting of groups.
 const MAX_DEPTH: usize = 32;
+/// Largest accepted number of groups and tensors; Keras has a few per layer.
 const MAX_MEMBERS: usize = 10_000;
-/// Bytes that describe a group or tensor.
+/// Largest accepted object header, in bytes.
 const MAX_HEADER: usize = 1 << 20;
 
-/// The weights of an archive.
+/// Reads the weights of a `.keras` archive.
 ///
 /// # Errors
-/// When it is damaged.
-pub(crate) fn read_archive(bytes: &[u8]) -> Result<Tensors, Unreadable> {
+/// Returns an error if the archive is damaged or unpacks to more than [`MAX_RATIO`] times its size.
+pub(crate) fn read_archive(bytes: &[u8]) -> Result<Tensors, FormatError> {
     let mut archive = ZipArchive::new(Cursor::new(bytes))?;
     let limit = MAX_BYTES.min(MAX_RATIO * bytes.len() as u64);
     let mut weights = Vec::new();
-    // What the entry announces may be wrong.
+    // The size stated by the entry may be wrong.
     let unpacked = archive
         .by_name(ENTRY)?
         .take(limit + 1)
         .read_to_end(&mut weights)?;
     match unpacked as u64 > limit {
-        true => Err("unpacks to far more".into()),
+        true => Err(format!("unpacks to more than {limit} bytes").into()),
         false => read(weights),
     }
 }
 
-/// The weights of an HDF5 file.
+/// Reads the weights of an HDF5 file.
 ///
 /// # Errors
-/// When it is damaged.
-pub(crate) fn read(bytes: Vec<u8>) -> Result<Tensors, Unreadable> {
-    // Keras does not compress: everything fits into what the file takes.
+/// Returns an error if the file is damaged or exceeds a limit.
+pub(crate) fn read(bytes: Vec<u8>) -> Result<Tensors, FormatError> {
+    // Keras does not compress, so no object is larger than the file.
     let length = bytes.len();
     let options = OpenOptions::default()
         .with_max_read_bytes(length)
@@ -60,33 +61,33 @@ pub(crate) fn read(bytes: Vec<u8>) -> Result<Tensors, Unreadable> {
         .with_max_object_header_bytes(MAX_HEADER)
         .with_chunk_cache_bytes(0);
     let file = Hdf5File::from_vec_with_options(bytes, options)?;
-    let mut walk = Walk {
-        seen: HashSet::new(),
-        members: MAX_MEMBERS,
-        budget: Budget::of_file(length),
+    let mut traversal = Traversal {
+        visited: HashSet::new(),
+        members_left: MAX_MEMBERS,
+        budget: MemoryBudget::for_file(length),
         tensors: Tensors::new(),
     };
-    walk.visit(&file.root_group()?, "", 0)?;
-    Ok(walk.tensors)
+    traversal.visit(&file.root_group()?, "", 0)?;
+    Ok(traversal.tensors)
 }
 
-/// A way through all groups, with what may still be met.
-struct Walk {
-    /// Where the groups are that were visited: a file may link them in circles.
-    seen: HashSet<u64>,
-    members: usize,
-    budget: Budget,
+/// A traversal of all groups, with the limits that remain.
+struct Traversal {
+    /// Addresses of visited groups, since links can form cycles.
+    visited: HashSet<u64>,
+    members_left: usize,
+    budget: MemoryBudget,
     tensors: Tensors,
 }
 
-impl Walk {
-    fn visit(&mut self, group: &Group, path: &str, depth: usize) -> Result<(), Unreadable> {
-        if depth > MAX_DEPTH || path.len() > MAX_PATH || !self.seen.insert(group.address()) {
-            return Err("groups within groups without end".into());
+impl Traversal {
+    fn visit(&mut self, group: &Group, path: &str, depth: usize) -> Result<(), FormatError> {
+        if depth > MAX_DEPTH || path.len() > MAX_PATH || !self.visited.insert(group.address()) {
+            return Err("cyclic or too deeply nested groups".into());
         }
         let (groups, datasets) = group.members()?;
-        let left = self.members.checked_sub(groups.len() + datasets.len());
-        self.members = left.ok_or("too many groups")?;
+        let left = self.members_left.checked_sub(groups.len() + datasets.len());
+        self.members_left = left.ok_or("too many groups and tensors")?;
         for dataset in datasets {
             let name = format!("{path}{}", dataset.name());
             let tensor = self.tensor(&dataset)?;
@@ -98,19 +99,19 @@ impl Walk {
         Ok(())
     }
 
-    fn tensor(&mut self, dataset: &Dataset) -> Result<Tensor, Unreadable> {
+    fn tensor(&mut self, dataset: &Dataset) -> Result<Tensor, FormatError> {
         let dtype = match dataset.dtype() {
             Datatype::FloatingPoint { size: 2, .. } => Dtype::F16,
             Datatype::FloatingPoint { size: 4, .. } => Dtype::F32,
             Datatype::FloatingPoint { size: 8, .. } => Dtype::F64,
-            // Keras keeps bfloat16 so, for want of a type in HDF5.
+            // HDF5 has no bfloat16; Keras stores it as opaque.
             Datatype::Opaque { size: 2, .. } => Dtype::BF16,
             Datatype::FixedPoint { .. } | Datatype::Enum { .. } => Dtype::Integer,
             _ => Dtype::Other,
         };
         let sizes = dataset.shape().iter().map(|&size| usize::try_from(size));
         let shape = sizes.collect::<Result<Vec<usize>, _>>()?;
-        self.budget.spend(&shape, dtype)?;
+        self.budget.deduct(&shape, dtype)?;
         let bytes = match dtype {
             Dtype::Integer | Dtype::Other => Vec::new(),
             _ => dataset.read_native_bytes()?,

@@ -1,19 +1,19 @@
-//! How weights lie in memory: PyTorch's way, which this project keeps to, and the others.
+//! Memory layouts of weights, and their conversion to PyTorch's, which this project uses.
 
-/// Whose order of dimensions weights are in.
+/// The order of dimensions in weight tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
-    /// Filters `[out, in, ky, kx]`, dense weights `[out, in]`, feature maps flattened channels first.
+    /// Convolution `[out, in, ky, kx]`, dense `[out, in]`, feature maps flattened channels first.
     PyTorch,
-    /// The same, but dense weights `[in, out]`.
+    /// As PyTorch, but dense `[in, out]`.
     Burn,
-    /// Filters `[ky, kx, in, out]`, dense weights `[in, out]`, feature maps flattened channels last.
+    /// Convolution `[ky, kx, in, out]`, dense `[in, out]`, feature maps flattened channels last.
     Keras,
 }
 
 impl Layout {
-    /// The shape here of what PyTorch has as `shape`.
-    pub(crate) fn shape(self, shape: &[usize]) -> Vec<usize> {
+    /// Converts PyTorch's shape of a weight tensor to this layout.
+    pub(crate) fn shape_from_pytorch(self, shape: &[usize]) -> Vec<usize> {
         match (self, shape) {
             (Self::Burn | Self::Keras, &[outputs, inputs]) => vec![inputs, outputs],
             (Self::Keras, &[outputs, inputs, height, width]) => {
@@ -23,8 +23,8 @@ impl Layout {
         }
     }
 
-    /// The shape in PyTorch of what is `shape` here.
-    pub(crate) fn shape_in_pytorch(self, shape: &[usize]) -> Vec<usize> {
+    /// Converts the shape of a weight tensor in this layout to PyTorch's.
+    pub(crate) fn shape_to_pytorch(self, shape: &[usize]) -> Vec<usize> {
         match (self, shape) {
             (Self::Burn | Self::Keras, &[inputs, outputs]) => vec![outputs, inputs],
             (Self::Keras, &[height, width, inputs, outputs]) => {
@@ -34,9 +34,11 @@ impl Layout {
         }
     }
 
-    /// The values of a weight in PyTorch's order, which has it as `shape`; `maps` are the feature maps
-    /// `[channels, height, width]` that a dense layer takes, if it takes any.
-    pub(crate) fn to_pytorch(
+    /// Converts the values of a weight tensor to PyTorch's order.
+    ///
+    /// `shape` is PyTorch's shape. `maps` is the shape `[channels, height, width]` of the flattened feature maps
+    /// if the tensor belongs to the dense layer after them.
+    pub(crate) fn values_to_pytorch(
         self,
         values: Vec<f32>,
         shape: &[usize],
@@ -55,7 +57,7 @@ impl Layout {
     }
 }
 
-/// The values of a tensor `shape` in the order of one whose dimensions are its `axes`.
+/// Permutes the dimensions of a tensor of shape `shape`: dimension i of the result is dimension `axes[i]`.
 pub(crate) fn permute<const D: usize>(
     values: &[f32],
     shape: [usize; D],
@@ -67,14 +69,14 @@ pub(crate) fn permute<const D: usize>(
     }
     let sizes = axes.map(|axis| shape[axis]);
     let strides = axes.map(|axis| strides[axis]);
-    let value = |place: usize| {
-        let mut rest = place;
-        let mut at = 0;
+    let value = |index: usize| {
+        let mut rest = index;
+        let mut source = 0;
         for axis in (0..D).rev() {
-            at += rest % sizes[axis] * strides[axis];
+            source += rest % sizes[axis] * strides[axis];
             rest /= sizes[axis];
         }
-        values[at]
+        values[source]
     };
     (0..values.len()).map(value).collect()
 }
@@ -84,19 +86,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dimensions_change_places() {
+    fn permutes_dimensions() {
         let values = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0];
         assert_eq!(
             permute(&values, [2, 3], [1, 0]),
             [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]
         );
-        // Two maps of 1x2 pixels, channels last, to one output: channels first.
+        // A dense layer on two 1x2 feature maps, from channels last to channels first.
         let dense = vec![0.0, 10.0, 1.0, 11.0];
-        let dense = Layout::Keras.to_pytorch(dense, &[1, 4], Some([2, 1, 2]));
+        let dense = Layout::Keras.values_to_pytorch(dense, &[1, 4], Some([2, 1, 2]));
         assert_eq!(dense, [0.0, 1.0, 10.0, 11.0]);
-        // One filter of 2x2 over two channels.
+        // A 2x2 kernel with two input channels.
         let filter = vec![0.0, 10.0, 1.0, 11.0, 2.0, 12.0, 3.0, 13.0];
-        let filter = Layout::Keras.to_pytorch(filter, &[1, 2, 2, 2], None);
+        let filter = Layout::Keras.values_to_pytorch(filter, &[1, 2, 2, 2], None);
         assert_eq!(filter, [0.0, 1.0, 2.0, 3.0, 10.0, 11.0, 12.0, 13.0]);
     }
 }

@@ -1,25 +1,34 @@
-//! Weights in the files of other programs.
+//! Weight files of other programs.
 //!
-//! [`read`] takes a file of PyTorch, Keras or Burn, or one of safetensors, for named tensors, and
-//! [`fit()`] brings these to the names and layout of a network. [`Export`] is a network as an ONNX file.
+//! [`read`] reads the tensors of a PyTorch, Keras, safetensors or burnpack file, [`match_to_network`] renames
+//! and permutes them for a network, and [`OnnxExport`] writes a network as an ONNX file.
 //!
-//! Nothing in a file is ever run, and what it announces is checked before memory is taken for it.
-//! This crate knows no run folder and no command line.
+//! No code in a file is executed, and stated sizes are checked before memory is allocated. This crate knows no
+//! run folder and no command line.
 
-mod burnpack;
-mod file;
-mod fit;
-mod keras;
-mod layout;
-mod onnx;
-mod pickle;
+mod weights;
+mod format;
+mod error;
+mod limits;
+
+// Readers of one format each.
 mod pytorch;
+mod pickle;
+mod keras;
 mod safetensors;
+mod burnpack;
+
 mod tensor;
+mod layout;
+mod matching;
+mod onnx;
 
 pub use self::safetensors::{from_safetensors, to_safetensors};
-pub use file::{Format, MAX_BYTES, ReadError, Unreadable, Weights, read};
-pub use fit::{Misfit, channels_and_classes, fit, not_finite};
+pub use error::{FormatError, ReadError};
+pub use format::Format;
 pub use layout::Layout;
-pub use onnx::{Export, ExportError};
+pub use limits::MAX_BYTES;
+pub use matching::{Mismatch, channels_and_classes, match_to_network, not_finite};
+pub use onnx::{ExportError, OnnxExport};
 pub use tensor::{Dtype, SizeError, Tensor, Tensors};
+pub use weights::{Weights, read};

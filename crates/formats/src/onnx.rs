@@ -1,7 +1,7 @@
-//! A network as an ONNX file.
+//! Writer of ONNX files.
 //!
-//! The messages are those parts of <https://github.com/onnx/onnx/blob/main/onnx/onnx.proto> (IR
-//! version 8) that a convolutional network needs, and the operators those of opset 17.
+//! The protobuf messages are the subset of <https://github.com/onnx/onnx/blob/main/onnx/onnx.proto> (IR version
+//! 8) that a convolutional network needs. The operators are those of opset 17.
 
 use data::Scaling;
 use model::{ConvNetConfig, Operation, ShapeError};
@@ -9,53 +9,56 @@ use prost::Message;
 
 use crate::tensor::{Dtype, Tensor, Tensors};
 
-/// Version of the file format that came with the opset.
+/// Version of the file format that was released with the opset.
 const IR_VERSION: i64 = 8;
-/// Version of the operators.
+/// Version of the operator set.
 const OPSET: i64 = 17;
 
-/// Kinds of numbers, as ONNX counts them.
+/// Values of `TensorProto.DataType`.
 const FLOAT: i32 = 1;
 const UINT8: i32 = 2;
 const FLOAT16: i32 = 10;
-/// Kinds of attributes.
+/// Values of `AttributeProto.AttributeType`.
 const INT: i32 = 2;
 const INTS: i32 = 7;
 
-/// What a file is made of.
+/// A network to write as an ONNX file.
 #[derive(Debug)]
-pub struct Export<'a> {
+pub struct OnnxExport<'a> {
     /// Name of the graph.
     pub name: &'a str,
-    /// The network.
+    /// Description of the network.
     pub network: &'a ConvNetConfig,
-    /// Its weights with PyTorch's names and layout, in single or half precision. They are computed with
-    /// in single precision.
+    /// Weights with PyTorch's names and layout, in single or half precision. The graph computes in single
+    /// precision.
     pub weights: &'a Tensors,
-    /// What is done to pixels of 0 to 255, where the network shall take these.
+    /// Normalization of pixels from 0 to 255, to include it in the graph; `None` for a graph whose input is
+    /// normalized images.
     pub normalization: Option<Scaling>,
-    /// What else there is to know, by name.
+    /// Metadata: keys and values.
     pub metadata: &'a [(&'a str, String)],
 }
 
-/// A network that cannot be written.
+/// The reason why a network cannot be written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExportError {
-    /// It cannot be.
+    /// The description is invalid.
     #[error(transparent)]
     Shape(#[from] ShapeError),
-    /// It lacks a tensor.
-    #[error("no tensor {0}")]
+    /// A weight is missing.
+    #[error("missing tensor {0}")]
     Missing(String),
 }
 
-impl Export<'_> {
-    /// The file. Its input is `images`, single precision `[N, channels, height, width]`, or `pixels`,
-    /// unsigned bytes of that shape, where it normalises; its output `logits`, `[N, classes]`.
+impl OnnxExport<'_> {
+    /// Returns the ONNX file.
+    ///
+    /// The input is `images`, single precision `[N, channels, height, width]`, or with normalization `pixels`,
+    /// unsigned bytes of that shape. The output is `logits`, `[N, classes]`.
     ///
     /// # Errors
-    /// When no such network exists, or a weight is missing.
+    /// Returns an error if the description is invalid or a weight is missing.
     pub fn to_bytes(&self) -> Result<Vec<u8>, ExportError> {
         let ConvNetConfig {
             channels,
@@ -108,13 +111,13 @@ impl Export<'_> {
                     let transposed = vec![int("transB", 1)];
                     self.layer(&mut graph, "Gemm", name, "logits", value, transposed)?
                 }
-                // It does nothing once the network has learned.
+                // Dropout is for training only.
                 Operation::Dropout(_) => value,
             };
         }
         graph.name = self.name.into();
-        graph.input = vec![information(input, kind, &[channels, height, width])];
-        graph.output = vec![information("logits", FLOAT, &[classes])];
+        graph.input = vec![value_info(input, kind, &[channels, height, width])];
+        graph.output = vec![value_info("logits", FLOAT, &[classes])];
         let entry = |(key, value): &(&str, String)| StringStringEntry {
             key: (*key).into(),
             value: value.clone(),
@@ -133,7 +136,7 @@ impl Export<'_> {
         Ok(model.encode_to_vec())
     }
 
-    /// Adds a layer with the weights of `name`.
+    /// Adds a node with the weight and bias of layer `name`, and returns the name of its output.
     fn layer(
         &self,
         graph: &mut Graph,
@@ -164,7 +167,7 @@ impl Export<'_> {
 }
 
 impl Graph {
-    /// Adds a node whose output is called as it is, and gives that name.
+    /// Adds a node and returns the name of its output, which is that of the node.
     fn node(
         &mut self,
         operator: &str,
@@ -182,7 +185,7 @@ impl Graph {
         name.into()
     }
 
-    /// Adds numbers that stay the same.
+    /// Adds a constant tensor.
     fn constant(&mut self, name: &str, kind: i32, tensor: &Tensor) {
         self.initializer.push(TensorMessage {
             dims: tensor.shape.iter().map(|&size| size as i64).collect(),
@@ -211,8 +214,8 @@ fn ints(name: &str, values: Vec<i64>) -> Attribute {
     }
 }
 
-/// What goes in or comes out: any number of values of this shape.
-fn information(name: &str, kind: i32, shape: &[usize]) -> ValueInfo {
+/// Returns the type of an input or output: a batch of any size N of tensors of this shape.
+fn value_info(name: &str, kind: i32, shape: &[usize]) -> ValueInfo {
     let count = Dimension {
         value: Some(dimension::Value::Name("N".into())),
     };
@@ -353,7 +356,7 @@ struct Dimension {
 }
 
 mod dimension {
-    /// How long a dimension is, or what it is called where that is open.
+    /// The size of a dimension, or a name for a variable size.
     #[derive(Clone, PartialEq, prost::Oneof)]
     pub(super) enum Value {
         #[prost(int64, tag = "1")]

@@ -1,4 +1,4 @@
-//! What `torch.save` writes: an archive, or, before PyTorch 1.6, pickles one after the other.
+//! Reader of PyTorch's files: zip archives, or, before PyTorch 1.6, consecutive pickles.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -9,18 +9,19 @@ use pytorch_reader::{DType, FileFormat, PytorchReader};
 use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 
-use crate::file::Unreadable;
+use crate::error::FormatError;
+use crate::limits::MemoryBudget;
 use crate::pickle::{self, scan};
-use crate::tensor::{Budget, Dtype, Tensor, Tensors};
+use crate::tensor::{Dtype, Tensor, Tensors};
 
-/// How the name of the archive's entry ends that says what is in it.
-const ENTRY: &str = "data.pkl";
-/// Pickles before the storages of a file from before PyTorch 1.6: a magic number, a version, the
-/// machine, the object, the names of the storages.
+/// Suffix of the archive entry that holds the pickle.
+const PICKLE_SUFFIX: &str = "data.pkl";
+/// Number of pickles at the start of a legacy file: magic number, protocol version, system information, the
+/// saved object, storage keys.
 const LEGACY_PICKLES: usize = 5;
 
-/// What is named by a `state_dict`, or by a checkpoint with one, with numbers of NumPy and settings.
-const HARMLESS: [&str; 35] = [
+/// Functions and classes that a `state_dict`, or a checkpoint with NumPy scalars and settings, may name.
+const ALLOWED_GLOBALS: [&str; 35] = [
     "__builtin__.dict",
     "__builtin__.frozenset",
     "__builtin__.list",
@@ -58,73 +59,75 @@ const HARMLESS: [&str; 35] = [
     "torch.uint8",
 ];
 
-/// Whether an archive is one of PyTorch's.
+/// Returns whether a zip archive was written by PyTorch.
 pub(crate) fn is_archive<R: Read + Seek>(archive: &ZipArchive<R>) -> bool {
     let is_entry =
-        |name: Result<Cow<'_, str>, ZipError>| name.is_ok_and(|name| name.ends_with(ENTRY));
+        |name: Result<Cow<'_, str>, ZipError>| name.is_ok_and(|name| name.ends_with(PICKLE_SUFFIX));
     archive.file_names().any(is_entry)
 }
 
-/// What a file names that weights do not need: it may do anything once it is called.
+/// Returns the functions and classes named in a file's pickles that weights do not need.
 ///
 /// # Errors
-/// When the file is damaged, or its pickles are larger than those of weights ever are.
-pub(crate) fn harmful(bytes: &[u8]) -> Result<BTreeSet<String>, Unreadable> {
+/// Returns an error if the file is damaged or a pickle exceeds the limits.
+pub(crate) fn disallowed_globals(bytes: &[u8]) -> Result<BTreeSet<String>, FormatError> {
     if !bytes.starts_with(b"PK") {
-        return harmful_in_pickles(bytes);
+        return disallowed_in_legacy(bytes);
     }
     let mut archive = ZipArchive::new(Cursor::new(bytes))?;
-    let mut harmful = BTreeSet::new();
+    let mut disallowed = BTreeSet::new();
     for index in 0..archive.len() {
         let entry = archive.by_index(index)?;
-        // A small one may unpack to more than there is memory.
+        // A small compressed entry may unpack to more than the memory.
         if entry.compression() != CompressionMethod::Stored {
-            return Err("compressed, as TorchScript is and torch.save never does".into());
+            return Err(
+                "compressed, like TorchScript archives; those of torch.save are not".into(),
+            );
         }
-        if entry.name()?.ends_with(ENTRY) {
+        if entry.name()?.ends_with(PICKLE_SUFFIX) {
             let mut pickle = Vec::new();
             entry
                 .take(pickle::MAX_BYTES as u64 + 1)
                 .read_to_end(&mut pickle)?;
-            harmful.extend(scan(&pickle, is_harmless)?.globals);
+            disallowed.extend(scan(&pickle, is_allowed)?.globals);
         }
     }
-    Ok(harmful)
+    Ok(disallowed)
 }
 
-fn harmful_in_pickles(bytes: &[u8]) -> Result<BTreeSet<String>, Unreadable> {
-    let mut harmful = BTreeSet::new();
+fn disallowed_in_legacy(bytes: &[u8]) -> Result<BTreeSet<String>, FormatError> {
+    let mut disallowed = BTreeSet::new();
     let mut rest = bytes;
     for number in 0..LEGACY_PICKLES {
-        match scan(rest, is_harmless) {
-            Ok(found) => {
-                harmful.extend(found.globals);
-                rest = &rest[found.length..];
+        match scan(rest, is_allowed) {
+            Ok(scan) => {
+                disallowed.extend(scan.globals);
+                rest = &rest[scan.length..];
             }
-            // A single pickle is none of torch.save, but may be a trap.
+            // A file with a single pickle is not from torch.save, but the pickle may be malicious.
             Err(_) if number == 1 => break,
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(harmful)
+    Ok(disallowed)
 }
 
-fn is_harmless(name: &str) -> bool {
-    let of_torch = name
+fn is_allowed(name: &str) -> bool {
+    let torch_name = name
         .strip_prefix("torch.storage.")
         .or_else(|| name.strip_prefix("torch."));
     // FloatStorage, UntypedStorage, ...
-    let is_storage = of_torch
+    let is_storage = torch_name
         .and_then(|name| name.strip_suffix("Storage"))
         .is_some_and(|kind| kind.bytes().all(|byte| byte.is_ascii_alphanumeric()));
-    is_storage || HARMLESS.contains(&name)
+    is_storage || ALLOWED_GLOBALS.contains(&name)
 }
 
-/// The tensors of the file `path`, of so many bytes.
+/// Reads the tensors of the file `path` with `length` bytes.
 ///
 /// # Errors
-/// When it is damaged.
-pub(crate) fn read(path: &Path, length: usize) -> Result<Tensors, Unreadable> {
+/// Returns an error if the file is damaged.
+pub(crate) fn read(path: &Path, length: usize) -> Result<Tensors, FormatError> {
     let reader = PytorchReader::new(path)?;
     if !matches!(
         reader.metadata().format_type,
@@ -132,7 +135,7 @@ pub(crate) fn read(path: &Path, length: usize) -> Result<Tensors, Unreadable> {
     ) {
         return Err("a pickle without tensors".into());
     }
-    let mut budget = Budget::of_file(length);
+    let mut budget = MemoryBudget::for_file(length);
     let mut tensors = Tensors::new();
     for (name, tensor) in reader.into_tensors() {
         let dtype = match tensor.dtype() {
@@ -143,7 +146,7 @@ pub(crate) fn read(path: &Path, length: usize) -> Result<Tensors, Unreadable> {
             _ => Dtype::Integer,
         };
         let shape = tensor.shape().to_vec();
-        budget.spend(&shape, dtype)?;
+        budget.deduct(&shape, dtype)?;
         let bytes = match dtype {
             Dtype::Integer => Vec::new(),
             _ => tensor.read()?,

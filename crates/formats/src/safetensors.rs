@@ -1,17 +1,18 @@
-//! safetensors, the format of Hugging Face, in which this project keeps weights too.
+//! Reader and writer of safetensors, the format of Hugging Face and of this project's own weights.
 
 use safetensors::tensor::TensorView;
 use safetensors::{SafeTensorError, SafeTensors, serialize};
 
-use crate::file::Unreadable;
+use crate::error::FormatError;
 use crate::layout::Layout;
 use crate::tensor::{Dtype, Tensor, Tensors};
 
-/// The tensors of a safetensors file, which Burn lays out in another way than PyTorch.
+/// Reads the tensors of a safetensors file and their layout: Burn's if the metadata names it as the producer,
+/// PyTorch's otherwise.
 ///
 /// # Errors
-/// When it is damaged: among other things, when its tensors overlap or leave gaps.
-pub(crate) fn read(bytes: &[u8]) -> Result<(Layout, Tensors), Unreadable> {
+/// Returns an error if the file is damaged, for example if tensors overlap or leave gaps.
+pub(crate) fn read(bytes: &[u8]) -> Result<(Layout, Tensors), FormatError> {
     let (_, metadata) = SafeTensors::read_metadata(bytes)?;
     let metadata = metadata.metadata().as_ref();
     let producer = metadata.and_then(|entries| entries.get("producer"));
@@ -22,20 +23,20 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(Layout, Tensors), Unreadable> {
     Ok((layout, from_safetensors(bytes)?))
 }
 
-/// The tensors of a safetensors file.
+/// Reads the tensors of a safetensors file.
 ///
 /// # Errors
-/// When it is damaged.
+/// Returns an error if the file is damaged.
 pub fn from_safetensors(bytes: &[u8]) -> Result<Tensors, SafeTensorError> {
     let tensor = |(name, view): (&str, TensorView<'_>)| {
-        use safetensors::Dtype as Found;
+        use safetensors::Dtype as Stored;
         let dtype = match view.dtype() {
-            Found::F16 => Dtype::F16,
-            Found::BF16 => Dtype::BF16,
-            Found::F32 => Dtype::F32,
-            Found::F64 => Dtype::F64,
-            Found::BOOL | Found::U8 | Found::I8 | Found::U16 | Found::I16 => Dtype::Integer,
-            Found::U32 | Found::I32 | Found::U64 | Found::I64 => Dtype::Integer,
+            Stored::F16 => Dtype::F16,
+            Stored::BF16 => Dtype::BF16,
+            Stored::F32 => Dtype::F32,
+            Stored::F64 => Dtype::F64,
+            Stored::BOOL | Stored::U8 | Stored::I8 | Stored::U16 | Stored::I16 => Dtype::Integer,
+            Stored::U32 | Stored::I32 | Stored::U64 | Stored::I64 => Dtype::Integer,
             _ => Dtype::Other,
         };
         let bytes = match dtype {
@@ -43,7 +44,7 @@ pub fn from_safetensors(bytes: &[u8]) -> Result<Tensors, SafeTensorError> {
             _ => view.data().to_vec(),
         };
         let shape = view.shape().to_vec();
-        // Shapes were held against the bytes before.
+        // `SafeTensors` has checked the number of bytes against the shape.
         (
             name.to_string(),
             Tensor {
@@ -59,10 +60,11 @@ pub fn from_safetensors(bytes: &[u8]) -> Result<Tensors, SafeTensorError> {
         .collect())
 }
 
-/// A safetensors file of weights in single precision, for `ConvNet::with_safetensors`.
+/// Returns a safetensors file of weights in single precision, for `ConvNet::with_safetensors`.
 ///
 /// # Errors
-/// Never for weights that [`fit`](crate::fit()) made.
+/// Returns an error if a tensor has another dtype or too few bytes; never for the tensors of
+/// [`match_to_network`](crate::match_to_network).
 pub fn to_safetensors(weights: &Tensors) -> Result<Vec<u8>, SafeTensorError> {
     let views = weights
         .iter()

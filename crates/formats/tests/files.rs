@@ -1,4 +1,4 @@
-//! Files as PyTorch and Keras wrote them (tests/weights/make.py), and such as they never would.
+//! Tests with files written by PyTorch and Keras (tests/weights/make.py), and with damaged and hostile files.
 
 use std::fs;
 use std::io::{Cursor, Write};
@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use burn::data::dataset::Dataset;
 use burn::tensor::{Device, Tensor};
-use formats::{Dtype, Format, Layout, ReadError, Tensors, Weights, fit, read, to_safetensors};
+use formats::{
+    Dtype, Format, Layout, ReadError, Tensors, Weights, match_to_network, read, to_safetensors,
+};
 use model::{BlockConfig, ConvNet, ConvNetConfig, Storage};
 use tempfile::TempDir;
 use zip::ZipWriter;
@@ -47,8 +49,8 @@ fn tiny() -> ConvNetConfig {
 }
 
 #[track_caller]
-fn fitted(name: &str) -> Tensors {
-    fit(&read(&fixture(name)).unwrap(), &tiny()).unwrap()
+fn matched(name: &str) -> Tensors {
+    match_to_network(&read(&fixture(name)).unwrap(), &tiny()).unwrap()
 }
 
 fn network(weights: &Tensors) -> ConvNet {
@@ -58,7 +60,7 @@ fn network(weights: &Tensors) -> ConvNet {
         .unwrap()
 }
 
-/// A file of that name with these bytes, in a folder of its own.
+/// Writes a file in a temporary folder.
 fn file(name: &str, bytes: &[u8]) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
@@ -73,37 +75,37 @@ fn error(name: &str, bytes: &[u8]) -> String {
 }
 
 #[test]
-fn all_files_hold_the_same_weights() {
-    let expected = fitted(FILES[0]);
+fn reads_the_same_weights_from_all_formats() {
+    let expected = matched(FILES[0]);
     assert_eq!(
         expected.keys().collect::<Vec<_>>(),
         ["conv1.bias", "conv1.weight", "fc1.bias", "fc1.weight"]
     );
     for name in FILES {
-        assert!(fitted(name) == expected, "{name}");
+        assert!(matched(name) == expected, "{name}");
     }
 }
 
 #[test]
-fn the_network_says_what_it_said_in_pytorch() {
+fn logits_match_pytorch_to_1e_4() {
     let text = fs::read_to_string(fixture("logits.json")).unwrap();
     let expected: Vec<Vec<f32>> = serde_json::from_str(&text).unwrap();
-    let test = data::Splits::embedded_mnist().unwrap().test;
+    let test = data::Dataset::embedded_mnist().unwrap().test;
     let pixels: Vec<f32> = (0..expected.len())
         .flat_map(|index| test.get(index).unwrap().pixels)
         .map(|pixel| f32::from(pixel) / 255.0)
         .collect();
     let images = Tensor::<1>::from_floats(pixels.as_slice(), &Device::default());
-    let logits = network(&fitted("tiny.pt")).forward(images.reshape([expected.len(), 1, 28, 28]));
+    let logits = network(&matched("tiny.pt")).forward(images.reshape([expected.len(), 1, 28, 28]));
     let logits = logits.into_data().try_to_vec::<f32>().unwrap();
-    for (found, expected) in logits.iter().zip(expected.iter().flatten()) {
-        assert!((found - expected).abs() < 1e-4, "{found} for {expected}");
+    for (actual, expected) in logits.iter().zip(expected.iter().flatten()) {
+        assert!((actual - expected).abs() < 1e-4, "{actual} {expected}");
     }
 }
 
 #[test]
-fn what_burn_writes_is_read_again() {
-    let weights = fitted("tiny.pt");
+fn reads_files_written_by_burn() {
+    let weights = matched("tiny.pt");
     let network = network(&weights);
     for storage in [Storage::Single, Storage::Half] {
         for (name, bytes) in [
@@ -112,10 +114,10 @@ fn what_burn_writes_is_read_again() {
             ("c.bpk", network.to_burnpack(storage)),
         ] {
             let (_folder, path) = file(name, &bytes.unwrap());
-            let found = fit(&read(&path).unwrap(), &tiny()).unwrap();
+            let actual = match_to_network(&read(&path).unwrap(), &tiny()).unwrap();
             match storage {
-                Storage::Single => assert!(found == weights, "{name}"),
-                Storage::Half => assert!(distance(&found, &weights) < 1e-3, "{name}"),
+                Storage::Single => assert!(actual == weights, "{name}"),
+                Storage::Half => assert!(distance(&actual, &weights) < 1e-3, "{name}"),
             }
         }
     }
@@ -123,6 +125,7 @@ fn what_burn_writes_is_read_again() {
     assert!(half.len() < network.to_safetensors(Storage::Single).unwrap().len() * 6 / 10);
 }
 
+/// Returns the largest difference between two sets of weights.
 fn distance(a: &Tensors, b: &Tensors) -> f32 {
     let values = |tensors: &Tensors| -> Vec<f32> {
         tensors
@@ -134,13 +137,13 @@ fn distance(a: &Tensors, b: &Tensors) -> f32 {
     pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
-/// Weights of PyTorch with these names and shapes; those of the layer at place i are all i.
-fn named(layers: &[(&str, &[usize])]) -> Weights {
+/// Returns weights in PyTorch's layout with these names and shapes. All values of layer i are i.
+fn weights_named(layers: &[(&str, &[usize])]) -> Weights {
     let mut tensors = Tensors::new();
-    for (at, (name, shape)) in layers.iter().enumerate() {
+    for (index, (name, shape)) in layers.iter().enumerate() {
         for (part, shape) in [("weight", *shape), ("bias", &shape[..1])] {
             let count: usize = shape.iter().product();
-            let bytes = (at as f32).to_le_bytes().repeat(count);
+            let bytes = (index as f32).to_le_bytes().repeat(count);
             let tensor = formats::Tensor::new(shape.to_vec(), Dtype::F32, bytes).unwrap();
             tensors.insert(format!("{name}.{part}"), tensor);
         }
@@ -154,7 +157,7 @@ fn named(layers: &[(&str, &[usize])]) -> Weights {
 }
 
 #[test]
-fn layers_are_told_by_shapes_and_then_by_numbers() {
+fn matches_layers_by_shape_and_then_by_number() {
     let default = ConvNetConfig::default();
     let layers = default.layers().unwrap();
     let shapes: Vec<&[usize]> = layers
@@ -174,8 +177,8 @@ fn layers_are_told_by_shapes_and_then_by_numbers() {
         ["conv32", "conv_b", "fc128", "fc10"],
     ] {
         let layers: Vec<_> = names.into_iter().zip(shapes.iter().copied()).collect();
-        let fitted = fit(&named(&layers), &default).unwrap();
-        let first = |name: &str| fitted[name].values().unwrap()[0];
+        let matched = match_to_network(&weights_named(&layers), &default).unwrap();
+        let first = |name: &str| matched[name].values().unwrap()[0];
         let order = ["conv1.weight", "conv2.bias", "fc1.weight", "fc2.bias"].map(first);
         assert_eq!(order, [0.0, 1.0, 2.0, 3.0], "{names:?}");
     }
@@ -184,24 +187,24 @@ fn layers_are_told_by_shapes_and_then_by_numbers() {
         blocks: vec![],
         ..default
     };
-    let fitted = fit(
-        &named(&[("in", &[10, 784]), ("h.9", &[10, 10]), ("h.10", &[10, 10])]),
+    let matched = match_to_network(
+        &weights_named(&[("in", &[10, 784]), ("h.9", &[10, 10]), ("h.10", &[10, 10])]),
         &dense,
     )
     .unwrap();
-    assert_eq!(fitted["fc3.weight"].values().unwrap()[0], 2.0);
-    let misfit = fit(
-        &named(&[("in", &[10, 784]), ("one", &[10, 10]), ("two", &[10, 10])]),
+    assert_eq!(matched["fc3.weight"].values().unwrap()[0], 2.0);
+    let mismatch = match_to_network(
+        &weights_named(&[("in", &[10, 784]), ("one", &[10, 10]), ("two", &[10, 10])]),
         &dense,
     );
     assert_eq!(
-        misfit.unwrap_err().to_string(),
-        "which is the first of one, two? all are [10, 10]: call them alike, numbered in order"
+        mismatch.unwrap_err().to_string(),
+        "ambiguous order of one, two, all [10, 10]: give them names that differ only in their numbers"
     );
 }
 
 #[test]
-fn layers_of_equal_shapes_keep_their_order() {
+fn keeps_the_order_of_layers_of_equal_shape() {
     let deep = ConvNetConfig {
         dense: vec![4; 3],
         blocks: vec![
@@ -214,22 +217,24 @@ fn layers_of_equal_shapes_keep_their_order() {
         ..ConvNetConfig::default()
     };
     let [pytorch, keras] = ["deep.pt", "deep.weights.h5"]
-        .map(|name| fit(&read(&fixture(name)).unwrap(), &deep).unwrap());
+        .map(|name| match_to_network(&read(&fixture(name)).unwrap(), &deep).unwrap());
     assert!(pytorch == keras);
     assert!(pytorch["conv2.weight"] != pytorch["conv3.weight"]);
-    // Its layers are numbered as they were made, which need not be as they are used.
-    let misfit = fit(&read(&fixture("deep-whole.h5")).unwrap(), &deep).unwrap_err();
-    assert_eq!(misfit.0.len(), 2);
+    // Before Keras 3, layers are numbered in the order of their creation.
+    let mismatch = match_to_network(&read(&fixture("deep-whole.h5")).unwrap(), &deep).unwrap_err();
+    assert_eq!(mismatch.0.len(), 2);
     assert!(
-        misfit.0[0].starts_with("which is the first of model_weights/"),
-        "{misfit}"
+        mismatch.0[0].starts_with("ambiguous order of model_weights/"),
+        "{mismatch}"
     );
 }
 
 #[test]
-fn every_tensor_that_does_not_fit_is_named() {
-    let misfit = |name: &str, config: ConvNetConfig| {
-        fit(&read(&fixture(name)).unwrap(), &config).unwrap_err().0
+fn names_every_mismatched_tensor() {
+    let mismatch = |name: &str, config: ConvNetConfig| {
+        match_to_network(&read(&fixture(name)).unwrap(), &config)
+            .unwrap_err()
+            .0
     };
     let other = ConvNetConfig {
         blocks: vec![BlockConfig {
@@ -242,14 +247,14 @@ fn every_tensor_that_does_not_fit_is_named() {
         ..ConvNetConfig::default()
     };
     assert_eq!(
-        misfit("tiny.pt", other.clone()),
+        mismatch("tiny.pt", other.clone()),
         [
             "conv1.weight [8, 1, 3, 3]: expected [8, 1, 5, 5]",
             "fc1.weight [10, 1352]: expected [10, 1152]",
         ]
     );
     assert_eq!(
-        misfit("tiny.keras", other),
+        mismatch("tiny.keras", other),
         [
             "layers/conv2d/vars/0 [3, 3, 1, 8]: expected [5, 5, 1, 8] for conv1.weight",
             "layers/dense/vars/0 [1352, 10]: expected [1152, 10] for fc1.weight",
@@ -264,42 +269,42 @@ fn every_tensor_that_does_not_fit_is_named() {
         ..tiny()
     };
     assert_eq!(
-        misfit("tiny-checkpoint.pt", dense)[0..2],
+        mismatch("tiny-checkpoint.pt", dense)[0..2],
         [
             "model_state_dict._orig_mod.conv_block.0.weight [8, 1, 3, 3]: not part of the network",
             "model_state_dict._orig_mod.conv_block.0.bias [8]: not part of the network",
         ]
     );
     assert_eq!(
-        misfit("tiny.weights.h5", deep),
+        mismatch("tiny.weights.h5", deep),
         ["fc2.weight [10, 10]: missing", "fc2.bias [10]: missing"]
     );
 }
 
 #[test]
-fn a_file_is_what_its_name_says() {
+fn rejects_wrong_extensions_and_unknown_formats() {
     let bytes = fs::read(fixture("tiny.safetensors")).unwrap();
     assert_eq!(
         error("model.pt", &bytes),
-        "by its content safetensors, not PyTorch as its name says; rename it to .safetensors"
+        "the content is safetensors, but the file extension is that of PyTorch; rename it to .safetensors"
     );
     let bytes = fs::read(fixture("tiny.pt")).unwrap();
-    assert!(error("model.safetensors", &bytes).starts_with("by its content PyTorch"));
-    assert!(error("model.keras", &bytes).starts_with("by its content PyTorch"));
+    assert!(error("model.safetensors", &bytes).starts_with("the content is PyTorch"));
+    assert!(error("model.keras", &bytes).starts_with("the content is PyTorch"));
     assert!(
         error("model.pt", &fs::read(fixture("tiny.keras")).unwrap())
-            .starts_with("by its content a Keras archive")
+            .starts_with("the content is a Keras archive")
     );
-    // A name that says nothing is no hindrance.
+    // A file without an extension is accepted.
     let (_folder, path) = file("model", &bytes);
     assert!(read(&path).is_ok());
     for bytes in [&b""[..], b"hello", b"\x89PNG\r\n\x1a\n"] {
-        assert!(error("model", bytes).starts_with("not a file of weights: known are PyTorch"));
+        assert!(error("model", bytes).starts_with("unknown file format: expected PyTorch"));
     }
 }
 
 #[test]
-fn what_is_cut_off_is_an_error_wherever() {
+fn rejects_truncated_files() {
     for name in FILES {
         let bytes = fs::read(fixture(name)).unwrap();
         for part in [1, 2, 5, 10, 50, 90, 99] {
@@ -316,7 +321,7 @@ fn what_is_cut_off_is_an_error_wherever() {
     );
 }
 
-/// A safetensors file with this header and so many bytes after it.
+/// Returns a safetensors file with this header and a number of zero bytes after it.
 fn with_header(header: &str, bytes: usize) -> Vec<u8> {
     let mut file = (header.len() as u64).to_le_bytes().to_vec();
     file.extend(header.as_bytes());
@@ -325,7 +330,7 @@ fn with_header(header: &str, bytes: usize) -> Vec<u8> {
 }
 
 #[test]
-fn hostile_headers_are_refused() {
+fn rejects_hostile_headers() {
     let tensor = |name: &str, shape: &str, from: usize, to: usize| {
         format!("\"{name}\":{{\"dtype\":\"F32\",\"shape\":{shape},\"data_offsets\":[{from},{to}]}}")
     };
@@ -349,13 +354,13 @@ fn hostile_headers_are_refused() {
     let mut long = with_header("{}", 0);
     long[..8].copy_from_slice(&(1u64 << 62).to_le_bytes());
     assert!(error("a.safetensors", &long).contains("safetensors"));
-    // A burnpack file that announces more metadata than it has.
+    // A burnpack file that states more metadata than it has.
     let mut burnpack = burn_pack::MAGIC_NUMBER.to_le_bytes().to_vec();
     burnpack.extend([0xff; 8]);
     assert!(error("a.bpk", &burnpack).starts_with("cannot be read as burnpack: "));
 }
 
-/// An archive as `torch.save` makes it, around this pickle.
+/// Returns an archive with this pickle, in the structure of `torch.save`.
 fn archive(pickle: &[u8], options: SimpleFileOptions) -> Vec<u8> {
     let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
     for (name, bytes) in [("model/data.pkl", pickle), ("model/version", b"3\n")] {
@@ -370,17 +375,17 @@ fn stored() -> SimpleFileOptions {
 }
 
 #[test]
-fn a_pickle_that_calls_the_system_is_refused() {
+fn refuses_pickles_that_call_the_system() {
     let folder = tempfile::tempdir().unwrap();
     let trace = folder.path().join("trace");
     let command = format!("touch {}", trace.display());
-    // {'conv1.weight': os.system(command)}, as Python pickles it
+    // The pickle of {'conv1.weight': os.system(command)}.
     let mut pickle = b"\x80\x02}X\x0c\0\0\0conv1.weightcposix\nsystem\nX".to_vec();
     pickle.extend((command.len() as u32).to_le_bytes());
     pickle.extend(command.as_bytes());
     pickle.extend(b"\x85Rs.");
-    let refused = "refused, and nothing of it was run: it asks for posix.system, which weights do not need; \
-                   save them alone, with torch.save(model.state_dict(), ...)";
+    let refused = "refused without running it: the pickle references posix.system, which weights do not need; \
+                   save only the weights, with torch.save(model.state_dict(), ...)";
     assert_eq!(error("model.pth", &archive(&pickle, stored())), refused);
     assert_eq!(error("model.pth", &pickle), refused);
 
@@ -405,46 +410,43 @@ fn a_pickle_that_calls_the_system_is_refused() {
 }
 
 #[test]
-fn a_small_file_cannot_fill_memory() {
-    // One text of 300 kB, remembered 300,000 times.
+fn rejects_small_files_that_expand_in_memory() {
+    // One string of 300 kB, stored in the memo 300,000 times.
     let mut pickle = b"X\xe0\x93\x04\0".to_vec();
     pickle.resize(300_000, b'a');
     pickle.resize(600_000, 0x94);
     pickle.push(b'.');
-    assert!(error("model.pt", &archive(&pickle, stored())).contains("larger than that of weights"));
+    assert!(error("model.pt", &archive(&pickle, stored())).contains("larger than that of any"));
 
-    // Tensors that share a few numbers, and names that are repeated for each tensor.
+    // Tensors that share a few bytes, and long names that are repeated for each tensor.
     for (name, message) in [
-        ("expanded", "more numbers than the file can hold"),
-        (
-            "overlapping-burnpack",
-            "more numbers than the file can hold",
-        ),
-        ("long-key", "larger than that of weights"),
-        ("long-group", "groups within groups without end"),
-        ("cycle_latest", "groups within groups without end"),
+        ("expanded", "twice as large as the file"),
+        ("overlapping-burnpack", "twice as large as the file"),
+        ("long-key", "larger than that of any"),
+        ("long-group", "cyclic or too deeply nested groups"),
+        ("cycle_latest", "cyclic or too deeply nested groups"),
     ] {
-        let found = read(&corpus(name)).map(|_| ()).unwrap_err().to_string();
-        assert!(found.contains(message), "{name}: {found}");
+        let error = read(&corpus(name)).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains(message), "{name}: {error}");
     }
 }
 
 #[test]
-fn a_whole_model_is_not_its_weights() {
+fn refuses_pickled_modules() {
     let pickle = b"\x80\x02c__main__\nNet\n)\x81}b.";
     let message = error("model.pt", &archive(pickle, stored()));
     assert!(
-        message.contains("it asks for __main__.Net, which weights do not need"),
+        message.contains("the pickle references __main__.Net, which weights do not need"),
         "{message}"
     );
 }
 
 #[test]
-fn a_small_archive_cannot_unpack_to_a_large_one() {
+fn rejects_archives_that_unpack_to_large_files() {
     let deflated = SimpleFileOptions::default();
     let message = error("model.pt", &archive(&vec![b'('; 10 << 20], deflated));
     assert!(
-        message.ends_with("compressed, as TorchScript is and torch.save never does"),
+        message.ends_with("compressed, like TorchScript archives; those of torch.save are not"),
         "{message}"
     );
 
@@ -452,11 +454,11 @@ fn a_small_archive_cannot_unpack_to_a_large_one() {
     archive.start_file("model.weights.h5", deflated).unwrap();
     archive.write_all(&vec![0; 10 << 20]).unwrap();
     let message = error("model.keras", &archive.finish().unwrap().into_inner());
-    assert!(message.contains("unpacks to far more"), "{message}");
+    assert!(message.contains("unpacks to more than"), "{message}");
 }
 
 #[test]
-fn what_fuzzing_starts_from_and_found_ends_in_weights_or_an_error() {
+fn fuzz_corpus_gives_weights_or_errors() {
     let folder = Path::new(concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/../../fuzz/corpus/weights"
@@ -472,7 +474,7 @@ fn what_fuzzing_starts_from_and_found_ends_in_weights_or_an_error() {
 }
 
 #[test]
-fn a_file_of_many_gigabytes_is_not_read() {
+fn rejects_files_above_the_size_limit() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("huge.pt");
     fs::File::create(&path).unwrap().set_len(40 << 30).unwrap();
@@ -480,6 +482,6 @@ fn a_file_of_many_gigabytes_is_not_read() {
     assert!(matches!(refused, ReadError::TooLarge(42_949_672_960)));
     assert_eq!(
         refused.to_string(),
-        "42949672960 bytes, more than the 2147483648 that are read"
+        "42949672960 bytes, expected at most 2147483648"
     );
 }

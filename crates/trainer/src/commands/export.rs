@@ -5,7 +5,7 @@ use std::path::{MAIN_SEPARATOR, PathBuf};
 
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
-use formats::Export;
+use formats::OnnxExport;
 use model::Storage;
 use serde_json::json;
 
@@ -127,7 +127,7 @@ fn onnx(run: &RunDir, classifier: &Classifier, storage: Storage, is_raw: bool) -
         "layout": "NCHW",
         "shape": images.shape(),
         "channels": if images.channels == 1 { "grey" } else { "RGB" },
-        "pictures": images.preparation.about(),
+        "pictures": images.preparation.description(),
         "numbers": input,
     });
     let mut metadata = vec![
@@ -146,7 +146,7 @@ fn onnx(run: &RunDir, classifier: &Classifier, storage: Storage, is_raw: bool) -
         ));
     }
     let weights = formats::from_safetensors(&classifier.model.to_safetensors(storage)?)?;
-    let export = Export {
+    let export = OnnxExport {
         name: &config.preset,
         network: &config.model,
         weights: &weights,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Error, Result, anyhow, bail};
 use burn::module::Module;
 use data::Scaling;
-use formats::{Misfit, Weights};
+use formats::{Mismatch, Weights};
 use model::{ConvNetConfig, Storage};
 use tracing::{info, warn};
 
@@ -56,8 +56,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let place = || args.file.display().to_string();
     let weights = read(&args.file).with_context(place)?;
     let (config, images) = args.settings.resolve(PictureCache::Write(&args.new.out))?;
-    let tensors = formats::fit(&weights, &config.model)
-        .map_err(|misfit| misfit_error(&weights, &misfit, &config))
+    let tensors = formats::match_to_network(&weights, &config.model)
+        .map_err(|mismatch| mismatch_error(&weights, &mismatch, &config))
         .with_context(place)?;
     let non_finite = formats::not_finite(&tensors);
 
@@ -139,7 +139,7 @@ fn read(path: &Path) -> Result<Weights> {
 }
 
 /// Describes which tensors do not fit the network, and which presets or data would.
-fn misfit_error(weights: &Weights, misfit: &Misfit, config: &Config) -> Error {
+fn mismatch_error(weights: &Weights, mismatch: &Mismatch, config: &Config) -> Error {
     let network = &config.model;
     let adapted = formats::channels_and_classes(weights)
         .map(|[channels, classes]| ConvNetConfig {
@@ -149,7 +149,7 @@ fn misfit_error(weights: &Weights, misfit: &Misfit, config: &Config) -> Error {
         })
         .filter(|adapted| !fitting_presets(weights, adapted).is_empty());
     let hint = match (fitting_presets(weights, network).as_slice(), adapted) {
-        _ if misfit.is_surplus() => "the file contains this network and further tensors".into(),
+        _ if mismatch.has_only_extra_tensors() => "the file contains this network and further tensors".into(),
         (
             [],
             Some(ConvNetConfig {
@@ -165,7 +165,7 @@ fn misfit_error(weights: &Weights, misfit: &Misfit, config: &Config) -> Error {
             .into(),
         (presets, _) => format!("the weights fit --preset {}", presets.join(", ")),
     };
-    let mut problems = misfit.0.clone();
+    let mut problems = mismatch.0.clone();
     if let Some(more @ 1..) = problems.len().checked_sub(MAX_LISTED) {
         problems.truncate(MAX_LISTED);
         problems.push(format!("and {more} more"));
@@ -188,7 +188,7 @@ fn fitting_presets(weights: &Weights, network: &ConvNetConfig) -> Vec<&'static s
                 classes: network.classes,
                 ..preset
             };
-            formats::fit(weights, &preset).is_ok()
+            formats::match_to_network(weights, &preset).is_ok()
         })
     };
     presets::names().filter(is_fitting).collect()

@@ -83,8 +83,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
 
 fn draw_augmentation(run: &RunDir) -> Result<()> {
     let config = run.read_config()?;
-    let splits = images::of_run(run, &config, None)?;
-    let figure = run_figures::augmentation(&config, &splits)?;
+    let dataset = images::of_run(run, &config, None)?;
+    let figure = run_figures::augmentation(&config, &dataset)?;
     let figure = figure.context("this run has no augmentation")?;
     save(run, &[figure])
 }

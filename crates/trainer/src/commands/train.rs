@@ -33,8 +33,8 @@ use crate::training::train::{Trained, train};
 pub(crate) struct Args {
     #[command(flatten)]
     settings: SettingsFlags,
-    /// Go on with a run where it stopped: its folder, its name in --out, or `latest`. Only flags
-    /// that say when it ends and how often it is saved go with this, such as --epochs
+    /// Resume a run: its folder, its name in --out, or `latest`. Only flags that limit the training,
+    /// schedule its checkpoints or set its precision go with this, such as --epochs
     #[arg(
         long,
         value_name = "RUN",
@@ -46,10 +46,10 @@ pub(crate) struct Args {
     device: DevicesFlags,
     #[command(flatten)]
     new: NewRunFlags,
-    /// What to show meanwhile
+    /// How to show progress
     #[arg(
         long,
-        value_name = "HOW",
+        value_name = "STYLE",
         default_value = "auto",
         help_heading = "How to run"
     )]
@@ -57,22 +57,22 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// Whether nothing but the result is asked for.
+    /// Whether only the result is printed.
     pub(crate) fn is_silent(&self) -> bool {
         self.progress == Progress::None
     }
 }
 
-/// Why a run cannot be gone on with, though it could be used.
-const NO_CHECKPOINT: &str = "has weights, but no checkpoint to go on from";
+const NO_CHECKPOINT: &str = "has weights but no checkpoint to resume from";
 
-/// What is to be trained, and where it is kept.
-struct Work {
+/// A run that this process trains.
+struct ActiveRun {
     config: Config,
     images: RunImages,
-    run: RunDir,
-    /// No other process writes to the folder.
+    folder: RunDir,
+    /// Keeps other processes from writing to the folder.
     lock: Lock,
+    /// Where to resume from; `None` to start from fresh weights.
     checkpoint: Option<Checkpoint>,
 }
 
@@ -83,95 +83,95 @@ pub(crate) fn run(args: Args, quiet: bool) -> Result<()> {
         args.progress.style()?
     };
     interruption::listen("stopping after this step")?;
-    let (mut work, devices) = match &args.resume {
-        Some(run) => {
+    let (mut run, devices) = match &args.resume {
+        Some(name) => {
             let devices = args.device.open()?;
-            let work = resume(&args.new.out, run, &args.settings, &devices)?;
-            (work, devices)
+            let run = resume(&args.new.out, name, &args.settings, &devices)?;
+            (run, devices)
         }
         None => {
-            // Nothing is left behind where the device does not work.
             let (config, images) = args.settings.resolve(PictureCache::Write(&args.new.out))?;
+            // Before the folder is created, so that nothing is left behind if a device fails.
             let devices = args.device.open()?;
             precision::check(config.training.precision, &devices.found)?;
-            (begin(config, images, &args.new)?, devices)
+            (create(config, images, &args.new)?, devices)
         }
     };
-    logging::to_file(&work.run.log())?;
     let environment = Environment::of_this_process(&devices.to_string());
-    info!(target: FILE_ONLY, "{environment}");
-    for message in images::left_out(&work.images.unreadable) {
-        warn!(target: FILE_ONLY, "{message}");
-    }
-    info!(target: FILE_ONLY, "settings:\n{}", work.config.to_toml()?);
-    if let Some(process) = work.lock.killed {
-        info!("process {process} ended without finishing this run");
-    }
-
-    let begun = EventLog::append(&work.run)
-        .and_then(|mut journal| journal.write(&Event::Process(&environment)));
-    let outcome = begun
-        .and_then(|()| work.carry_out(&devices, style))
+    run.log_start(&environment)?;
+    let folder = run.folder.clone();
+    let log = |event: &Event<'_>| EventLog::append(&folder)?.write(event);
+    let outcome = log(&Event::Process(&environment))
+        .and_then(|()| run.train_and_evaluate(&devices, style))
         .map_err(|error| match error.is::<Interrupted>() {
             true => error,
-            false => in_run(error, &work.run),
+            false => with_run_context(error, &run.folder),
         });
     let (state, error) = match &outcome {
         Ok(_) => (State::Finished, None),
         Err(error) if error.is::<Interrupted>() => (State::Interrupted, None),
         Err(error) => (State::Failed, Some(format!("{error:#}"))),
     };
-    let end = Event::End { state, error };
-    let ended = EventLog::append(&work.run).and_then(|mut journal| journal.write(&end));
-    // Where both failed, the first error is the cause.
+    let logged = log(&Event::End { state, error });
+    // If both failed, the first error is the cause.
     let results = outcome?;
     info!(target: FILE_ONLY, "result:\n{results}");
     write!(std::io::stdout().lock(), "{results}")?;
-    ended
+    logged
 }
 
-/// A new run.
-fn begin(config: Config, images: RunImages, flags: &NewRunFlags) -> Result<Work> {
-    let run = flags.create(&config, |_| Ok(()))?;
-    let lock = run.lock()?;
-    Ok(Work {
+/// Creates the folder of a new run.
+fn create(config: Config, images: RunImages, flags: &NewRunFlags) -> Result<ActiveRun> {
+    let folder = flags.create(&config, |_| Ok(()))?;
+    let lock = folder.lock()?;
+    Ok(ActiveRun {
         config,
         images,
-        run,
+        folder,
         lock,
         checkpoint: None,
     })
 }
 
-/// A run that is there already, from its last checkpoint on.
-fn resume(root: &Path, run: &str, flags: &SettingsFlags, devices: &OpenDevices) -> Result<Work> {
-    let run = RunDir::open(root, run)?;
-    // Before the lock, so that nothing is written to a run that is not a training.
+/// Opens an existing run at its last checkpoint.
+fn resume(
+    root: &Path,
+    name: &str,
+    flags: &SettingsFlags,
+    devices: &OpenDevices,
+) -> Result<ActiveRun> {
+    let folder = RunDir::open(root, name)?;
+    // Before the lock, so that nothing is written to a run that cannot be resumed.
     ensure!(
-        run.has_checkpoints() || !run.has_model(),
+        folder.has_checkpoints() || !folder.has_model(),
         "{}: {NO_CHECKPOINT}",
-        run.path().display()
+        folder.path().display()
     );
-    reopen(run.clone(), flags, devices).map_err(|error| in_run(error, &run))
+    open_at_checkpoint(folder.clone(), flags, devices)
+        .map_err(|error| with_run_context(error, &folder))
 }
 
-fn reopen(run: RunDir, flags: &SettingsFlags, devices: &OpenDevices) -> Result<Work> {
-    let lock = run.lock()?;
-    let path = run.config();
-    let begun = run.read_config()?;
-    let images =
-        images::load(&begun, PictureCache::Write(&run.root())).context("the images of the run")?;
+fn open_at_checkpoint(
+    folder: RunDir,
+    flags: &SettingsFlags,
+    devices: &OpenDevices,
+) -> Result<ActiveRun> {
+    let lock = folder.lock()?;
+    let path = folder.config();
+    let begun = folder.read_config()?;
+    let images = images::load(&begun, PictureCache::Write(&folder.root()))
+        .context("the images of the run")?;
     ensure!(
         images.info.is_same_data(&begun.images),
         "{}: the images are not those that the run began with",
         begun.data.source
     );
-    let checkpoint = match run.list_checkpoints()?.pop() {
-        None if run.has_model() => bail!(NO_CHECKPOINT),
+    let checkpoint = match folder.list_checkpoints()?.pop() {
+        None if folder.has_model() => bail!(NO_CHECKPOINT),
         None => None,
         Some((_, path)) => Some(Checkpoint::read(&path).with_context(|| {
             let path = path.display();
-            format!("{path}: cannot go on from it, remove it to go on from the one before")
+            format!("{path}: cannot resume from it; remove it to resume from the previous one")
         })?),
     };
     if let Some(checkpoint) = &checkpoint {
@@ -182,109 +182,133 @@ fn reopen(run: RunDir, flags: &SettingsFlags, devices: &OpenDevices) -> Result<W
     let config = flags.extend(&begun)?;
     precision::check(config.training.precision, &devices.found)?;
     if config != begun {
-        run.write(&path, config.to_toml()?.as_bytes())?;
+        folder.write(&path, config.to_toml()?.as_bytes())?;
     }
-    Ok(Work {
+    Ok(ActiveRun {
         config,
         images,
-        run,
+        folder,
         lock,
         checkpoint,
     })
 }
 
-impl Work {
-    /// Trains and judges: the result as it is printed.
-    fn carry_out(&mut self, devices: &OpenDevices, style: Style) -> Result<String> {
+impl ActiveRun {
+    /// Opens the log file of the run and writes the circumstances of this process to it.
+    fn log_start(&self, environment: &Environment) -> Result<()> {
+        logging::to_file(&self.folder.log())?;
+        info!(target: FILE_ONLY, "{environment}");
+        for message in images::left_out(&self.images.unreadable) {
+            warn!(target: FILE_ONLY, "{message}");
+        }
+        info!(target: FILE_ONLY, "settings:\n{}", self.config.to_toml()?);
+        if let Some(process) = self.lock.killed {
+            info!("process {process} exited without finishing this run");
+        }
+        Ok(())
+    }
+
+    /// Trains the network and evaluates it, and returns the results as text.
+    fn train_and_evaluate(&mut self, devices: &OpenDevices, style: Style) -> Result<String> {
         let checkpoint = self.checkpoint.take();
+        self.announce(devices, checkpoint.as_ref())?;
         let Self {
             config,
             images,
-            run,
+            folder,
             ..
         } = self;
         let split = &images.split;
-        info!("{}", heading(config, split)?);
-        info!("device: {devices}, {}", devices.reason);
-        if devices.found.iter().any(OpenDevice::is_gpu) {
-            info!(
-                "a GPU's first run of a network measures its kernels; later ones know the fastest"
-            );
-        }
-        let is_cpu = |found: &OpenDevice| kernels::is_cpu(&found.device);
-        if config.training.precision != Precision::F32 && devices.found.iter().any(is_cpu) {
-            info!("16 bits are slower than 32 on a CPU, whose own kernels are of 32");
-        }
-        info!("run: {}", run.path().display());
-        if let Some(Checkpoint { position, .. }) = &checkpoint {
-            let epochs = position.epochs.len();
-            let steps = position.steps;
-            if epochs >= config.training.epochs {
-                info!("trained to its end, step {steps}, already; --epochs adds more");
-            } else {
-                info!("resuming in epoch {} after step {steps}", epochs + 1);
-            }
-        }
-        let trained = train(config, split, &devices.found, run, style, checkpoint)?;
+        let trained = train(config, split, &devices.found, folder, style, checkpoint)?;
         if trained.stop_reason == StopReason::Interrupted {
             let steps = trained.position.steps;
-            return Err(interrupted(run, &format!("after step {steps}")));
+            return Err(interrupted(folder, &format!("after step {steps}")));
         }
         let model = trained
             .model
             .as_ref()
             .context("ended before its first step; raise --max-time")?;
 
-        let judge = |split, images: &ImageDataset| {
-            info!("evaluating on {split}: {} images", images.len());
+        let evaluate_split = |name, images: &ImageDataset| {
+            info!("evaluating on {name}: {} images", images.len());
             let loader = evaluation_loader(config, images, &devices.main().device);
             evaluate(model, &loader, &config.images.classes, |_| {
                 if interruption::is_requested() {
-                    return Err(interrupted(run, "after training, before it was judged"));
+                    return Err(interrupted(folder, "after training, before its evaluation"));
                 }
                 Ok(())
             })
         };
-        let learned = match config.training.report_train {
-            true => Some(judge("train", &split.train)?.metrics()),
+        let train_metrics = match config.training.report_train {
+            true => Some(evaluate_split("train", &split.train)?.metrics()),
             false => None,
         };
-        let test = judge("test", &split.test)?;
-        test.write(run)?;
+        let test = evaluate_split("test", &split.test)?;
+        test.write(folder)?;
         let validation = best(&trained.position.epochs).and_then(|best| best.validation);
-        let splits = [
-            ("train", learned),
+        let metrics = [
+            ("train", train_metrics),
             ("validation", validation),
             ("test", Some(test.metrics())),
         ];
-        Ok(results(config, &trained, &splits, run))
+        Ok(results(config, &trained, &metrics, folder))
+    }
+
+    /// Logs what is trained, on which device, and from which step.
+    fn announce(&self, devices: &OpenDevices, checkpoint: Option<&Checkpoint>) -> Result<()> {
+        let Self {
+            config,
+            images,
+            folder,
+            ..
+        } = self;
+        info!("{}", heading(config, &images.split)?);
+        info!("device: {devices}, {}", devices.reason);
+        if devices.found.iter().any(OpenDevice::is_gpu) {
+            info!("the first run of a network on a GPU tunes its kernels; later runs start faster");
+        }
+        let is_cpu = |open: &OpenDevice| kernels::is_cpu(&open.device);
+        if config.training.precision != Precision::F32 && devices.found.iter().any(is_cpu) {
+            info!("16-bit training is slower on a CPU, whose fast kernels compute in f32");
+        }
+        info!("run: {}", folder.path().display());
+        if let Some(Checkpoint { position, .. }) = checkpoint {
+            let epochs = position.epochs.len();
+            let steps = position.steps;
+            if epochs >= config.training.epochs {
+                info!("already trained to its end, at step {steps}; --epochs adds more");
+            } else {
+                info!("resuming in epoch {} after step {steps}", epochs + 1);
+            }
+        }
+        Ok(())
     }
 }
 
-/// What the user reads who stopped the program.
+/// Returns the error of an interrupted run, with the command that resumes it.
 fn interrupted(run: &RunDir, when: &str) -> Error {
     let path = run.path().display();
     Interrupted(format!(
-        "stopped {when}; go on with: trainer --resume {path}"
+        "stopped {when}; resume with: trainer --resume {path}"
     ))
     .into()
 }
 
-/// An error of a run, with what was saved before.
-fn in_run(error: Error, run: &RunDir) -> Error {
+/// Adds the run and its last valid checkpoint to an error.
+fn with_run_context(error: Error, run: &RunDir) -> Error {
     let checkpoints = run.list_checkpoints().unwrap_or_default();
-    let good = checkpoints
+    let valid = checkpoints
         .iter()
         .rev()
         .find(|(_, path)| Checkpoint::read(path).is_ok());
-    let saved = match good {
-        Some((_, path)) => format!("last good checkpoint {}", path.display()),
-        None => "no good checkpoint".into(),
+    let saved = match valid {
+        Some((_, path)) => format!("last valid checkpoint {}", path.display()),
+        None => "no valid checkpoint".into(),
     };
     error.context(format!("run {} ({saved})", run.path().display()))
 }
 
-/// What is about to happen.
+/// Describes the training in two lines.
 fn heading(config: &Config, split: &DataSplit) -> Result<String> {
     let training = &config.training;
     let images = &config.images;
@@ -315,14 +339,14 @@ fn heading(config: &Config, split: &DataSplit) -> Result<String> {
     ))
 }
 
-/// The result, on standard output.
+/// Formats the results for standard output.
 fn results(
     config: &Config,
     trained: &Trained,
-    splits: &[(&str, Option<Metrics>)],
+    metrics: &[(&str, Option<Metrics>)],
     run: &RunDir,
 ) -> String {
-    let mut text = table(splits);
+    let mut text = table(metrics);
     let chosen = match config.data.validation {
         0.0 => "the last: there is no validation split",
         _ => "by validation accuracy",

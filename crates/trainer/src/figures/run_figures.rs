@@ -1,9 +1,8 @@
 //! The figures of a run, drawn from its folder and its images.
 
 use anyhow::{Context, Result, bail, ensure};
-use burn::data::dataset::Dataset;
-use data::loader::permutation;
-use data::{ImageDataset, Picture, Splits};
+use burn::data::dataset::Dataset as _;
+use data::{Dataset, ImageDataset, Picture, permutation};
 
 use crate::config::run_config::Config;
 use crate::figures::{self, AugmentedImage, Figure, Plane};
@@ -76,10 +75,10 @@ impl RunFigures {
         epochs: &[Epoch],
         options: &FigureOptions,
     ) -> Result<Self> {
-        let splits = images::of_run(run, &classifier.config, None)?;
-        let test = &splits.test;
+        let dataset = images::of_run(run, &classifier.config, None)?;
+        let test = &dataset.test;
         let mut figures = Vec::new();
-        figures.extend(augmentation(&classifier.config, &splits)?);
+        figures.extend(augmentation(&classifier.config, &dataset)?);
         if !epochs.is_empty() {
             figures.push(figures::curves(epochs));
         }
@@ -112,14 +111,14 @@ impl RunFigures {
 ///
 /// # Errors
 /// Returns an error if there are too few images to divide into training and validation.
-pub(crate) fn augmentation(config: &Config, splits: &Splits) -> Result<Option<Figure>> {
+pub(crate) fn augmentation(config: &Config, dataset: &Dataset) -> Result<Option<Figure>> {
     let augmentation = config.augmentation;
-    if augmentation.is_none() {
+    if augmentation.is_identity() {
         return Ok(None);
     }
     let seed = config.training.seed;
     let DataSplit { train, .. } =
-        DataSplit::new(&config.data, seed, &splits.train, splits.test.clone())?;
+        DataSplit::new(&config.data, seed, &dataset.train, dataset.test.clone())?;
     let images = (0..AUGMENTED_IMAGES.min(train.len())).map(|index| {
         let original = train.get(index)?;
         let variants = (1..=VARIANTS as u64).map(|epoch| {

@@ -110,7 +110,7 @@ impl Classifier {
             device,
         } = self;
         ensure!(
-            changes == 0 || !config.augmentation.is_none(),
+            changes == 0 || !config.augmentation.is_identity(),
             "--tta changes images as training did, but this training had no augmentation"
         );
         let loader = || evaluation_loader(config, images, device);
@@ -119,7 +119,7 @@ impl Classifier {
         let views = originals.chain((1..=changes as u64).map(|epoch| (changed.clone(), epoch)));
         Probabilities::mean(views.map(|(loader, epoch)| {
             let mut found = Vec::with_capacity(images.len());
-            for batch in loader.pass(epoch) {
+            for batch in loader.batches(epoch) {
                 found.extend(Probabilities::of_logits(model.forward(batch?.images))?);
             }
             Ok(found)

@@ -72,7 +72,7 @@ pub(crate) fn evaluate(
 ) -> Result<Evaluation> {
     let mut loss_sum = 0.0;
     let mut confusion = vec![vec![0u64; classes.len()]; classes.len()];
-    let mut batches = loader.pass(1);
+    let mut batches = loader.batches(1);
     while let Some(batch) = batches.next() {
         let Batch { images, targets } = batch?;
         let logits = model.forward(images);

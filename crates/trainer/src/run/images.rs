@@ -6,9 +6,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use data::digest::sha256_hex;
-use data::folder::{Pictures, Wanted};
-use data::source::{IDX_NAMES, idx_files};
-use data::{DatasetInfo, ImageDataset, PictureFolder, Preparation, Splits};
+use data::idx::FILE_NAMES;
+use data::idx_folder::encode;
+use data::{
+    Dataset, DatasetInfo, DecodeOptions, DecodedPictures, ImageDataset, PictureFolder, Preparation,
+};
 use tracing::{info, warn};
 
 use crate::config::run_config::{Config, DataConfig};
@@ -26,7 +28,7 @@ const UNREADABLE: &str = "unreadable.txt";
 const CHECKSUM: &str = "sha256.txt";
 /// What the checksum is of, in this order.
 const NAMES: [&str; 5] = {
-    let [a, b, c, d] = IDX_NAMES;
+    let [a, b, c, d] = FILE_NAMES;
     [a, b, c, d, UNREADABLE]
 };
 
@@ -114,7 +116,7 @@ pub(crate) fn load(config: &Config, cache: PictureCache<'_>) -> Result<RunImages
 }
 
 impl RunImages {
-    fn new(data: &DataConfig, seed: u64, splits: Splits) -> Result<Self> {
+    fn new(data: &DataConfig, seed: u64, splits: Dataset) -> Result<Self> {
         Ok(Self {
             split: DataSplit::new(data, seed, &splits.train, splits.test)?,
             info: splits.info,
@@ -124,8 +126,8 @@ impl RunImages {
 }
 
 /// Reads a data set for training.
-fn load_splits(data: &DataConfig, kept: PictureCache<'_>) -> Result<Splits> {
-    let wanted = Wanted {
+fn load_splits(data: &DataConfig, kept: PictureCache<'_>) -> Result<Dataset> {
+    let wanted = DecodeOptions {
         preparation: Preparation::Picture,
         height: data.image_size,
         width: data.image_size,
@@ -142,7 +144,7 @@ fn load_splits(data: &DataConfig, kept: PictureCache<'_>) -> Result<Splits> {
 ///
 /// # Errors
 /// When they are not there or damaged, or are not such as the network learned.
-pub(crate) fn of_run(run: &RunDir, config: &Config, others: Option<&str>) -> Result<Splits> {
+pub(crate) fn of_run(run: &RunDir, config: &Config, others: Option<&str>) -> Result<Dataset> {
     let learned = &config.images;
     let source = match others {
         Some(source) => open(&absolute_source(source)?)?,
@@ -152,15 +154,15 @@ pub(crate) fn of_run(run: &RunDir, config: &Config, others: Option<&str>) -> Res
     let splits = match source {
         Source::Ready(splits) => *splits,
         Source::Pictures(folder) => {
-            let wanted = Wanted {
+            let wanted = DecodeOptions {
                 preparation: learned.preparation,
                 height: learned.height,
                 width: learned.width,
             };
-            let is_all_judged = others.is_some() && !folder.is_divided;
+            let is_all_judged = others.is_some() && !folder.has_test_folder;
             let mut splits = read(folder, wanted, PictureCache::Read(&run.root()))?;
             if is_all_judged {
-                splits.test = splits.train.joined(&splits.test);
+                splits.test = splits.train.concat(&splits.test);
             }
             as_learned(splits, learned)?
         }
@@ -187,7 +189,7 @@ pub(crate) fn of_run(run: &RunDir, config: &Config, others: Option<&str>) -> Res
 }
 
 /// Pictures with the channels that a network takes, and its labels for their classes.
-fn as_learned(mut splits: Splits, learned: &DatasetInfo) -> Result<Splits> {
+fn as_learned(mut splits: Dataset, learned: &DatasetInfo) -> Result<Dataset> {
     let label = |class: &String| {
         let label = learned.classes.iter().position(|known| known == class);
         label.map(|label| label as u8).with_context(|| {
@@ -207,7 +209,7 @@ fn as_learned(mut splits: Splits, learned: &DatasetInfo) -> Result<Splits> {
     splits.test = splits
         .test
         .with_channels(learned.channels)
-        .relabelled(&labels);
+        .relabeled(&labels);
     splits.info.channels = learned.channels;
     splits.info.classes.clone_from(&learned.classes);
     Ok(splits)
@@ -215,7 +217,7 @@ fn as_learned(mut splits: Splits, learned: &DatasetInfo) -> Result<Splits> {
 
 /// Where images come from.
 enum Source {
-    Ready(Box<Splits>),
+    Ready(Box<Dataset>),
     /// To be decoded.
     Pictures(PictureFolder),
 }
@@ -225,12 +227,12 @@ fn open(source: &str) -> Result<Source> {
     Ok(match source {
         EMBEDDED => Source::Ready(Box::new(embedded_mnist()?)),
         _ if PictureFolder::is_at(path) => Source::Pictures(PictureFolder::list(path)?),
-        _ => Source::Ready(Box::new(Splits::from_folder(path)?)),
+        _ => Source::Ready(Box::new(Dataset::from_idx_folder(path)?)),
     })
 }
 
 /// Reads pictures, from where they are kept if they are there.
-fn read(folder: PictureFolder, wanted: Wanted, kept: PictureCache<'_>) -> Result<Splits> {
+fn read(folder: PictureFolder, wanted: DecodeOptions, kept: PictureCache<'_>) -> Result<Dataset> {
     let place = match kept {
         PictureCache::No => None,
         PictureCache::Read(root) | PictureCache::Write(root) => {
@@ -242,7 +244,7 @@ fn read(folder: PictureFolder, wanted: Wanted, kept: PictureCache<'_>) -> Result
         None => {
             let decoded = decode(&folder, wanted)?;
             if let (Some(place), PictureCache::Write(_), false) =
-                (&place, kept, decoded.is_incomplete)
+                (&place, kept, decoded.has_io_errors)
             {
                 keep(place, &decoded);
             }
@@ -252,7 +254,7 @@ fn read(folder: PictureFolder, wanted: Wanted, kept: PictureCache<'_>) -> Result
     for message in left_out(&pictures.unreadable) {
         warn!("{message}");
     }
-    Ok(folder.splits(wanted.preparation, pictures))
+    Ok(folder.into_dataset(wanted.preparation, pictures))
 }
 
 /// What is to be said of pictures that could not be read.
@@ -265,7 +267,7 @@ pub(crate) fn left_out(unreadable: &[String]) -> Vec<String> {
     messages
 }
 
-fn decode(folder: &PictureFolder, wanted: Wanted) -> Result<Pictures> {
+fn decode(folder: &PictureFolder, wanted: DecodeOptions) -> Result<DecodedPictures> {
     info!("reading {} pictures", folder.count());
     let bar = bar(folder.count() as u64, "pictures");
     let pictures = folder.decode(wanted, &|| bar.inc(1));
@@ -274,25 +276,25 @@ fn decode(folder: &PictureFolder, wanted: Wanted) -> Result<Pictures> {
 }
 
 /// Pictures that were decoded before; `None` where anything is missing or damaged.
-fn look_up(place: &Path, wanted: Wanted) -> Option<Pictures> {
+fn look_up(place: &Path, wanted: DecodeOptions) -> Option<DecodedPictures> {
     let checksum = fs::read_to_string(place.join(CHECKSUM)).ok()?;
     let files = NAMES.map(|name| fs::read(place.join(name)).ok());
     let is_whole = files.iter().all(Option::is_some);
     (is_whole && checksum == sha256_hex(files.iter().flatten())).then_some(())?;
     drop(files);
     let unreadable = fs::read_to_string(place.join(UNREADABLE)).ok()?;
-    let splits = Splits::from_folder(place).ok()?;
-    Some(Pictures {
-        train: splits.train.with_rows(wanted.height).ok()?,
-        test: splits.test.with_rows(wanted.height).ok()?,
+    let splits = Dataset::from_idx_folder(place).ok()?;
+    Some(DecodedPictures {
+        train: splits.train.unstack_channels(wanted.height).ok()?,
+        test: splits.test.unstack_channels(wanted.height).ok()?,
         unreadable: unreadable.lines().map(String::from).collect(),
-        is_incomplete: false,
+        has_io_errors: false,
     })
 }
 
 /// Keeps decoded pictures for the next time. Without them the next time takes longer, no more.
-fn keep(place: &Path, pictures: &Pictures) {
-    let mut files = Vec::from(idx_files(&pictures.train, &pictures.test));
+fn keep(place: &Path, pictures: &DecodedPictures) {
+    let mut files = Vec::from(encode(&pictures.train, &pictures.test));
     files.push((UNREADABLE, pictures.unreadable.join("\n").into_bytes()));
     let checksum = sha256_hex(files.iter().map(|(_, bytes)| bytes));
     files.push((CHECKSUM, checksum.into_bytes()));
@@ -302,12 +304,12 @@ fn keep(place: &Path, pictures: &Pictures) {
 }
 
 #[cfg(feature = "embedded-mnist")]
-fn embedded_mnist() -> Result<Splits> {
-    Ok(Splits::embedded_mnist()?)
+fn embedded_mnist() -> Result<Dataset> {
+    Ok(Dataset::embedded_mnist()?)
 }
 
 #[cfg(not(feature = "embedded-mnist"))]
-fn embedded_mnist() -> Result<Splits> {
+fn embedded_mnist() -> Result<Dataset> {
     bail!(
         "this build has no embedded MNIST: name a folder of IDX files or of pictures with --data, \
          or build with `--features embedded-mnist`"

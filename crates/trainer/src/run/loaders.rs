@@ -52,5 +52,5 @@ pub(crate) fn evaluation_loader(config: &Config, images: &ImageDataset, device: 
 /// The same, with its images on those devices that are no CPUs.
 fn kept(loader: Loader, devices: &[Device]) -> Loader {
     let devices = devices.iter().filter(|device| !kernels::is_cpu(device));
-    loader.kept_on(&devices.cloned().collect::<Vec<_>>())
+    loader.cached_on(&devices.cloned().collect::<Vec<_>>())
 }

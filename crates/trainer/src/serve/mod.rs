@@ -224,7 +224,7 @@ async fn model(State(app): State<Arc<App>>) -> Result<Json<serde_json::Value>, P
         "data": config.images.name,
         "classes": config.images.classes,
         "shape": config.images.shape(),
-        "pictures": config.images.preparation.about(),
+        "pictures": config.images.preparation.description(),
         "parameters": config.model.parameters().map_err(Problem::failed)?,
         "layers": runs::layers(config)?,
         "accuracy": evaluation.map(|evaluation| evaluation.accuracy),

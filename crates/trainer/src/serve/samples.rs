@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::{Query, State};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use data::loader::permutation;
+use data::permutation;
 use serde::{Deserialize, Serialize};
 
 use super::App;

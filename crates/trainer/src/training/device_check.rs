@@ -231,7 +231,7 @@ fn run_stages(
     let autodiff = device.device.clone().autodiff();
     let Training { model, .. } = Training::resume(config, &autodiff, start.clone())?;
     let loader = training_loader(config, &images.train, slice::from_ref(&autodiff));
-    let mut batch = loader.pass(1).next().context("no images")??;
+    let mut batch = loader.batches(1).next().context("no images")??;
     let loaded = values(batch.images.clone())?;
     if let Some(pixels) = pixels.filter(|pixels| pixels.len() == loaded.len()) {
         let pixels = TensorData::new(pixels.to_vec(), batch.images.dims());

@@ -41,7 +41,7 @@ impl Session {
         let mut metrics = RunningMetrics::resume(self.training.position.sums);
         let mut loading = Duration::ZERO;
         let start = Instant::now();
-        let mut batches = loader.pass_from(epoch as u64, self.training.position.batches);
+        let mut batches = loader.batches_from(epoch as u64, self.training.position.batches);
         let images_before = batches.progress().items_processed;
 
         while self.training.position.batches < loader.num_batches()

@@ -61,7 +61,7 @@ pub(crate) fn range_test(
     let mut training = Training::begin(config, &devices.all()[0])?;
     let loader = training_loader(config, images, devices.all());
     let mut epoch = 1;
-    let mut batches = loader.pass(epoch);
+    let mut batches = loader.batches(epoch);
     let mut losses = RunningMean::default();
     let mut points: Vec<Point> = Vec::with_capacity(range.steps);
     let mut lowest = f64::INFINITY;
@@ -69,7 +69,7 @@ pub(crate) fn range_test(
         let progress = batches.progress();
         if progress.items_processed == progress.items_total {
             epoch += 1;
-            batches = loader.pass(epoch);
+            batches = loader.batches(epoch);
         }
         let mut loss = 0.0;
         let gradients = mean_gradients(&devices, &training, settings, &mut batches, |batch| {

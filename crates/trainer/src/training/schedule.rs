@@ -1,32 +1,33 @@
-//! Learning rates over a training: functions of the step and of what the epochs before it reached,
-//! so that there is no state to keep.
+//! Learning-rate schedules: functions of the step and of the epochs completed before it, without state.
 
 use std::f64::consts::PI;
 
 use crate::config::run_config::{Schedule, TrainingConfig};
 use crate::run::epoch::Epoch;
 
-/// Where one-cycle begins, and what it ends at, as fractions of the highest learning rate; and the
-/// share of the steps in which it rises. PyTorch's defaults for Smith and Topin (2018).
+/// First learning rate of one-cycle, as a fraction of the highest. This and the next two are PyTorch's
+/// defaults for Smith and Topin (2018).
 const ONE_CYCLE_START: f64 = 1.0 / 25.0;
+/// Last learning rate of one-cycle, as a fraction of the highest.
 const ONE_CYCLE_END: f64 = ONE_CYCLE_START * 1e-4;
+/// Fraction of the steps in which one-cycle increases.
 const ONE_CYCLE_RISE: f64 = 0.3;
 
-/// The learning rate of the step after `step` others, of `steps` in all, after `epochs`.
+/// Returns the learning rate of step `step`, counted from 0, of `steps_total`, after `epochs`.
 pub(crate) fn learning_rate(
     settings: &TrainingConfig,
     step: u64,
-    steps: u64,
+    steps_total: u64,
     epochs: &[Epoch],
 ) -> f64 {
     let highest = settings.learning_rate;
     let warmup = settings.warmup_steps;
     if settings.schedule == Schedule::OneCycle {
         let rise = match warmup {
-            0 => ONE_CYCLE_RISE * steps as f64 - 1.0,
+            0 => ONE_CYCLE_RISE * steps_total as f64 - 1.0,
             steps => steps as f64,
         };
-        return highest * one_cycle(step as f64, rise, steps as f64);
+        return highest * one_cycle(step as f64, rise, steps_total as f64);
     }
     if step < warmup {
         return highest * (step + 1) as f64 / warmup as f64;
@@ -39,36 +40,39 @@ pub(crate) fn learning_rate(
     highest
         * match settings.schedule {
             Schedule::Constant | Schedule::OneCycle => 1.0,
-            Schedule::Cosine => cosine(1.0, 0.0, part(step - warmup, steps.saturating_sub(warmup))),
+            Schedule::Cosine => {
+                let steps = steps_total.saturating_sub(warmup);
+                cosine(1.0, 0.0, fraction(step - warmup, steps))
+            }
             Schedule::Step => decays(epochs.len() / settings.decay_epochs),
-            Schedule::Plateau => decays(plateaus(epochs, settings.decay_epochs)),
+            Schedule::Plateau => decays(count_plateaus(epochs, settings.decay_epochs)),
         }
 }
 
-fn part(done: u64, of: u64) -> f64 {
+fn fraction(done: u64, of: u64) -> f64 {
     done as f64 / of.max(1) as f64
 }
 
-/// From `start` to `end` along half a cosine, of which `part` is done.
-fn cosine(start: f64, end: f64, part: f64) -> f64 {
-    end + (start - end) * (1.0 + (PI * part.clamp(0.0, 1.0)).cos()) / 2.0
+/// Interpolates from `start` to `end` along half a cosine; `fraction` goes from 0 to 1.
+fn cosine(start: f64, end: f64, fraction: f64) -> f64 {
+    end + (start - end) * (1.0 + (PI * fraction.clamp(0.0, 1.0)).cos()) / 2.0
 }
 
-/// As a fraction of the highest: `rise` steps up, the others down.
+/// Returns the learning rate as a fraction of the highest, which is reached after `rise` steps.
 fn one_cycle(step: f64, rise: f64, steps: f64) -> f64 {
     if step < rise {
         cosine(ONE_CYCLE_START, 1.0, step / rise)
     } else {
-        // The last step is one before the end.
+        // The last step is step `steps - 1`.
         let fall = (steps - 1.0 - rise).max(1.0);
         cosine(1.0, ONE_CYCLE_END, (step - rise) / fall)
     }
 }
 
-/// How often `patience` epochs in a row brought no lower validation loss.
-fn plateaus(epochs: &[Epoch], patience: usize) -> usize {
+/// Counts the sequences of `patience` epochs without a lower validation loss.
+fn count_plateaus(epochs: &[Epoch], patience: usize) -> usize {
     let mut lowest = f64::INFINITY;
-    let (mut times, mut waited) = (0, 0);
+    let (mut count, mut waited) = (0, 0);
     for loss in epochs
         .iter()
         .filter_map(|epoch| Some(epoch.validation?.loss))
@@ -79,10 +83,10 @@ fn plateaus(epochs: &[Epoch], patience: usize) -> usize {
         }
         waited += 1;
         if waited == patience {
-            (times, waited) = (times + 1, 0);
+            (count, waited) = (count + 1, 0);
         }
     }
-    times
+    count
 }
 
 #[cfg(test)]
@@ -103,7 +107,7 @@ mod tests {
     }
 
     fn epoch(validation_loss: f64) -> Epoch {
-        let figures = Metrics {
+        let metrics = Metrics {
             loss: validation_loss,
             accuracy: 0.5,
         };
@@ -111,8 +115,8 @@ mod tests {
             number: 1,
             of: 9,
             steps: 1,
-            train: figures,
-            validation: Some(figures),
+            train: metrics,
+            validation: Some(metrics),
             test: None,
             learning_rate: 0.1,
             images_per_second: 1.0,
@@ -121,13 +125,13 @@ mod tests {
         }
     }
 
-    /// Rates of some of 100 steps.
+    /// Returns the learning rates of some of 100 steps.
     fn rates<const N: usize>(settings: &TrainingConfig, steps: [u64; N]) -> [f64; N] {
         steps.map(|step| (1e7 * learning_rate(settings, step, 100, &[])).round() / 1e7)
     }
 
     #[test]
-    fn constant_rises_and_stays() {
+    fn constant_stays_after_warmup() {
         let constant = settings("training.warmup_steps = 4");
         assert_eq!(
             rates(&constant, [0, 1, 3, 4, 99]),
@@ -136,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn cosine_falls_to_zero_after_its_rise() {
+    fn cosine_decreases_to_zero_after_warmup() {
         let cosine = settings("training.schedule = \"cosine\"");
         assert_eq!(rates(&cosine, [0, 50, 100]), [0.4, 0.2, 0.0]);
         let cosine = settings("training.schedule = \"cosine\"\ntraining.warmup_steps = 20");
@@ -144,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn one_cycle_is_that_of_pytorch() {
+    fn one_cycle_matches_pytorch() {
         // torch.optim.lr_scheduler.OneCycleLR(sgd, max_lr=0.4, total_steps=100).
         let cycle = settings("training.schedule = \"one-cycle\"");
         assert_eq!(
@@ -168,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn plateau_decays_where_validation_no_longer_improves() {
+    fn plateau_decays_when_validation_stops_improving() {
         let plateau = settings("training.schedule = \"plateau\"\ntraining.decay = 0.5");
         let after = |losses: &[f64]| {
             let epochs: Vec<Epoch> = losses.iter().copied().map(epoch).collect();

@@ -161,7 +161,7 @@ impl Training {
         }
         let epoch = self.position.epochs.len() as u64 + 1;
         let count = BATCH_NORM_IMAGES.div_ceil(config.training.batch_size);
-        let batches = train.pass(epoch).take(count);
+        let batches = train.batches(epoch).take(count);
         let images: Result<Vec<_>, _> = batches
             .map(|batch| batch.map(|batch| batch.images.inner()))
             .collect();

@@ -89,7 +89,7 @@ pub(crate) fn mean_gradients(
     let mut sum = GradientsAccumulator::new();
     for _ in 0..settings.accumulate {
         let before = Instant::now();
-        let Some(parts) = batches.next_parts(devices.all()).transpose()? else {
+        let Some(parts) = batches.next_shards(devices.all()).transpose()? else {
             break;
         };
         let loading = before.elapsed();

@@ -1,0 +1,51 @@
+//! Errors of reading a file.
+
+use std::error::Error;
+use std::io;
+
+use crate::limits::MAX_BYTES;
+
+/// An error of a format's own reader.
+pub type FormatError = Box<dyn Error + Send + Sync>;
+
+/// The reason why a file cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// An I/O error.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The path names a folder, a device or a pipe.
+    #[error("not a file")]
+    NotAFile,
+    /// The file is larger than [`MAX_BYTES`].
+    #[error("{0} bytes, expected at most {MAX_BYTES}")]
+    TooLarge(u64),
+    /// The content has no known format.
+    #[error(
+        "unknown file format: expected PyTorch (.pt, .pth), safetensors, Keras (.weights.h5, .keras, .h5) or \
+         burnpack (.bpk); ONNX is for export only"
+    )]
+    UnknownFormat,
+    /// The file extension belongs to another format than the content.
+    #[error(
+        "the content is {content}, but the file extension is that of {named}; rename it to .{extension}"
+    )]
+    WrongExtension {
+        /// Name of the content's format.
+        content: &'static str,
+        /// Name of the format with the file's extension.
+        named: &'static str,
+        /// Extension of the content's format.
+        extension: &'static str,
+    },
+    /// The file is damaged or holds something else than weights: the name of the format, and the reason.
+    #[error("cannot be read as {0}: {1}")]
+    Malformed(&'static str, FormatError),
+    /// The pickles name Python functions or classes that weights do not need.
+    #[error(
+        "refused without running it: the pickle references {0}, which weights do not need; \
+         save only the weights, with torch.save(model.state_dict(), ...)"
+    )]
+    UnsafePickle(String),
+}
