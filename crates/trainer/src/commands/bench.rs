@@ -237,7 +237,7 @@ impl Bench {
             .init(&self.devices.main().device)?;
         let loader = evaluation_loader(&config, &self.split.test, &self.devices.main().device);
         let images = loader
-            .pass(1)
+            .batches(1)
             .next()
             .context("the test split has no images")??
             .images;

@@ -81,7 +81,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let baseline = baseline.and_then(|(name, test)| Some((name, test?)));
     if let Some((_, reference)) = &baseline {
         for row in &mut rows {
-            row.gain = row.test.map(|test| 100.0 * (test.accuracy - reference.accuracy));
+            row.gain = row
+                .test
+                .map(|test| 100.0 * (test.accuracy - reference.accuracy));
         }
     }
     let mut out = std::io::stdout().lock();

@@ -61,9 +61,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
         "--from {from} --to {to}: expected 0 < FROM < TO"
     );
     let (config, images) = args.settings.resolve(PictureCache::No)?;
-    let (found, reason) = args.device.open()?;
-    precision::check(config.training.precision, slice::from_ref(&found))?;
-    info!("device: {found}, {reason}");
+    let (device, reason) = args.device.open()?;
+    precision::check(config.training.precision, slice::from_ref(&device))?;
+    info!("device: {device}, {reason}");
     let range = Range {
         lowest: from,
         highest: to,
@@ -73,7 +73,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let points = range_test(
         &config,
         &images.split.train,
-        &found.device,
+        &device.device,
         range,
         |point| {
             step += 1;

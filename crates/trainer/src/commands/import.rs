@@ -61,17 +61,17 @@ pub(crate) fn run(args: Args) -> Result<()> {
         .with_context(place)?;
     let non_finite = formats::not_finite(&tensors);
 
-    let (found, reason) = args.device.open()?;
-    info!("device: {found}, {reason}");
+    let (device, reason) = args.device.open()?;
+    info!("device: {device}, {reason}");
     let folded = config.model.without_batch_norm();
-    let network = folded.init(&found.device.clone().autodiff())?;
+    let network = folded.init(&device.device.clone().autodiff())?;
     let network = network.with_safetensors(formats::to_safetensors(&tensors)?)?;
     let training = Training::with_model(&config, network);
     let model = training.model.valid();
     let test = match non_finite.is_empty() {
         false => None,
         true => {
-            let loader = evaluation_loader(&config, &images.split.test, &found.device);
+            let loader = evaluation_loader(&config, &images.split.test, &device.device);
             Some(
                 evaluate(&model, &loader, &config.images.classes, |_| Ok(()))
                     .with_context(place)?,
@@ -79,7 +79,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         }
     };
 
-    let environment = Environment::of_this_process(&found.to_string());
+    let environment = Environment::of_this_process(&device.to_string());
     let source = Import {
         file: args.file.display().to_string(),
         format: weights.format.name().into(),
@@ -141,15 +141,17 @@ fn read(path: &Path) -> Result<Weights> {
 /// Describes which tensors do not fit the network, and which presets or data would.
 fn mismatch_error(weights: &Weights, mismatch: &Mismatch, config: &Config) -> Error {
     let network = &config.model;
-    let adapted = formats::channels_and_classes(weights)
+    let inferred = formats::channels_and_classes(weights)
         .map(|[channels, classes]| ConvNetConfig {
             channels,
             classes,
             ..network.clone()
         })
-        .filter(|adapted| !fitting_presets(weights, adapted).is_empty());
-    let hint = match (fitting_presets(weights, network).as_slice(), adapted) {
-        _ if mismatch.has_only_extra_tensors() => "the file contains this network and further tensors".into(),
+        .filter(|inferred| !fitting_presets(weights, inferred).is_empty());
+    let hint = match (fitting_presets(weights, network).as_slice(), inferred) {
+        _ if mismatch.has_only_extra_tensors() => {
+            "the file contains this network and further tensors".into()
+        }
         (
             [],
             Some(ConvNetConfig {

@@ -162,7 +162,8 @@ fn draw_panels(title: &str, curves: &[Curve], best: Option<usize>) -> Drawing {
             drawing.text(x, y, font, "best");
         }
         for curve in curves {
-            let point = |(epoch, metrics): &(usize, Metrics)| axes.point(*epoch as f64, value(metrics));
+            let point =
+                |(epoch, metrics): &(usize, Metrics)| axes.point(*epoch as f64, value(metrics));
             let points: Vec<(f64, f64)> = curve.points.iter().map(point).collect();
             drawing.curve(&points, curve.color, curve.dash);
             let has_dots = points.len() <= MAX_DOTS;

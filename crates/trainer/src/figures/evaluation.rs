@@ -35,7 +35,7 @@ pub(crate) fn confusion(evaluation: &Evaluation) -> Figure {
         height: side,
     };
     let title = format!(
-        "Confusion matrix: {} test images, accuracy {:.2}%",
+        "Confusion matrix: {} test images, {:.2}% correct",
         evaluation.examples,
         100.0 * evaluation.accuracy
     );

@@ -1,4 +1,4 @@
-//! Figures of a run and its report: what the network learned, what it predicts, how it was trained.
+//! The figures of a run (filters, feature maps, predictions, metrics by epoch) and its report.
 
 mod drawing;
 mod axes;

@@ -80,7 +80,7 @@ pub(crate) fn filters(block: usize, channel: usize, channels: usize, filters: &[
     let mut drawing = Drawing::new(&title, width, TOP + rows * (CELL + CAPTION - 8.0) + MARGIN);
     draw_legend(
         &mut drawing,
-        "each filter from its smallest weight (black) to its largest (white); range below",
+        "black: smallest weight of each filter, white: largest; range below",
     );
     for (place, filter) in filters.iter().enumerate() {
         filter.draw(
@@ -125,7 +125,7 @@ pub(crate) fn feature_maps(
     let mut drawing = Drawing::new(&title, full_width.max(420.0), full_height);
     draw_legend(
         &mut drawing,
-        "each map from its smallest value (black) to its largest (white); range below",
+        "black: smallest value of each map, white: largest; range below",
     );
     let font = Font::new(13.0, Anchor::Middle);
     let caption = font.fit(caption, original + 24.0);

@@ -82,7 +82,7 @@ pub(crate) fn mistakes(
 ) -> Figure {
     let title = match total {
         0 => "No mistakes on the test split".into(),
-        _ => format!("The {} mistakes with the highest loss, of {total}", worst.len()),
+        _ => format!("{} of {total} mistakes, highest loss first", worst.len()),
     };
     let columns = worst.len().clamp(1, 5);
     let rows = worst.len().div_ceil(columns);
