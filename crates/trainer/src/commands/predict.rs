@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use clap::builder::RangedU64ValueParser;
-use data::listing::pictures;
+use data::listing::picture_files;
 use data::picture::to_png;
 use data::{ImageDataset, Picture};
 use rayon::prelude::*;
@@ -112,7 +112,7 @@ fn sources(args: &Args) -> Result<(Vec<Source>, Vec<Error>)> {
         if is_input(&path) {
             sources.push(Source::StandardInput);
         } else if path.is_dir() {
-            let (found, errors) = pictures(path);
+            let (found, errors) = picture_files(path);
             if found.is_empty() && errors.is_empty() {
                 let path = path.display();
                 failures.push(anyhow!(
