@@ -11,6 +11,7 @@ use model::{ConvNet, cross_entropy};
 use serde::{Deserialize, Serialize};
 
 use crate::inference::classifier::Probabilities;
+use crate::process::table::Table;
 use crate::run::metrics::Metrics;
 use crate::run::run_dir::RunDir;
 
@@ -189,8 +190,6 @@ impl Evaluation {
 
 impl fmt::Display for Evaluation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = self.classes.iter().map(|row| row.class.chars().count());
-        let width = width.max().unwrap_or(0).max("class".len());
         writeln!(
             f,
             "accuracy {:.2}%  loss {:.4}  ({} images)\n",
@@ -198,31 +197,26 @@ impl fmt::Display for Evaluation {
             self.loss,
             self.examples
         )?;
-        writeln!(f, "{:width$}  precision  recall      f1  support", "class")?;
+        let mut table = Table::new(["class", "precision", "recall", "f1", "support"]);
         for row in &self.classes {
-            writeln!(
-                f,
-                "{:width$}     {:.4}  {:.4}  {:.4}  {:7}",
-                row.class, row.precision, row.recall, row.f1, row.support
-            )?;
+            table.row([
+                row.class.clone(),
+                format!("{:.4}", row.precision),
+                format!("{:.4}", row.recall),
+                format!("{:.4}", row.f1),
+                row.support.to_string(),
+            ]);
         }
+        writeln!(f, "{table}")?;
+
         writeln!(f, "\nconfusion matrix (row: class, column: predicted)")?;
-        let most = self.confusion.iter().flatten().max().unwrap_or(&0);
-        let digits = most
-            .to_string()
-            .len()
-            .max((self.classes.len() - 1).to_string().len());
-        write!(f, "{:width$} ", "")?;
-        for index in 0..self.classes.len() {
-            write!(f, " {index:digits$}")?;
-        }
+        let indices = (0..self.classes.len()).map(|index| index.to_string());
+        let mut table = Table::new([String::new()].into_iter().chain(indices));
         for (row, counts) in self.classes.iter().zip(&self.confusion) {
-            write!(f, "\n{:width$} ", row.class)?;
-            for count in counts {
-                write!(f, " {count:digits$}")?;
-            }
+            let counts = counts.iter().map(u64::to_string);
+            table.row([row.class.clone()].into_iter().chain(counts));
         }
-        Ok(())
+        write!(f, "{table}")
     }
 }
 
