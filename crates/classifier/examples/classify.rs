@@ -1,7 +1,6 @@
 //! Classifies a picture: `cargo run -p classifier --example classify tests/handwriting/7-marker.png`
 
-use burn::tensor::Device;
-use classifier::Classifier;
+use classifier::{Classifier, Device};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::args().nth(1).ok_or("usage: classify PICTURE")?;

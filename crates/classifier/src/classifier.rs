@@ -48,13 +48,13 @@ impl Classifier {
         Self::load(description, weights, device, &config, &path)
     }
 
-    /// Opens the [pretrained](crate::Pretrained) network `name`.
+    /// Opens the embedded network `name`: `pretrained` or `pretrained-best`.
     ///
     /// # Errors
     /// Returns an error if there is no network of this name.
     #[cfg(feature = "pretrained")]
     pub fn pretrained(name: &str, device: &Device) -> Result<Self, Error> {
-        let network = crate::Pretrained::find(name);
+        let network = crate::pretrained::find(name);
         let network = network.ok_or_else(|| Error::UnknownName { name: name.into() })?;
         let description = Description::from_toml(network.config)?;
         Self::new(description, network.weights.to_vec(), device)

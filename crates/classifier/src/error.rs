@@ -19,7 +19,7 @@ pub enum Error {
     #[cfg(feature = "pretrained")]
     #[error(
         "{name}: no pretrained network, expected {}",
-        crate::Pretrained::ALL.map(|network| network.name).join(" or ")
+        crate::pretrained::ALL.map(|network| network.name).join(" or ")
     )]
     UnknownName {
         /// The name.

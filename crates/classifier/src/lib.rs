@@ -1,12 +1,11 @@
 //! A trained network, ready to classify pictures.
 //!
-//! A [`Classifier`] is opened from a run folder of the program `trainer`, from a [pretrained](Pretrained)
-//! network that is embedded in the crate, or from weights and their [`Description`]. It prepares pictures as
+//! A [`Classifier`] is opened from a run folder of the program `trainer`, from a [`pretrained`] network
+//! that is embedded in the library, or from weights and their [`Description`]. It prepares pictures as
 //! the network's training images were prepared, and returns the same probabilities as `trainer predict`.
 //!
 //! ```
-//! use burn::tensor::Device;
-//! use classifier::Classifier;
+//! use classifier::{Classifier, Device};
 //!
 //! let classifier = Classifier::pretrained("pretrained-best", &Device::default())?;
 //! let picture = std::fs::read("../../tests/handwriting/7-marker.png")?;
@@ -19,15 +18,15 @@
 //! A *picture* is a PNG, JPEG, BMP, GIF or WebP file of any size; an *image* is an input of the network:
 //! `[channels, height, width]`, one byte per value.
 //!
-//! The feature `pretrained` embeds the pretrained networks. The features `flex` and `ndarray` add CPU
-//! backends; any other backend of Burn works too.
+//! The feature `pretrained` embeds the pretrained networks. The features `flex` and `ndarray` enable CPU
+//! backends; other backends are features of the crate `burn`.
 //!
 //! This crate knows no training and no command line.
 
 mod error;
 mod description;
 #[cfg(feature = "pretrained")]
-mod pretrained;
+pub mod pretrained;
 mod probabilities;
 mod prediction;
 mod classifier;
@@ -36,9 +35,8 @@ pub use crate::classifier::Classifier;
 pub use description::{CONFIG_FILE, Description, WEIGHTS_FILE};
 pub use error::Error;
 pub use prediction::Prediction;
-#[cfg(feature = "pretrained")]
-pub use pretrained::Pretrained;
 pub use probabilities::Probabilities;
 
+pub use burn::tensor::Device;
 pub use data::{DatasetInfo, Normalization, Picture, PictureError, Preparation};
 pub use model::{ConvNet, ConvNetConfig};

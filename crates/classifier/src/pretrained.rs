@@ -1,7 +1,7 @@
 //! Trained networks inside the library.
 
-/// A trained network that is embedded in the crate.
-#[derive(Clone, Copy, Debug)]
+/// A trained network that is embedded in the library.
+#[derive(Debug)]
 pub struct Pretrained {
     /// Its name.
     pub name: &'static str,
@@ -13,7 +13,7 @@ pub struct Pretrained {
 
 macro_rules! pretrained {
     ($name:literal) => {
-        Self {
+        Pretrained {
             name: $name,
             config: include_str!(concat!("../../../artifacts/", $name, "/config.toml")),
             weights: include_bytes!(concat!("../../../artifacts/", $name, "/model.safetensors")),
@@ -21,16 +21,16 @@ macro_rules! pretrained {
     };
 }
 
-impl Pretrained {
-    /// `pretrained`: the trainer's default network for MNIST, with 98.99% test accuracy.
-    pub const DEFAULT: Self = pretrained!("pretrained");
-    /// `pretrained-best`: the trainer's most accurate network for MNIST, with 99.67% test accuracy.
-    pub const BEST: Self = pretrained!("pretrained-best");
-    /// All embedded networks.
-    pub const ALL: [Self; 2] = [Self::DEFAULT, Self::BEST];
+/// `pretrained`: the trainer's default network for MNIST, with 98.99% test accuracy.
+pub static DEFAULT: Pretrained = pretrained!("pretrained");
 
-    /// Returns the network of this name.
-    pub fn find(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|network| network.name == name)
-    }
+/// `pretrained-best`: the trainer's most accurate network for MNIST, with 99.67% test accuracy.
+pub static BEST: Pretrained = pretrained!("pretrained-best");
+
+/// All embedded networks.
+pub static ALL: [&Pretrained; 2] = [&DEFAULT, &BEST];
+
+/// Returns the embedded network of this name.
+pub fn find(name: &str) -> Option<&'static Pretrained> {
+    ALL.into_iter().find(|network| network.name == name)
 }

@@ -6,9 +6,9 @@ use std::error::Error as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Device;
 use classifier::{
-    CONFIG_FILE, Classifier, Description, Error, Picture, Preparation, Pretrained, WEIGHTS_FILE,
+    CONFIG_FILE, Classifier, Description, Device, Error, Picture, Preparation, WEIGHTS_FILE,
+    pretrained,
 };
 
 fn project(path: &str) -> PathBuf {
@@ -19,7 +19,7 @@ fn picture(name: &str) -> Vec<u8> {
     fs::read(project("tests/handwriting").join(name)).unwrap()
 }
 
-fn pretrained() -> Classifier {
+fn open_pretrained() -> Classifier {
     Classifier::pretrained("pretrained", &Device::default()).unwrap()
 }
 
@@ -41,7 +41,7 @@ fn open_error(folder: &Path) -> Error {
 fn matches_trainer_predict() {
     // trainer predict pretrained tests/handwriting/{7-marker,4-scan-16bit}.png --json
     // trainer predict pretrained tests/handwriting/7-marker.png --json --raw
-    let classifier = pretrained();
+    let classifier = open_pretrained();
     let raw = classifier.clone().with_preparation(Preparation::Picture);
     for (classifier, name, expected) in [
         (
@@ -122,11 +122,11 @@ fn run_folder_pretrained_and_bytes_are_the_same_network() {
     let device = Device::default();
     let folder = run_folder();
     let opened = Classifier::open(folder.path(), &device).unwrap();
-    let description = Description::from_toml(Pretrained::DEFAULT.config).unwrap();
+    let description = Description::from_toml(pretrained::DEFAULT.config).unwrap();
     assert_eq!(opened.description, description);
-    let built = Classifier::new(description, Pretrained::DEFAULT.weights.to_vec(), &device);
+    let built = Classifier::new(description, pretrained::DEFAULT.weights.to_vec(), &device);
     let file = picture("5-tiny.png");
-    let expected = pretrained();
+    let expected = open_pretrained();
     let expected = expected.classify_picture(&file).unwrap();
     assert_eq!(opened.classify_picture(&file).unwrap(), expected);
     assert_eq!(built.unwrap().classify_picture(&file).unwrap(), expected);
@@ -176,7 +176,7 @@ fn rejects_damaged_weights_and_weights_of_other_networks() {
         fs::write(&path, damaged).unwrap();
         assert_eq!(open_error(folder.path()).to_string(), expected);
     }
-    fs::write(&path, Pretrained::BEST.weights).unwrap();
+    fs::write(&path, pretrained::BEST.weights).unwrap();
     let error = open_error(folder.path());
     assert_eq!(error.to_string(), expected);
     let source = error.source().unwrap().to_string();
@@ -202,7 +202,7 @@ fn rejects_damaged_descriptions() {
 
     let mut description = Description::from_toml(&text).unwrap();
     description.images.classes.pop();
-    let weights = Pretrained::DEFAULT.weights.to_vec();
+    let weights = pretrained::DEFAULT.weights.to_vec();
     let error = Classifier::new(description, weights, &Device::default()).unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -212,7 +212,7 @@ fn rejects_damaged_descriptions() {
 
 #[test]
 fn rejects_pictures_and_images_by_their_position() {
-    let classifier = pretrained();
+    let classifier = open_pretrained();
     let files = [picture("5-tiny.png"), b"text".to_vec()];
     let error = classifier.classify_pictures(&files).unwrap_err();
     assert_eq!(error.to_string(), "picture 1");
