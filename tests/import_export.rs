@@ -187,7 +187,7 @@ fn weights_that_are_no_numbers_are_told_of() {
     assert!(
         work.trainer("evaluate latest")
             .error()
-            .ends_with("some weights are no finite numbers")
+            .ends_with("some weights are not finite")
     );
 }
 

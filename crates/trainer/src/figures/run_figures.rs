@@ -8,10 +8,9 @@ use data::{ImageDataset, Picture, Splits};
 use crate::config::run_config::Config;
 use crate::figures::{self, Changed, Figure, Judged, Seen};
 use crate::inference::classifier::{Classifier, Probabilities};
-use crate::inference::evaluation::{Evaluation, evaluate};
+use crate::inference::evaluation::Evaluation;
 use crate::run::epoch::Epoch;
 use crate::run::images::{self, DataSplit};
-use crate::run::loaders::evaluation_loader;
 use crate::run::run_dir::RunDir;
 
 /// What to draw.
@@ -178,15 +177,9 @@ pub(crate) fn judge(
     classifier: &Classifier,
     test: &ImageDataset,
 ) -> Result<(Evaluation, Vec<Guess>)> {
-    let Classifier {
-        config,
-        model,
-        device,
-    } = classifier;
-    let loader = evaluation_loader(config, test, device);
     let mut guesses = Vec::with_capacity(test.len());
-    let evaluation = evaluate(model, &loader, classifier.classes(), |batch| {
-        for probabilities in Probabilities::of_logits(batch.logits)? {
+    let evaluation = classifier.evaluate(test, |batch| {
+        for probabilities in Probabilities::from_logits(batch.logits)? {
             let index = guesses.len();
             guesses.push(Guess {
                 index,
