@@ -221,7 +221,7 @@ fn what_cannot_be_predicted_is_told_and_the_rest_goes_on() {
     );
     assert_eq!(
         error("--test-index 10000"),
-        "test image 10000: expected 0 to 9999"
+        "test image 10000: expected an index below 10000"
     );
 
     let output = dir.trainer(&format!(

@@ -74,7 +74,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
             let splits = images::of_run(&run, &classifier.config, None)?;
             let count = splits.test.len();
             if let Some(index) = indices.iter().find(|&&index| index >= count) {
-                bail!("test image {index}: expected 0 to {}", count - 1);
+                bail!("test image {index}: expected an index below {count}");
             }
             Some(splits.test)
         }
