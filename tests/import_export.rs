@@ -190,7 +190,7 @@ fn weights_that_are_not_finite_are_reported() {
     assert!(
         work.trainer("evaluate latest")
             .error()
-            .ends_with("some weights are no finite numbers")
+            .ends_with("some weights are not finite")
     );
 }
 

@@ -4,8 +4,7 @@ use anyhow::Result;
 use data::ImageDataset;
 
 use crate::inference::classifier::{Classifier, Probabilities};
-use crate::inference::evaluation::{Evaluation, evaluate};
-use crate::run::loaders::evaluation_loader;
+use crate::inference::evaluation::Evaluation;
 
 /// The prediction for one image of a data set, with its label.
 #[derive(Clone, Debug)]
@@ -37,15 +36,9 @@ pub(crate) fn predict_dataset(
     classifier: &Classifier,
     images: &ImageDataset,
 ) -> Result<(Evaluation, Vec<LabeledPrediction>)> {
-    let Classifier {
-        config,
-        model,
-        device,
-    } = classifier;
-    let loader = evaluation_loader(config, images, device);
     let mut predictions = Vec::with_capacity(images.len());
-    let evaluation = evaluate(model, &loader, classifier.classes(), |batch| {
-        for probabilities in Probabilities::of_logits(batch.logits)? {
+    let evaluation = classifier.evaluate(images, |batch| {
+        for probabilities in Probabilities::from_logits(batch.logits)? {
             let index = predictions.len();
             predictions.push(LabeledPrediction {
                 index,

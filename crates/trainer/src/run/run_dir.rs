@@ -5,6 +5,9 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
+use burn::tensor::Device;
+use classifier::pretrained::{self, Pretrained};
+use classifier::{CONFIG_FILE, Classifier, WEIGHTS_FILE};
 
 use crate::config::run_config::{Config, parse_table};
 use crate::config::suggest::did_you_mean;
@@ -17,27 +20,33 @@ pub(crate) const DEFAULT_ROOT: &str = "artifacts/runs";
 /// The name that stands for the newest run.
 const LATEST: &str = "latest";
 
-/// A run inside the program: a folder of this name beside that of the runs comes first.
+/// A run that is embedded in the program. A folder of the same name beside the folder of runs replaces it.
 #[derive(Debug)]
 struct Shipped {
-    name: &'static str,
-    files: [(&'static str, &'static [u8]); 4],
+    network: &'static Pretrained,
+    evaluation: &'static [u8],
+    event_log: &'static [u8],
 }
 
 macro_rules! shipped {
-    ($name:literal) => {
+    ($network:expr, $name:literal) => {
         Shipped {
-            name: $name,
-            files: shipped!($name: "config.toml", "evaluation.json", "metrics.jsonl", "model.safetensors"),
+            network: $network,
+            evaluation: include_bytes!(concat!(
+                "../../../../artifacts/",
+                $name,
+                "/evaluation.json"
+            )),
+            event_log: include_bytes!(concat!("../../../../artifacts/", $name, "/metrics.jsonl")),
         }
-    };
-    ($name:literal: $($file:literal),*) => {
-        [$(($file, include_bytes!(concat!("../../../../artifacts/", $name, "/", $file)))),*]
     };
 }
 
-/// Those that ship.
-static SHIPPED: [Shipped; 2] = [shipped!("pretrained"), shipped!("pretrained-best")];
+/// The embedded runs.
+static SHIPPED: [Shipped; 2] = [
+    shipped!(&pretrained::DEFAULT, "pretrained"),
+    shipped!(&pretrained::BEST, "pretrained-best"),
+];
 
 /// Newest checkpoints that are kept: one to go on from, and one in case that it is damaged.
 const CHECKPOINTS_KEPT: usize = 2;
@@ -46,7 +55,7 @@ const CHECKPOINTS_KEPT: usize = 2;
 #[derive(Clone, Debug)]
 pub(crate) struct RunDir {
     path: PathBuf,
-    /// Where it is read from the program; what is made of it is written to the folder.
+    /// The embedded run that files are read from. Files are always written to the folder.
     shipped: Option<&'static Shipped>,
 }
 
@@ -117,7 +126,7 @@ impl RunDir {
         bail!("{}: no number is free for a run", root.display())
     }
 
-    /// Finds a run by its folder, its name under `root`, as `latest`, or as one that ships.
+    /// Finds a run by its folder, its name under `root`, `latest`, or the name of an embedded run.
     ///
     /// # Errors
     /// When there is no such run.
@@ -147,11 +156,11 @@ impl RunDir {
             })
     }
 
-    /// The runs that ship, beside the folder `root` of runs.
+    /// Returns the embedded runs; their folders are beside `root`, the folder of runs.
     fn all_shipped(root: &Path) -> impl Iterator<Item = Self> {
         SHIPPED.iter().map(move |shipped| {
-            let path = folder_of(root).join(shipped.name);
-            let is_replaced = path.join("config.toml").is_file();
+            let path = folder_of(root).join(shipped.network.name);
+            let is_replaced = path.join(CONFIG_FILE).is_file();
             Self {
                 path,
                 shipped: (!is_replaced).then_some(shipped),
@@ -159,18 +168,18 @@ impl RunDir {
         })
     }
 
-    /// Whether it is inside the program.
+    /// Returns whether the run is embedded in the program.
     pub(crate) fn is_shipped(&self) -> bool {
         self.shipped.is_some()
     }
 
-    /// All runs, the newest first, and at last those that ship.
+    /// Returns all runs, the newest first and the embedded ones last.
     ///
     /// # Errors
     /// When the folder cannot be listed.
     #[cfg(feature = "serve")]
     pub(crate) fn list(root: &Path) -> Result<Vec<Self>> {
-        let started = |path: &PathBuf| fs::metadata(path.join("config.toml"))?.modified();
+        let started = |path: &PathBuf| fs::metadata(path.join(CONFIG_FILE))?.modified();
         let mut runs = runs(root)?;
         runs.sort_by_cached_key(|path| std::cmp::Reverse(started(path).ok()));
         let runs = runs.into_iter().map(Self::at);
@@ -247,9 +256,9 @@ impl RunDir {
         name.to_string_lossy().into_owned()
     }
 
-    /// `config.toml`, the resolved configuration.
+    /// Returns the path of `config.toml`, the resolved configuration.
     pub(crate) fn config_path(&self) -> PathBuf {
-        self.path.join("config.toml")
+        self.path.join(CONFIG_FILE)
     }
 
     /// Reads the configuration of the run.
@@ -263,14 +272,25 @@ impl RunDir {
         config.with_context(|| path.display().to_string())
     }
 
-    /// `model.safetensors`, the weights of the best epoch.
+    /// Returns the path of `model.safetensors`, the weights of the best epoch.
     pub(crate) fn model_path(&self) -> PathBuf {
-        self.path.join("model.safetensors")
+        self.path.join(WEIGHTS_FILE)
     }
 
-    /// Whether it has weights.
+    /// Returns whether the run has weights.
     pub(crate) fn has_model(&self) -> bool {
         self.is_shipped() || self.model_path().exists()
+    }
+
+    /// Opens the network of the run on a device.
+    ///
+    /// # Errors
+    /// Returns an error if the run has no weights yet, or a file is damaged.
+    pub(crate) fn open_classifier(&self, device: &Device) -> Result<Classifier, classifier::Error> {
+        match self.shipped {
+            Some(shipped) => Classifier::pretrained(shipped.network.name, device),
+            None => Classifier::open(&self.path, device),
+        }
     }
 
     /// `checkpoint/`, from which the training goes on.
@@ -402,10 +422,17 @@ impl RunDir {
     /// # Errors
     /// When it cannot be read.
     pub(crate) fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        let Some(Shipped { files, .. }) = self.shipped else {
+        let Some(shipped) = self.shipped else {
             return fs::read(path);
         };
-        match files.iter().find(|(name, _)| self.path.join(name) == path) {
+        let files = [
+            (self.config(), shipped.network.config.as_bytes()),
+            (self.model(), shipped.network.weights),
+            (self.evaluation(), shipped.evaluation),
+            (self.journal(), shipped.event_log),
+        ];
+        let file = files.into_iter().find(|(name, _)| name == path);
+        match file {
             Some((_, bytes)) => Ok(bytes.to_vec()),
             None => Err(ErrorKind::NotFound.into()),
         }
@@ -441,7 +468,7 @@ fn check_name(name: &str) -> Result<()> {
         "run name {name:?}: expected a plain folder name, without slash or leading dot"
     );
     ensure!(
-        name != LATEST && SHIPPED.iter().all(|shipped| shipped.name != name),
+        name != LATEST && pretrained::find(name).is_none(),
         "run name {name:?}: stands for another run; choose another --run-name"
     );
     Ok(())
@@ -456,13 +483,13 @@ fn runs(root: &Path) -> Result<Vec<PathBuf>> {
     };
     Ok(entries
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.join("config.toml").is_file() && !is_unfinished(path))
+        .filter(|path| path.join(CONFIG_FILE).is_file() && !is_unfinished(path))
         .collect())
 }
 
 /// The run that was started last.
 fn latest(root: &Path) -> Result<RunDir> {
-    let started = |path: &PathBuf| fs::metadata(path.join("config.toml"))?.modified();
+    let started = |path: &PathBuf| fs::metadata(path.join(CONFIG_FILE))?.modified();
     runs(root)?
         .into_iter()
         .max_by_key(|path| started(path).ok())

@@ -54,7 +54,10 @@ impl TestImages {
         let mistakes = mistakes(&predictions);
         Ok(Self {
             samples: predictions.iter().map(sample).collect(),
-            mistakes: mistakes.into_iter().map(|prediction| prediction.index).collect(),
+            mistakes: mistakes
+                .into_iter()
+                .map(|prediction| prediction.index)
+                .collect(),
         })
     }
 }
