@@ -117,7 +117,7 @@ fn a_learning_rate_is_suggested() {
         "{text}"
     );
     assert!(
-        text.ends_with("curve in rates.svg and rates.png\n"),
+        text.ends_with("figure: rates.svg and rates.png\n"),
         "{text}"
     );
     let svg = std::fs::read_to_string(dir.path("rates.svg")).unwrap();
@@ -125,10 +125,7 @@ fn a_learning_rate_is_suggested() {
     image::open(dir.path("rates.png")).unwrap();
 
     let error = dir.trainer("find-lr --from 1 --to 0.1").error();
-    assert_eq!(
-        error,
-        "--from 1 --to 0.1: expected two rates above 0, the second one larger"
-    );
+    assert_eq!(error, "--from 1 --to 0.1: expected 0 < FROM < TO");
     let error = dir.trainer(&format!("{tried} --to 1e-5")).error_lines();
     assert_eq!(
         error.last().unwrap(),
