@@ -115,7 +115,7 @@ fn sources(args: &Args) -> Result<(Vec<Source>, Vec<Error>)> {
         if is_input(&path) {
             sources.push(Source::StandardInput);
         } else if path.is_dir() {
-            let (files, unreadable) = pictures(path);
+            let (files, unreadable) = picture_files(path);
             if files.is_empty() && unreadable.is_empty() {
                 let path = path.display();
                 errors.push(anyhow!(

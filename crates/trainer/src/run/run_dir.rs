@@ -426,10 +426,10 @@ impl RunDir {
             return fs::read(path);
         };
         let files = [
-            (self.config(), shipped.network.config.as_bytes()),
-            (self.model(), shipped.network.weights),
-            (self.evaluation(), shipped.evaluation),
-            (self.journal(), shipped.event_log),
+            (self.config_path(), shipped.network.config.as_bytes()),
+            (self.model_path(), shipped.network.weights),
+            (self.evaluation_path(), shipped.evaluation),
+            (self.event_log_path(), shipped.event_log),
         ];
         let file = files.into_iter().find(|(name, _)| name == path);
         match file {
