@@ -205,7 +205,7 @@ fn places_that_cannot_be_written_or_are_taken() {
     fs::write(dir.path("file"), "mine").unwrap();
     let error = dir.trainer("--out file/runs").error();
     assert!(
-        error.starts_with("file/runs: cannot make the folder for runs: "),
+        error.starts_with("file/runs: cannot create the folder of runs: "),
         "{error}"
     );
     assert_eq!(fs::read(dir.path("file")).unwrap(), b"mine");
@@ -215,16 +215,16 @@ fn places_that_cannot_be_written_or_are_taken() {
     fs::write(taken.join("config.toml"), "mine").unwrap();
     assert_eq!(
         dir.trainer("--run-name taken").error(),
-        "artifacts/runs/taken: there is a run of this name; choose another --run-name"
+        "artifacts/runs/taken: this run exists already; choose another --run-name"
     );
     assert_eq!(fs::read(taken.join("config.toml")).unwrap(), b"mine");
     assert_eq!(
         dir.trainer("--run-name latest").error(),
-        "run name \"latest\": stands for another run; choose another --run-name"
+        "run name \"latest\": reserved; choose another --run-name"
     );
     assert_eq!(
         dir.trainer("evaluate takn").error(),
-        "takn: no run folder (one with a config.toml) here or in artifacts/runs \
+        "takn: no run folder (with a config.toml) here or in artifacts/runs \
          (did you mean taken?)"
     );
 }

@@ -41,7 +41,7 @@ fn a_folder_of_pictures_is_learned_with_the_names_of_its_classes() {
     let trained = dir.trainer(TRAIN).success();
     for part in [
         "reading 61 pictures",
-        "warning: left out ",
+        "warning: skipped ",
         "broken.png: not a picture",
         "mine: 43 training, 5 validation, 12 test images of 16x16, 2 classes",
         "images [8, 3, 16, 16]",
@@ -80,7 +80,7 @@ fn pictures_are_decoded_once() {
     let first = dir.trainer(TRAIN).success();
     let second = dir.trainer(TRAIN).success();
     assert!(!second.stderr.contains("reading"), "{second:#?}");
-    // What was left out is told again.
+    // Skipped pictures are reported again.
     assert!(
         second.stderr.contains("broken.png: not a picture"),
         "{second:#?}"
@@ -117,7 +117,7 @@ fn pictures_are_decoded_once() {
     fs::remove_file(dir.path("mine/lying/broken.png")).unwrap();
     let fourth = dir.trainer(TRAIN).success();
     assert!(fourth.stderr.contains("reading 60"), "{fourth:#?}");
-    assert!(!fourth.stderr.contains("left out"), "{fourth:#?}");
+    assert!(!fourth.stderr.contains("skipped"), "{fourth:#?}");
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn a_run_is_not_used_on_pictures_of_other_classes() {
     let dir = WorkDir::new();
     bars(&dir);
     dir.trainer(&format!("{TRAIN} --max-steps 1")).success();
-    // What was left out is in the log of the run too.
+    // Skipped pictures are also in the log of the run.
     assert!(
         dir.run_text("tiny-1", "train.log")
             .contains("broken.png: not a picture")
@@ -141,7 +141,7 @@ fn a_run_is_not_used_on_pictures_of_other_classes() {
     ];
     for command in commands {
         let lines = dir.trainer(command).error_lines();
-        let expected = "mine has a class another, but the run learned lying, up & <right>";
+        let expected = "mine has a class another, expected one of lying, up & <right>";
         assert_eq!(lines.last().unwrap(), &format!("error: {expected}"));
     }
 }

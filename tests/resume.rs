@@ -178,7 +178,7 @@ fn a_damaged_checkpoint_is_refused_and_the_one_before_it_named() {
     let mut flipped = bytes.clone();
     flipped[bytes.len() / 2] ^= 4;
     let other_version = [b"trainer checkpoint 9", &bytes[20..]].concat();
-    let damaged = "the checkpoint is damaged: it was cut off or changed after it was written";
+    let damaged = "the checkpoint is damaged: truncated, or modified after it was written";
     for (spoiled, what) in [
         (&bytes[..bytes.len() / 2], damaged),
         (&flipped, damaged),

@@ -119,7 +119,10 @@ fn other_images_bring_their_own_size_classes_and_normalisation() {
     // From another folder of the same images, and after the first one is gone.
     fs::rename(dir.path("data"), dir.path("moved")).unwrap();
     let gone = dir.trainer("evaluate latest -q").error();
-    assert!(gone.contains("--data names another place"), "{gone}");
+    assert!(
+        gone.contains("evaluate can use others, with --data"),
+        "{gone}"
+    );
     let text = dir.trainer("evaluate latest --data moved").success().stdout;
     assert!(text.starts_with("accuracy 100.00%"), "{text}");
 }

@@ -198,7 +198,7 @@ impl ActiveRun {
     fn log_start(&self, environment: &Environment) -> Result<()> {
         logging::to_file(&self.folder.log_path())?;
         info!(target: FILE_ONLY, "{environment}");
-        for message in images::left_out(&self.images.unreadable) {
+        for message in images::skipped_messages(&self.images.unreadable) {
             warn!(target: FILE_ONLY, "{message}");
         }
         info!(target: FILE_ONLY, "settings:\n{}", self.config.to_toml()?);
