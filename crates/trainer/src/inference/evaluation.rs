@@ -6,11 +6,11 @@ use std::io::ErrorKind;
 use anyhow::{Context, Result, ensure};
 use burn::data::dataloader::{DataLoaderIterator, Progress};
 use burn::tensor::{Int, Tensor};
+use classifier::Probabilities;
 use data::{Batch, Loader};
 use model::{ConvNet, cross_entropy};
 use serde::{Deserialize, Serialize};
 
-use crate::inference::classifier::Probabilities;
 use crate::process::table::Table;
 use crate::run::metrics::Metrics;
 use crate::run::run_dir::RunDir;
