@@ -9,8 +9,9 @@ use burn::tensor::{Device, Tensor};
 use data::{MnistBatcher, Picture, PictureError, Preparation, Sample};
 use model::ConvNet;
 
-use crate::description::{CONFIG_FILE, Description, WEIGHTS_FILE};
+use crate::description::Description;
 use crate::error::Error;
+use crate::files::{CONFIG_FILE, WEIGHTS_FILE};
 use crate::prediction::Prediction;
 use crate::probabilities::Probabilities;
 

@@ -8,12 +8,7 @@ use model::ConvNetConfig;
 use serde::Deserialize;
 
 use crate::error::Error;
-
-/// Name of the file in a run folder that holds the configuration of the run, in TOML.
-pub const CONFIG_FILE: &str = "config.toml";
-
-/// Name of the file in a run folder that holds the weights, in safetensors with PyTorch's names and layout.
-pub const WEIGHTS_FILE: &str = "model.safetensors";
+use crate::files::CONFIG_FILE;
 
 /// The network, its images and their normalization.
 ///

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use data::PictureError;
 use model::{ShapeError, WeightsError};
 
-use crate::description::CONFIG_FILE;
+use crate::files::CONFIG_FILE;
 
 /// The reason why a classifier cannot be opened or used.
 ///

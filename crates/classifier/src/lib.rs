@@ -23,6 +23,7 @@
 //!
 //! This crate knows no training and no command line.
 
+mod files;
 mod error;
 mod description;
 #[cfg(feature = "pretrained")]
@@ -32,8 +33,9 @@ mod prediction;
 mod classifier;
 
 pub use crate::classifier::Classifier;
-pub use description::{CONFIG_FILE, Description, WEIGHTS_FILE};
+pub use description::Description;
 pub use error::Error;
+pub use files::{CONFIG_FILE, WEIGHTS_FILE};
 pub use prediction::Prediction;
 pub use probabilities::Probabilities;
 
