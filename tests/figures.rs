@@ -61,9 +61,12 @@ fn inspect_draws_all_figures() {
         let size = format!("viewBox=\"0 0 {} {}\"", png.width() / 2, png.height() / 2);
         assert!(svg.contains(&size), "{name}: {size}");
         let pixels = png.into_rgb8();
-        let paper = pixels.pixels().filter(|pixel| pixel.0 == [255; 3]).count();
-        let part = paper as f64 / pixels.pixels().count() as f64;
-        assert!((0.1..0.97).contains(&part), "{name}: {part} is paper");
+        let white = pixels.pixels().filter(|pixel| pixel.0 == [255; 3]).count();
+        let part = white as f64 / pixels.pixels().count() as f64;
+        assert!(
+            (0.1..0.97).contains(&part),
+            "{name}: {part} of the pixels are white"
+        );
     }
     let words = |name: &str| dir.run_text(run, &format!("figures/{name}.svg"));
     assert_eq!(words("filters-block1").matches("<image ").count(), 32);
@@ -241,13 +244,12 @@ fn compare_requires_an_evaluated_baseline() {
 fn figures_keep_the_aspect_ratio_of_images() {
     let dir = WorkDir::new();
     let images = dir.images();
-    // 8x8 images taken as 4x16.
+    // The pixels of 8x8 images, as images of 4x16.
     for (prefix, count) in [("train", 60u32), ("t10k", 30)] {
         let name = format!("{prefix}-images-idx3-ubyte");
         let bytes = fs::read(images.file(&name)).unwrap();
         images.write(&name, &idx(0x803, &[count, 4, 16], &bytes[16..]));
     }
-    // One epoch.
     dir.trainer("--data data --preset tiny --epochs 1 --out here --run-name one")
         .success();
     dir.trainer("inspect here/one").success();

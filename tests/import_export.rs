@@ -6,13 +6,13 @@ use serde_json::Value;
 
 use crate::support::{WorkDir, project};
 
-/// Preset `tiny` as PyTorch and Keras trained and saved it.
+/// Returns the path of a file with weights of the preset `tiny`, trained and saved by PyTorch or Keras.
 fn fixture(name: &str) -> String {
     project("tests/weights").join(name).display().to_string()
 }
 
 #[test]
-fn an_imported_network_works_with_all_commands() {
+fn imported_network_works_with_all_commands() {
     let work = WorkDir::new();
     let imported = work
         .trainer(&format!(
@@ -61,7 +61,7 @@ fn an_imported_network_works_with_all_commands() {
     work.trainer("train --resume tiny-1 -q").success();
     assert_ne!(work.run_file("tiny-1", "model.safetensors"), before);
     assert_eq!(work.run_text("tiny-1", "metrics.csv").lines().count(), 2);
-    // From random weights, one epoch on 540 digits stays below 70%.
+    // From random initial weights, one epoch on 540 images reaches less than 70%.
     let evaluation: Value =
         serde_json::from_str(&work.run_text("tiny-1", "evaluation.json")).unwrap();
     assert!(
@@ -165,13 +165,13 @@ fn mismatched_weights_are_reported_with_the_fitting_preset() {
         message.contains("the weights fit --preset tiny"),
         "{message}"
     );
-    let folder = work.trainer("import .").error();
-    assert_eq!(folder, ".: not a file");
+    let message = work.trainer("import .").error();
+    assert_eq!(message, ".: not a file");
     assert!(!work.has_runs());
 }
 
 #[test]
-fn weights_that_are_not_finite_are_reported() {
+fn reports_weights_that_are_not_finite() {
     let work = WorkDir::new();
     let mut bytes = fs::read(fixture("tiny.safetensors")).unwrap();
     let end = bytes.len();
@@ -195,7 +195,7 @@ fn weights_that_are_not_finite_are_reported() {
 }
 
 #[test]
-fn the_pretrained_network_is_embedded() {
+fn pretrained_network_is_embedded() {
     let work = WorkDir::new();
     let digit = project("tests/handwriting/7-marker.png");
     let predicted = work
@@ -206,7 +206,7 @@ fn the_pretrained_network_is_embedded() {
         "{}",
         predicted.stdout
     );
-    // Reading it writes nothing.
+    // Prediction writes no file.
     assert!(!work.path("artifacts").exists());
     work.trainer("export pretrained --format onnx").success();
     assert!(

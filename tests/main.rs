@@ -1,4 +1,4 @@
-//! The binary, driven from outside on real images.
+//! Integration tests of the binary `trainer`.
 
 mod accuracy;
 mod architecture;
