@@ -4,8 +4,8 @@
 #     tests/gpu.sh [cuda:0 wgpu:0 ...]
 #
 # First compares the results of each device with the CPU's. "cold" is the first epoch of the first process, in
-# which kernels are compiled and tuned; "warm" is an epoch of a later process. Networks that
-# are trained in 16 bits are evaluated in 32 bits.
+# which kernels are compiled and tuned; "warm" is an epoch of a later process. Networks that are
+# trained in 16 bits are evaluated in 32 bits.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
