@@ -25,7 +25,7 @@ fn loss(figures: &Value) -> f64 {
 }
 
 #[test]
-fn several_networks_are_judged_as_one() {
+fn an_ensemble_has_the_mean_of_the_probabilities() {
     let dir = two_runs();
     let report = json(&dir, "ensemble a b --json");
     for (place, run) in ["a", "b"].into_iter().enumerate() {
@@ -49,7 +49,7 @@ fn several_networks_are_judged_as_one() {
 
     let text = dir.trainer("ensemble a b").success().stdout;
     assert!(
-        text.contains("\ntogether, by the mean of their probabilities\naccuracy "),
+        text.contains("\nensemble, by the mean of the probabilities\naccuracy "),
         "{text}"
     );
     let compared = dir.trainer("compare a b").success().stdout;
@@ -60,7 +60,7 @@ fn several_networks_are_judged_as_one() {
 }
 
 #[test]
-fn images_are_judged_in_several_views() {
+fn test_time_augmentation_averages_several_views() {
     let dir = two_runs();
     let as_they_are = json(&dir, "evaluate a --json");
     let changed = json(&dir, "evaluate a --tta 3 --json");
@@ -73,7 +73,7 @@ fn images_are_judged_in_several_views() {
 }
 
 #[test]
-fn what_cannot_be_judged_together_is_told() {
+fn rejects_ensembles_of_other_classes_and_tta_without_augmentation() {
     let dir = WorkDir::new();
     let images = dir.images();
     dir.trainer(&format!(
@@ -82,15 +82,18 @@ fn what_cannot_be_judged_together_is_told() {
     ))
     .success();
     let error = dir.trainer("ensemble pretrained other").error();
-    assert!(error.starts_with("pretrained learned 0, 1, "), "{error}");
-    assert!(error.contains("other learned 0, 1, 2 of /"), "{error}");
+    assert!(
+        error.starts_with("pretrained was trained on the classes 0, 1, "),
+        "{error}"
+    );
+    assert!(error.contains("other on 0, 1, 2 of /"), "{error}");
     let error = dir.trainer("ensemble pretrained nothing").error();
     assert!(error.contains("nothing"), "{error}");
     assert_eq!(dir.trainer("ensemble pretrained").code, Some(2));
     let error = dir.trainer("evaluate pretrained --tta 2").error_lines();
     assert_eq!(
         error.last().unwrap(),
-        "error: --tta changes images as training did, but this training had no augmentation"
+        "error: --tta needs the augmentation of the training, but this run was trained without"
     );
     assert_eq!(dir.trainer("evaluate pretrained --tta -1").code, Some(2));
 }
@@ -114,7 +117,7 @@ fn a_learning_rate_is_suggested() {
         "{text}"
     );
     assert!(
-        text.ends_with("curve in rates.svg and rates.png\n"),
+        text.ends_with("figure: rates.svg and rates.png\n"),
         "{text}"
     );
     let svg = std::fs::read_to_string(dir.path("rates.svg")).unwrap();
@@ -122,10 +125,7 @@ fn a_learning_rate_is_suggested() {
     image::open(dir.path("rates.png")).unwrap();
 
     let error = dir.trainer("find-lr --from 1 --to 0.1").error();
-    assert_eq!(
-        error,
-        "--from 1 --to 0.1: expected two rates above 0, the second one larger"
-    );
+    assert_eq!(error, "--from 1 --to 0.1: expected 0 < FROM < TO");
     let error = dir.trainer(&format!("{tried} --to 1e-5")).error_lines();
     assert_eq!(
         error.last().unwrap(),

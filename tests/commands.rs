@@ -10,13 +10,13 @@ fn summary_prints_the_layer_table() {
         .stdout;
     let expected = "\
 tiny: one small convolution, to see shapes with --max-steps 1
-layer                             output           parameters
-input    grey image               [1, 28, 28]               0
-conv1    3x3 convolution + ReLU   [8, 26, 26]              80
-pool1    2x2 max-pooling          [8, 13, 13]               0
-flatten  reshape                  [1352]                    0
-fc1      dense, logits            [10]                  13530
-total                                                   13610
+layer    operation               output       parameters
+input    gray image              [1, 28, 28]           0
+conv1    3x3 convolution + ReLU  [8, 26, 26]          80
+pool1    2x2 max-pooling         [8, 13, 13]           0
+flatten  reshape                 [1352]                0
+fc1      dense, logits           [10]              13530
+total                                              13610
 ";
     assert_eq!(text, expected);
 }

@@ -144,10 +144,12 @@ fn numbers_that_a_device_has_not_are_told_before_anything_is_written() {
     assert_eq!(dir.run_file("r", "config.toml"), before);
 }
 
-#[cfg(feature = "remote")]
+#[cfg(all(feature = "remote", unix))]
 mod remote {
     use std::fs;
     use std::time::{Duration, Instant};
+
+    use rustix::process::Signal;
 
     use super::{TRAINING, assert_near, losses};
     use crate::support::{Running, WorkDir};
@@ -203,7 +205,7 @@ mod remote {
             "{lines}"
         );
         for worker in [first, second] {
-            worker.signal("-TERM");
+            worker.signal(Signal::TERM);
             let (status, said) = worker.end();
             assert!(status.success(), "{said}");
         }
@@ -280,7 +282,7 @@ mod remote {
         let flags = format!("--token-file token --device cpu,{name} --run-name parts");
         let mut training = Running::start(&dir, &format!("{settings} {flags} --progress plain"));
         training.wait("a checkpoint", || !dir.checkpoints("parts").is_empty());
-        worker.signal("-KILL");
+        worker.signal(Signal::KILL);
         let killed = Instant::now();
         let (status, said) = training.end();
         assert_eq!(status.code(), Some(1), "{said}");

@@ -17,3 +17,5 @@ mod serve;
 mod support;
 #[cfg(unix)]
 mod terminal;
+#[cfg(unix)]
+mod webdriver;

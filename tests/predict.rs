@@ -46,6 +46,36 @@ fn handwriting_is_recognised() {
     }
 }
 
+#[cfg(feature = "flex")]
+#[test]
+fn the_classifier_crate_returns_the_probabilities_of_predict() {
+    use classifier::{Classifier, Device, Preparation};
+
+    let dir = WorkDir::new();
+    for name in ["pretrained", "pretrained-best"] {
+        let classifier = Classifier::pretrained(name, &Device::flex()).unwrap();
+        let raw = classifier.clone().with_preparation(Preparation::Picture);
+        for (flag, classifier) in [("", classifier), ("--raw", raw)] {
+            let flags = format!("predict {name} --json --top 10 --device flex {flag}");
+            let mut command = dir.command(&flags);
+            let output = Output::of(command.arg(project("tests/handwriting"))).success();
+            for expected in json(&output.stdout) {
+                let picture = fs::read(expected["path"].as_str().unwrap()).unwrap();
+                let prediction = classifier.classify_picture(&picture).unwrap();
+                assert_eq!(prediction.class(), expected["class"]);
+                let expected = expected["top"].as_array().unwrap().iter();
+                let expected: Vec<(&str, f32)> = expected
+                    .map(|top| {
+                        let probability = top["probability"].as_f64().unwrap() as f32;
+                        (top["class"].as_str().unwrap(), probability)
+                    })
+                    .collect();
+                assert_eq!(prediction.ranked(), expected);
+            }
+        }
+    }
+}
+
 #[test]
 fn predictions_are_told_to_people_and_to_programs() {
     let dir = WorkDir::new();
@@ -187,11 +217,11 @@ fn what_cannot_be_predicted_is_told_and_the_rest_goes_on() {
     );
     assert_eq!(
         error("- one.png -"),
-        "-: standard input holds one picture, name it once"
+        "-: standard input was named twice, but it holds one picture"
     );
     assert_eq!(
         error("--test-index 10000"),
-        "test image 10000: there are 0 to 9999"
+        "test image 10000: expected an index below 10000"
     );
 
     let output = dir.trainer(&format!(

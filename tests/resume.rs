@@ -4,6 +4,9 @@ use std::fs;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
+#[cfg(unix)]
+use rustix::process::Signal;
+
 use crate::support::{Running, WorkDir};
 
 /// What has to be the same in the end.
@@ -16,7 +19,8 @@ const NORMED: &str = "model.blocks = [{ channels = 8, padding = 0, norm = true }
 
 /// Trains undisturbed as `whole`, and again as `parts`: stopped by `signal` at ten moments, and
 /// resumed to its end.
-fn stop_ten_times(settings: &str, signal: &str, check: impl Fn(ExitStatus, &str)) {
+#[cfg(unix)]
+fn stop_ten_times(settings: &str, signal: Signal, check: impl Fn(ExitStatus, &str)) {
     let arguments =
         format!("--preset tiny --limit-train 6000 --epochs 10 --checkpoint-every 5 {settings}");
     let dir = WorkDir::new();
@@ -70,7 +74,7 @@ fn a_killed_training_goes_on_to_the_same_bits() {
     let settings = "--dropout 0.5 --schedule one-cycle --accumulate 2 --gradient-clip 1 \
                     --label-smoothing 0.1 --ema-decay 0.99 --rotation 10 --elastic 0.02 \
                     --erasing 0.2";
-    stop_ten_times(settings, "-KILL", |status, said| {
+    stop_ten_times(settings, Signal::KILL, |status, said| {
         assert_eq!(status.signal(), Some(9), "{said}");
     });
 }
@@ -80,7 +84,7 @@ fn a_killed_training_goes_on_to_the_same_bits() {
 fn an_interrupted_training_goes_on_to_the_same_bits() {
     let settings = "--optimizer sgd --learning-rate 0.02 --weight-decay 0.001 --report-test \
                     --schedule plateau --decay-epochs 1 --warmup-steps 20 --config normed.toml";
-    stop_ten_times(settings, "-INT", |status, said| {
+    stop_ten_times(settings, Signal::INT, |status, said| {
         assert_eq!(status.code(), Some(130), "{said}");
         assert!(
             said.contains("resume with: trainer --resume artifacts/runs/parts"),
@@ -97,7 +101,7 @@ fn a_terminated_training_saves_and_says_how_to_go_on() {
     let mut running = Running::start(&dir, arguments);
     let journal = dir.path("artifacts/runs/r/metrics.jsonl");
     running.wait("metrics", || journal.exists());
-    running.signal("-TERM");
+    running.signal(Signal::TERM);
     let (status, said) = running.end();
     assert_eq!(status.code(), Some(130), "{said}");
     assert!(said.contains("resume with"), "{said}");
@@ -362,7 +366,7 @@ fn a_run_is_written_by_one_process() {
     let expected = format!("process {process} is writing to it");
     assert!(error.ends_with(&expected), "{error}");
 
-    running.signal("-KILL");
+    running.signal(Signal::KILL);
     running.end();
     let resumed = dir.trainer("--resume r --max-time 1ms").success();
     let note = format!("process {process} exited without finishing this run");

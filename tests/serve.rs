@@ -664,6 +664,10 @@ fn who_takes_no_answer_in_is_dropped() {
 #[test]
 #[cfg(unix)]
 fn ctrl_c_ends_what_was_asked_and_then_the_server() {
+    use rustix::process::Signal;
+
+    use crate::support::send_signal;
+
     let work = WorkDir::new();
     work.shipped();
     let mut server = Running::start(&work, "shipped");
@@ -687,14 +691,7 @@ fn ctrl_c_ends_what_was_asked_and_then_the_server() {
         .unwrap();
     thread::sleep(Duration::from_millis(100));
     let begun = Instant::now();
-    let process = server.child.id().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-INT", &process])
-            .status()
-            .unwrap()
-            .success()
-    );
+    send_signal(&server.child, Signal::INT);
     let mut answer = Vec::new();
     asking.read_to_end(&mut answer).unwrap();
     assert_eq!(

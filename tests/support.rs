@@ -1,11 +1,14 @@
 //! Calling the binary, and folders of images for it.
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
+use std::{env, io, thread};
 
+#[cfg(unix)]
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// What a call of the binary left behind.
@@ -174,7 +177,7 @@ impl Running {
         while !is_there() {
             assert!(self.0.try_wait().unwrap().is_none(), "ended before {what}");
             assert!(start.elapsed() < Duration::from_secs(60), "no {what}");
-            std::thread::sleep(Duration::from_millis(1));
+            thread::sleep(Duration::from_millis(1));
         }
     }
 
@@ -182,10 +185,9 @@ impl Running {
         self.0.id()
     }
 
-    pub(crate) fn signal(&self, name: &str) {
-        let pid = self.0.id().to_string();
-        let sent = Command::new("kill").args([name, &pid]).status().unwrap();
-        assert!(sent.success());
+    #[cfg(unix)]
+    pub(crate) fn signal(&self, signal: Signal) {
+        send_signal(&self.0, signal);
     }
 
     /// The first line of its result.
@@ -214,6 +216,24 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// Sends a signal to a process.
+#[cfg(unix)]
+pub(crate) fn send_signal(process: &Child, signal: Signal) {
+    kill_process(Pid::from_child(process), signal).unwrap();
+}
+
+/// Reports that the current test does not run because a program is missing, and how to install it.
+/// Panics where the environment variable `CI` is set.
+#[cfg(unix)]
+pub(crate) fn skip_test(reason: &str, install: &str) {
+    let test = thread::current();
+    let test = test.name().unwrap_or_default();
+    let message = format!("test {test} did not run: {reason}; install it with: {install}\n");
+    assert!(env::var_os("CI").is_none(), "{message}");
+    // Passing tests show what is written to standard error itself, but not what `eprint!` writes.
+    io::stderr().write_all(message.as_bytes()).unwrap();
 }
 
 /// A path in the project.

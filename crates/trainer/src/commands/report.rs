@@ -1,4 +1,4 @@
-//! `trainer report RUN`: all about a run on one page that needs nothing else.
+//! `trainer report RUN`: writes a self-contained HTML page about a run.
 
 use std::io::Write;
 

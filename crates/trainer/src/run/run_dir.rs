@@ -5,6 +5,9 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
+use burn::tensor::Device;
+use classifier::pretrained::{self, Pretrained};
+use classifier::{CONFIG_FILE, Classifier, WEIGHTS_FILE};
 
 use crate::config::run_config::{Config, parse_table};
 use crate::config::suggest::did_you_mean;
@@ -17,27 +20,33 @@ pub(crate) const DEFAULT_ROOT: &str = "artifacts/runs";
 /// The alias of the newest run.
 const LATEST: &str = "latest";
 
-/// A run inside the program: a folder of this name beside that of the runs comes first.
+/// A run that is embedded in the program. A folder of the same name beside the folder of runs replaces it.
 #[derive(Debug)]
 struct Shipped {
-    name: &'static str,
-    files: [(&'static str, &'static [u8]); 4],
+    network: &'static Pretrained,
+    evaluation: &'static [u8],
+    event_log: &'static [u8],
 }
 
 macro_rules! shipped {
-    ($name:literal) => {
+    ($network:expr, $name:literal) => {
         Shipped {
-            name: $name,
-            files: shipped!($name: "config.toml", "evaluation.json", "metrics.jsonl", "model.safetensors"),
+            network: $network,
+            evaluation: include_bytes!(concat!(
+                "../../../../artifacts/",
+                $name,
+                "/evaluation.json"
+            )),
+            event_log: include_bytes!(concat!("../../../../artifacts/", $name, "/metrics.jsonl")),
         }
-    };
-    ($name:literal: $($file:literal),*) => {
-        [$(($file, include_bytes!(concat!("../../../../artifacts/", $name, "/", $file)))),*]
     };
 }
 
-/// Those that ship.
-static SHIPPED: [Shipped; 2] = [shipped!("pretrained"), shipped!("pretrained-best")];
+/// The embedded runs.
+static SHIPPED: [Shipped; 2] = [
+    shipped!(&pretrained::DEFAULT, "pretrained"),
+    shipped!(&pretrained::BEST, "pretrained-best"),
+];
 
 /// Number of newest checkpoints to keep: the last one, and another one in case that the last one is damaged.
 const CHECKPOINTS_KEPT: usize = 2;
@@ -46,7 +55,7 @@ const CHECKPOINTS_KEPT: usize = 2;
 #[derive(Clone, Debug)]
 pub(crate) struct RunDir {
     path: PathBuf,
-    /// Where it is read from the program; what is made of it is written to the folder.
+    /// The embedded run that files are read from. Files are always written to the folder.
     shipped: Option<&'static Shipped>,
 }
 
@@ -118,7 +127,7 @@ impl RunDir {
         bail!("{}: no free number for a run", root.display())
     }
 
-    /// Opens a run by its folder, its name in `root`, or as `latest` or an embedded run.
+    /// Finds a run by its folder, its name under `root`, `latest`, or the name of an embedded run.
     ///
     /// # Errors
     /// Returns an error if there is no such run.
@@ -148,11 +157,11 @@ impl RunDir {
             })
     }
 
-    /// The runs that ship, beside the folder `root` of runs.
+    /// Returns the embedded runs; their folders are beside `root`, the folder of runs.
     fn all_shipped(root: &Path) -> impl Iterator<Item = Self> {
         SHIPPED.iter().map(move |shipped| {
-            let path = folder_of(root).join(shipped.name);
-            let is_replaced = path.join("config.toml").is_file();
+            let path = folder_of(root).join(shipped.network.name);
+            let is_replaced = path.join(CONFIG_FILE).is_file();
             Self {
                 path,
                 shipped: (!is_replaced).then_some(shipped),
@@ -160,18 +169,18 @@ impl RunDir {
         })
     }
 
-    /// Whether it is inside the program.
+    /// Returns whether the run is embedded in the program.
     pub(crate) fn is_shipped(&self) -> bool {
         self.shipped.is_some()
     }
 
-    /// Returns all runs, newest first, and then the embedded runs.
+    /// Returns all runs, the newest first and the embedded ones last.
     ///
     /// # Errors
     /// Returns an error if the folder cannot be listed.
     #[cfg(feature = "serve")]
     pub(crate) fn list(root: &Path) -> Result<Vec<Self>> {
-        let started = |path: &PathBuf| fs::metadata(path.join("config.toml"))?.modified();
+        let started = |path: &PathBuf| fs::metadata(path.join(CONFIG_FILE))?.modified();
         let mut runs = runs(root)?;
         runs.sort_by_cached_key(|path| std::cmp::Reverse(started(path).ok()));
         let runs = runs.into_iter().map(Self::at);
@@ -248,9 +257,9 @@ impl RunDir {
         name.to_string_lossy().into_owned()
     }
 
-    /// Returns the path of the resolved configuration, `config.toml`.
+    /// Returns the path of `config.toml`, the resolved configuration.
     pub(crate) fn config_path(&self) -> PathBuf {
-        self.path.join("config.toml")
+        self.path.join(CONFIG_FILE)
     }
 
     /// Reads the configuration of the run.
@@ -264,14 +273,25 @@ impl RunDir {
         config.with_context(|| path.display().to_string())
     }
 
-    /// Returns the path of the weights of the best epoch, `model.safetensors`.
+    /// Returns the path of `model.safetensors`, the weights of the best epoch.
     pub(crate) fn model_path(&self) -> PathBuf {
-        self.path.join("model.safetensors")
+        self.path.join(WEIGHTS_FILE)
     }
 
-    /// Whether the run has weights.
+    /// Returns whether the run has weights.
     pub(crate) fn has_model(&self) -> bool {
         self.is_shipped() || self.model_path().exists()
+    }
+
+    /// Opens the network of the run on a device.
+    ///
+    /// # Errors
+    /// Returns an error if the run has no weights yet, or a file is damaged.
+    pub(crate) fn open_classifier(&self, device: &Device) -> Result<Classifier, classifier::Error> {
+        match self.shipped {
+            Some(shipped) => Classifier::pretrained(shipped.network.name, device),
+            None => Classifier::open(&self.path, device),
+        }
     }
 
     /// Returns the folder of checkpoints, `checkpoint/`.
@@ -409,10 +429,17 @@ impl RunDir {
     /// # Errors
     /// Returns an error if the file cannot be read.
     pub(crate) fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        let Some(Shipped { files, .. }) = self.shipped else {
+        let Some(shipped) = self.shipped else {
             return fs::read(path);
         };
-        match files.iter().find(|(name, _)| self.path.join(name) == path) {
+        let files = [
+            (self.config_path(), shipped.network.config.as_bytes()),
+            (self.model_path(), shipped.network.weights),
+            (self.evaluation_path(), shipped.evaluation),
+            (self.event_log_path(), shipped.event_log),
+        ];
+        let file = files.into_iter().find(|(name, _)| name == path);
+        match file {
             Some((_, bytes)) => Ok(bytes.to_vec()),
             None => Err(ErrorKind::NotFound.into()),
         }
@@ -448,7 +475,7 @@ fn check_name(name: &str) -> Result<()> {
         "run name {name:?}: expected a plain folder name, without slash or leading dot"
     );
     ensure!(
-        name != LATEST && SHIPPED.iter().all(|shipped| shipped.name != name),
+        name != LATEST && pretrained::find(name).is_none(),
         "run name {name:?}: reserved; choose another --run-name"
     );
     Ok(())
@@ -463,13 +490,13 @@ fn runs(root: &Path) -> Result<Vec<PathBuf>> {
     };
     Ok(entries
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.join("config.toml").is_file() && !is_temporary(path))
+        .filter(|path| path.join(CONFIG_FILE).is_file() && !is_temporary(path))
         .collect())
 }
 
 /// Returns the run that was created last.
 fn latest(root: &Path) -> Result<RunDir> {
-    let started = |path: &PathBuf| fs::metadata(path.join("config.toml"))?.modified();
+    let started = |path: &PathBuf| fs::metadata(path.join(CONFIG_FILE))?.modified();
     runs(root)?
         .into_iter()
         .max_by_key(|path| started(path).ok())

@@ -5,8 +5,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
-use crate::figures::run_figures::{self, Guess};
 use crate::inference::classifier::Classifier;
+use crate::inference::labeled_prediction::{LabeledPrediction, mistakes, predict_dataset};
 use crate::run::images;
 use crate::run::run_dir::RunDir;
 
@@ -39,22 +39,25 @@ impl TestImages {
     /// Returns an error if the images cannot be read or the device fails.
     pub(crate) fn predict(run: &RunDir, classifier: &Classifier) -> Result<Self> {
         let dataset = images::load_for_trained(run, &classifier.config, None)?;
-        let (_, guesses) = run_figures::judge(classifier, &dataset.test)?;
+        let (_, predictions) = predict_dataset(classifier, &dataset.test)?;
         let classes = classifier.classes();
-        let sample = |guess: &Guess| {
-            let (predicted, probability) = guess.probabilities.best();
+        let sample = |prediction: &LabeledPrediction| {
+            let (predicted, probability) = prediction.probabilities.best();
             Sample {
-                index: guess.index,
-                class: classes[guess.label].clone(),
+                index: prediction.index,
+                class: classes[prediction.label].clone(),
                 predicted: classes[predicted].clone(),
                 probability,
-                pixels: STANDARD.encode(dataset.test.pixels(guess.index)),
+                pixels: STANDARD.encode(dataset.test.pixels(prediction.index)),
             }
         };
-        let mistakes = run_figures::mistakes(&guesses);
+        let mistakes = mistakes(&predictions);
         Ok(Self {
-            samples: guesses.iter().map(sample).collect(),
-            mistakes: mistakes.into_iter().map(|guess| guess.index).collect(),
+            samples: predictions.iter().map(sample).collect(),
+            mistakes: mistakes
+                .into_iter()
+                .map(|prediction| prediction.index)
+                .collect(),
         })
     }
 }

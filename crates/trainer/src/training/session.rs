@@ -20,12 +20,11 @@ use crate::run::images::DataSplit;
 use crate::run::loaders::{evaluation_loader, training_loader};
 use crate::run::run_dir::RunDir;
 use crate::training::burn_train::{Monitor, Setup};
-use crate::training::epoch::TrainedEpoch;
+use crate::training::epoch_result::{EvaluatedEpoch, TrainedEpoch};
 use crate::training::progress::{ProgressLines, Style};
 use crate::training::schedule::learning_rate;
 use crate::training::state::Training;
 use crate::training::step::TrainingDevices;
-use crate::training::train::Evaluated;
 
 /// Why a training stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,7 +192,7 @@ impl Session {
     pub(crate) fn record_epoch(
         &mut self,
         trained: &TrainedEpoch,
-        evaluated: Evaluated,
+        evaluated: EvaluatedEpoch,
         model: &ConvNet,
     ) -> Result<()> {
         let position = &self.training.position;

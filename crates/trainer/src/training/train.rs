@@ -15,6 +15,7 @@ use crate::run::metrics::Metrics;
 use crate::run::position::Position;
 use crate::run::run_dir::RunDir;
 use crate::training::burn_train::{self, Monitor};
+use crate::training::epoch_result::EvaluatedEpoch;
 use crate::training::progress::Style;
 use crate::training::session::{Session, StopReason};
 use crate::training::state::Training;
@@ -124,13 +125,13 @@ impl Session {
         epoch: usize,
         model: &ConvNet,
         monitor: &mut Monitor<'_>,
-    ) -> Result<Option<Evaluated>> {
+    ) -> Result<Option<EvaluatedEpoch>> {
         let evaluated = self.validate(epoch, model, monitor).and_then(|validation| {
             let test = match self.config.training.report_test {
                 true => Some(self.test(model, monitor)?),
                 false => None,
             };
-            Ok(Evaluated { validation, test })
+            Ok(EvaluatedEpoch { validation, test })
         });
         match evaluated {
             Err(error) if error.is::<Interrupted>() => Ok(None),
@@ -173,12 +174,6 @@ impl Session {
         let evaluation = evaluate(model, &self.test, classes, |_| check_interrupted(monitor))?;
         Ok(evaluation.metrics())
     }
-}
-
-/// The metrics of the network at the end of an epoch.
-pub(crate) struct Evaluated {
-    pub(crate) validation: Option<Metrics>,
-    pub(crate) test: Option<Metrics>,
 }
 
 /// Ends an evaluation when the user stops the training.
