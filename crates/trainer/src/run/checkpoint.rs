@@ -39,6 +39,7 @@ pub(crate) struct Checkpoint {
 /// The line of JSON.
 #[derive(Serialize, Deserialize)]
 struct Header {
+    #[serde(deserialize_with = "Config::deserialize_older")]
     config: Config,
     position: Position,
     /// Bytes of the records.

@@ -99,7 +99,7 @@ pub(crate) fn resolve(
         settings.set_source(absolute_source(source)?);
     }
     let splits = load_splits(&settings.data()?, cache)?;
-    let config = settings.configure(&splits.info)?;
+    let config = settings.into_config(&splits.info)?;
     let images = RunImages::new(&config.data, config.training.seed, splits)?;
     Ok((config, images))
 }
