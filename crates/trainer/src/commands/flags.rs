@@ -43,7 +43,7 @@ impl Args for SettingsFlags {
         let settings = SETTINGS
             .iter()
             .filter_map(|setting| Some(argument(setting, setting.flag?)));
-        command.arg(config).args(settings)
+        command.args(settings).arg(config)
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -87,13 +87,10 @@ impl FromArgMatches for SettingsFlags {
 
 /// Builds the argument of a setting. Its value stays text, so that flags are checked as files are.
 fn argument(setting: &Setting, flag: Flag) -> Arg {
-    let default = match setting.default_value() {
-        None | Some(Value::Boolean(_)) => String::new(),
-        Some(Value::String(text)) => format!(" [default: {text}]"),
-        Some(Value::Float(number)) => format!(" [default: {number}]"),
-        Some(value) => format!(" [default: {value}]"),
-    };
-    let summary = format!("{}{default}", setting.summary());
+    let mut summary = setting.summary();
+    if let Some(default) = setting.default_text() {
+        summary.push_str(&format!(" [default: {default}]"));
+    }
     let details = [summary.as_str(), setting.details];
     let argument = Arg::new(setting.key)
         .long(flag.name)

@@ -100,8 +100,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("data.source", Text)
         .default("mnist")
         .flag("data", "DIR")
-        .help("Data set: mnist, a folder of IDX files, or a folder of pictures per class")
-        .details("mnist is embedded; docs/pictures.md describes folders of pictures."),
+        .help("Data set: mnist, a folder of IDX files, or a folder per class")
+        .details("mnist is embedded; docs/pictures.md describes folders of pictures, one sub-folder per class."),
     setting("data.image_size", Integer(8, 1024))
         .unit("pixels")
         .default("28")
@@ -123,11 +123,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("data.validation_split", OneOf(&["random", "last"]))
         .default("random")
         .flag("validation-split", "HOW")
-        .help("Selection of the validation images"),
+        .help("Selection of the validation images")
+        .details("last takes the end of the training split, as Keras does."),
     setting("data.limit_train", Integer(1, u32::MAX as i64))
         .unset("1000")
         .flag("limit-train", "N")
-        .help("Number of training images to use, counted before validation images are held out"),
+        .help("Number of training images to use, before the validation split"),
     setting("model.channels", Integer(1, 3))
         .measured()
         .help("Color channels of the images"),
@@ -189,7 +190,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("training.max_time", Duration)
         .unset("10m")
         .flag("max-time", "TIME")
-        .help("Training time after which training stops, all resumed parts together"),
+        .help("Total training time after which training stops")
+        .details("It includes the time before a run was resumed."),
     setting("training.early_stopping", Integer(1, 100_000))
         .unset("3")
         .flag("early-stopping", "N")
@@ -197,7 +199,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("training.checkpoint_every", Integer(1, i64::MAX))
         .unset("500")
         .flag("checkpoint-every", "N")
-        .help("Optimizer steps between checkpoints, which are also written after each epoch"),
+        .help("Optimizer steps between checkpoints")
+        .details("A checkpoint is also written after each epoch."),
     setting("training.batch_size", Integer(1, 65_536))
         .default("64")
         .flag("batch-size", "N")
@@ -261,7 +264,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("training.decay_epochs", Integer(1, 100_000))
         .default("2")
         .flag("decay-epochs", "N")
-        .help("Epochs between decays of step, or without a lower validation loss for plateau"),
+        .help("Epochs between decays (step) or without a lower validation loss (plateau)"),
     setting("training.weight_decay", Number(0.0, 10.0))
         .unset("0.01")
         .flag("weight-decay", "RATE")
@@ -270,7 +273,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("training.gradient_clip", Number(1e-6, 1e6))
         .unset("1.0")
         .flag("gradient-clip", "NORM")
-        .help("Highest L2 norm of the gradients, clipped above it (Pascanu et al. 2013)"),
+        .help("Maximum L2 norm of the gradients: gradient clipping (Pascanu et al. 2013)"),
     setting("training.ema_decay", Number(0.0, 0.999_999))
         .default("0.0")
         .flag("ema-decay", "RATE")
@@ -295,25 +298,25 @@ pub(crate) const SETTINGS: &[Setting] = &[
         .unit("degrees")
         .default("0.0")
         .flag("rotation", "DEGREES")
-        .help("Largest rotation, in both directions"),
+        .help("Maximum rotation in either direction"),
     setting("augmentation.translation", Number(0.0, 1.0))
         .default("0.0")
         .flag("translation", "FRACTION")
-        .help("Largest translation, as a fraction of the height and the width"),
+        .help("Maximum translation as a fraction of height and width"),
     setting("augmentation.scale", Number(0.0, 0.9))
         .default("0.0")
         .flag("scale", "FRACTION")
-        .help("Largest enlargement and reduction, as a fraction of the size"),
+        .help("Maximum enlargement or reduction as a fraction of the size"),
     setting("augmentation.shear", Number(0.0, 80.0))
         .unit("degrees")
         .default("0.0")
         .flag("shear", "DEGREES")
-        .help("Largest shear, in both directions"),
+        .help("Maximum shear in either direction"),
     setting("augmentation.elastic", Number(0.0, 0.5))
         .default("0.0")
         .flag("elastic", "FRACTION")
-        .help("Elastic distortion: standard deviation as a fraction of the longer side")
-        .details("The displacements of the pixels vary smoothly over the image."),
+        .help("Elastic distortion: standard deviation of displacements as a fraction of the longer side")
+        .details("Displacements vary smoothly over the image, as an unsteady hand's (Simard et al. 2003)."),
     setting("augmentation.erasing", Number(0.0, 1.0))
         .default("0.0")
         .flag("erasing", "P")
@@ -454,6 +457,17 @@ impl Setting {
             Duration => format!("{help}, such as {values}"),
             OneOf(_) | Normalization => format!("{help}: {values}"),
             Text | Boolean | Array => help.into(),
+        }
+    }
+
+    /// Returns the default value for the help; `None` for a switch, which is off.
+    pub(crate) fn default_text(&self) -> Option<String> {
+        match self.default_value()? {
+            Value::Boolean(_) => None,
+            Value::String(text) => Some(text),
+            // Without the fraction of 0.0.
+            Value::Float(number) => Some(number.to_string()),
+            value => Some(value.to_string()),
         }
     }
 

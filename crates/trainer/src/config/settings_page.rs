@@ -12,8 +12,8 @@ const INTRODUCTION: &str = "\
 <!-- Generated from crates/trainer/src/config/schema.rs: UPDATE=1 cargo test -p trainer settings_page -->
 
 A run takes each setting from the first of these that has it: the flags, the file of `--config`, the preset, the
-defaults. `trainer presets show NAME` prints all settings of a preset with their descriptions, as a file for
-`--config`. `[]` in a key stands for the elements of an array. Defaults are those without a preset.
+defaults, which are the preset `convnet`. `trainer presets show NAME` prints all settings of a preset with their
+descriptions, as a file for `--config`. `[]` in a key stands for the elements of an array.
 ";
 
 fn page() -> String {
