@@ -9,6 +9,7 @@ use crate::config::schema::{self, DefaultValue, SECTIONS, SETTINGS, Setting};
 const HEADER: &str = "\
 # All settings. Edit this file and train with `trainer --config FILE`; a setting that the file leaves out has the
 # value of the preset.
+
 ";
 /// Width of the file in characters.
 const WIDTH: usize = 110;

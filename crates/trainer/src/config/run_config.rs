@@ -69,7 +69,7 @@ pub(crate) struct TrainingConfig {
     pub(crate) batch_size: usize,
     /// Number format of feature maps and matrix products in training.
     pub(crate) precision: Precision,
-    /// Images per batch of an evaluation; changes memory use and speed, not the results.
+    /// Images per evaluation batch; changes memory use and speed, not the results.
     pub(crate) eval_batch_size: usize,
     /// Batches whose gradients are averaged for one optimizer step.
     pub(crate) accumulate: usize,
@@ -78,7 +78,7 @@ pub(crate) struct TrainingConfig {
     pub(crate) beta1: f64,
     /// Decay rate of Adam's second-moment estimate.
     pub(crate) beta2: f64,
-    /// Learning rate, the highest one where a schedule changes it.
+    /// Learning rate, or its maximum under a schedule.
     pub(crate) learning_rate: f64,
     pub(crate) schedule: Schedule,
     /// Optimizer steps over which the learning rate rises from 0, or from 1/25 of the highest one with

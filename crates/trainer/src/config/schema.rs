@@ -212,7 +212,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("training.eval_batch_size", Integer(1, 65_536))
         .default("250")
         .flag("eval-batch-size", "N")
-        .help("Images per batch of an evaluation")
+        .help("Images per evaluation batch")
         .details("It changes memory use and speed, not the results."),
     setting("training.precision", OneOf(&["f32", "bf16", "f16"]))
         .default("f32")
@@ -239,7 +239,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         .default("0.001")
         .flag("learning-rate", "RATE")
         .alias("lr")
-        .help("Learning rate, the highest one where a schedule changes it"),
+        .help("Learning rate, or its maximum under a schedule"),
     setting(
         "training.schedule",
         OneOf(&["constant", "cosine", "one-cycle", "step", "plateau"]),
@@ -316,7 +316,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         .default("0.0")
         .flag("elastic", "FRACTION")
         .help("Elastic distortion: standard deviation of displacements as a fraction of the longer side")
-        .details("Displacements vary smoothly over the image, as an unsteady hand's (Simard et al. 2003)."),
+        .details("Displacements vary smoothly over the image (Simard et al. 2003)."),
     setting("augmentation.erasing", Number(0.0, 1.0))
         .default("0.0")
         .flag("erasing", "P")
