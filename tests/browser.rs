@@ -223,7 +223,8 @@ fn updates_curves_during_training() {
     }
     browser.navigate(&format!("http://{}/runs", server.address));
     until(&browser, "document.querySelector('.running') !== null");
-    let points = "(document.querySelector('#loss polyline')?.getAttribute('points').split(' ').length ?? 0)";
+    let points =
+        "(document.querySelector('#loss polyline')?.getAttribute('points').split(' ').length ?? 0)";
     until(&browser, &format!("{points} >= 3"));
     let before: Value = browser.execute(&format!("return {points}"), &[]);
     until(&browser, &format!("{points} > {before}"));
