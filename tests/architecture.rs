@@ -58,8 +58,8 @@ fn libraries_are_mentioned_only_in_their_folders() {
     for krate in read_crates().values() {
         for file in &krate.files {
             for (library, allowed) in CONFINED {
-                let is_allowed = |place: &&str| file.path.starts_with(&format!("crates/{place}"));
-                if allowed.iter().any(|place| is_allowed(&place)) {
+                let is_in = |place: &str| file.path.starts_with(&format!("crates/{place}"));
+                if allowed.iter().any(|place| is_in(place)) {
                     continue;
                 }
                 let mentions = file.paths.iter().filter(|path| {

@@ -128,7 +128,7 @@ fn rejects_unknown_settings_and_values_out_of_range() {
         let message = error(&format!("--batch-size {value}"));
         assert!(
             message.starts_with("command line: training.batch_size = ")
-                && message.ends_with(": expected a whole number from 1 to 65536"),
+                && message.ends_with(": expected an integer from 1 to 65536"),
             "{message}"
         );
     }
@@ -147,7 +147,7 @@ fn rejects_unknown_settings_and_values_out_of_range() {
     );
     assert_eq!(
         error("--preset convet"),
-        "unknown preset convet (did you mean convnet?); there are convnet, dropout, \
+        "unknown preset convet (did you mean convnet?); expected one of convnet, dropout, \
          dropout-meanstd, half-norm, single-pool, tiny, three-block, kernel5, dense, sprint, best"
     );
     assert_eq!(
@@ -171,7 +171,7 @@ fn rejects_invalid_config_files() {
     );
     assert_eq!(
         error("preset = \"tinny\""),
-        "my.toml: unknown preset tinny (did you mean tiny?); there are convnet, dropout, \
+        "my.toml: unknown preset tinny (did you mean tiny?); expected one of convnet, dropout, \
          dropout-meanstd, half-norm, single-pool, tiny, three-block, kernel5, dense, sprint, best"
     );
     assert_eq!(
@@ -191,7 +191,7 @@ fn rejects_invalid_config_files() {
     fs::write(dir.path("my.toml"), "preset = \"dense\"").unwrap();
     assert_eq!(
         dir.trainer("--config my.toml --preset tiny").error(),
-        "my.toml starts from preset dense, not from tiny: leave one of them out"
+        "my.toml has preset = \"dense\", but --preset is tiny: remove one of them"
     );
     assert_eq!(
         dir.trainer("--config none.toml").error(),
@@ -293,7 +293,7 @@ fn rejects_damaged_runs() {
     assert_eq!(
         dir.trainer("evaluate run").error(),
         "artifacts/runs/run/config.toml: training.epochs = 0: \
-         expected a whole number from 1 to 100000"
+         expected an integer from 1 to 100000"
     );
 }
 
@@ -323,8 +323,5 @@ fn reports_diverged_training() {
 
 #[test]
 fn a_dashboard_needs_a_terminal() {
-    assert_eq!(
-        error("--progress tui"),
-        "--progress tui: there is no terminal"
-    );
+    assert_eq!(error("--progress tui"), "--progress tui: not on a terminal");
 }

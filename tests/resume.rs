@@ -155,7 +155,7 @@ fn early_stopping_waits_for_a_better_epoch_and_can_be_resumed() {
         .error();
     assert_eq!(
         error,
-        "training.early_stopping watches the validation split, but data.validation = 0"
+        "training.early_stopping needs a validation split, but data.validation = 0"
     );
 }
 

@@ -12,7 +12,7 @@
 //! # Layers
 //! - `conv_block`, `batch_norm`, `fused_adam`: the public operations
 //! - `backend`: registers the kernels and their gradients with Burn; the only place that names backends
-//! - `cpu`: the kernels, on slices of `f32`; knows no Burn
+//! - `cpu`: the kernels, on slices of `f32`; independent of Burn
 //!
 //! This crate knows no data set, no network and no command line.
 #![recursion_limit = "256"]

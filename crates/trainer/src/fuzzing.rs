@@ -25,7 +25,8 @@ pub fn config(text: &str) {
     if settings.overlay(table).is_ok() {
         let network = settings.model();
         let _ = network.map(|network| network.layers());
-        settings.to_toml().expect("serializable");
+        let text = settings.to_toml();
+        text.parse::<toml::Table>().expect("a serializable table");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The kernels: SIMD code on row-major slices of `f32`. Knows no Burn.
+//! The kernels: SIMD code on row-major slices of `f32`, independent of Burn.
 
 pub(crate) mod simd;
 pub(crate) mod conv_block;

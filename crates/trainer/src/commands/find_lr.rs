@@ -48,7 +48,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     device: DeviceFlags,
     /// Print JSON and draw no figure
-    #[arg(long, help_heading = "How to run")]
+    #[arg(long, help_heading = "Run")]
     json: bool,
 }
 

@@ -26,7 +26,7 @@ enum Command {
 pub(crate) fn run(args: Args) -> Result<()> {
     let mut out = std::io::stdout().lock();
     match args.command {
-        Some(Command::Show { name }) => write!(out, "{}", Settings::preset(&name)?.to_toml()?)?,
+        Some(Command::Show { name }) => write!(out, "{}", Settings::preset(&name)?.to_toml())?,
         None => {
             for name in presets::names() {
                 let settings = Settings::preset(name)?;

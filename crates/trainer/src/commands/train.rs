@@ -33,13 +33,15 @@ use crate::training::train::{Trained, train};
 pub(crate) struct Args {
     #[command(flatten)]
     settings: SettingsFlags,
-    /// Resume a run: its folder, its name in --out, or `latest`. Only flags that limit the training,
-    /// schedule its checkpoints or set its precision go with this, such as --epochs
+    /// Resume a run: its folder, its name in --out, or `latest`
+    ///
+    /// Only flags that limit the training, schedule its checkpoints or set its precision go with this, such as
+    /// --epochs
     #[arg(
         long,
         value_name = "RUN",
         conflicts_with = "run_name",
-        help_heading = "How to run"
+        help_heading = "Run"
     )]
     resume: Option<String>,
     #[command(flatten)]
@@ -51,7 +53,8 @@ pub(crate) struct Args {
         long,
         value_name = "STYLE",
         default_value = "auto",
-        help_heading = "How to run"
+        hide_short_help = true,
+        help_heading = "Run"
     )]
     progress: Progress,
 }

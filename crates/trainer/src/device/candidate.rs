@@ -32,7 +32,7 @@ pub(crate) fn candidates(backend: Backend) -> Result<Vec<Candidate>> {
     let devices = catch_panic(|| backend.enumerate())
         .map_err(|panic| anyhow!("device {backend}: {panic}; {}", backend.remedy()))?;
     if devices.is_empty() {
-        bail!("device {backend}: found none; {}", backend.remedy());
+        bail!("device {backend}: no device found; {}", backend.remedy());
     }
     let candidates = devices
         .into_iter()

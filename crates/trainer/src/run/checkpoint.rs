@@ -39,6 +39,7 @@ pub(crate) struct Checkpoint {
 /// The header of the file.
 #[derive(Serialize, Deserialize)]
 struct Header {
+    #[serde(deserialize_with = "Config::deserialize_older")]
     config: Config,
     position: Position,
     /// Lengths of the records, in bytes.

@@ -102,7 +102,7 @@ pub(crate) fn resolve(
         settings.set_source(absolute_source(source)?);
     }
     let dataset = load_dataset(&settings.data()?, cache)?;
-    let config = settings.configure(&dataset.info)?;
+    let config = settings.into_config(&dataset.info)?;
     let images = RunImages::new(&config.data, config.training.seed, dataset)?;
     Ok((config, images))
 }
