@@ -35,9 +35,9 @@ pub(crate) struct Evaluation {
 pub(crate) struct ClassMetrics {
     /// Name of the class.
     pub(crate) class: String,
-    /// Fraction of the images predicted as this class that are of it.
+    /// Fraction of the predictions of this class that are correct.
     pub(crate) precision: f64,
-    /// Fraction of the images of this class predicted as it.
+    /// Fraction of the images of this class that are classified correctly.
     pub(crate) recall: f64,
     /// Harmonic mean of precision and recall.
     pub(crate) f1: f64,
