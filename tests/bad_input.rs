@@ -1,23 +1,23 @@
-//! Whatever a user gets wrong ends in one clear message, and leaves nothing behind.
+//! Wrong input gets one clear error message, and creates no run.
 
 use std::fs;
 use std::io::Write;
 
 use crate::support::{WorkDir, idx};
 
-/// The error of a training on images that `spoil` has changed.
+/// Trains on images that `damage` has changed, and returns the error.
 #[track_caller]
-fn data_error(spoil: impl FnOnce(&crate::support::Images)) -> String {
+fn data_error(damage: impl FnOnce(&crate::support::Images)) -> String {
     let dir = WorkDir::new();
     let images = dir.images();
-    spoil(&images);
+    damage(&images);
     let error = dir.trainer("--data data --preset dense").error();
     assert!(!dir.has_runs());
     let folder = fs::canonicalize(images.folder()).unwrap();
     error.replace(&format!("{}", folder.display()), "data")
 }
 
-/// The error of a call without data of its own.
+/// Runs `trainer` in an empty folder, and returns the error.
 #[track_caller]
 fn error(arguments: &str) -> String {
     let dir = WorkDir::new();
@@ -33,7 +33,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn missing_files() {
+fn rejects_missing_files() {
     assert_eq!(
         data_error(|images| fs::remove_file(images.file("t10k-labels-idx1-ubyte")).unwrap()),
         "data: found no t10k-labels-idx1-ubyte (nor t10k-labels-idx1-ubyte.gz); expected \
@@ -47,37 +47,37 @@ fn missing_files() {
 }
 
 #[test]
-fn damaged_files() {
+fn rejects_damaged_files() {
     let name = "train-images-idx3-ubyte";
-    let spoiled = |bytes: &[u8]| data_error(|images| images.write(name, bytes));
+    let error_of = |bytes: &[u8]| data_error(|images| images.write(name, bytes));
     assert_eq!(
-        spoiled(b""),
+        error_of(b""),
         "data/train-images-idx3-ubyte: found 0 bytes, expected an IDX header of 16"
     );
     assert_eq!(
-        spoiled(&idx(0x803, &[60, 8, 8], &[0; 100])),
+        error_of(&idx(0x803, &[60, 8, 8], &[0; 100])),
         "data/train-images-idx3-ubyte: truncated: the header announces 3840 bytes, found 100"
     );
     assert_eq!(
-        spoiled(b"<html>404: not found</html>"),
+        error_of(b"<html>404: not found</html>"),
         "data/train-images-idx3-ubyte: found magic number 0x3c68746d, expected 0x00000803: \
          not an IDX file of u8"
     );
     assert_eq!(
-        spoiled(&idx(0x803, &[u32::MAX; 3], &[0; 100])),
+        error_of(&idx(0x803, &[u32::MAX; 3], &[0; 100])),
         "data/train-images-idx3-ubyte: the header announces \
          [4294967295, 4294967295, 4294967295]: more than this machine can address"
     );
     let compressed = gzip(&idx(0x803, &[60, 8, 8], &[0; 3840]));
-    let cut = spoiled(&compressed[..compressed.len() - 4]);
+    let truncated = error_of(&compressed[..compressed.len() - 4]);
     assert!(
-        cut.starts_with("data/train-images-idx3-ubyte: damaged or truncated gzip data"),
-        "{cut}"
+        truncated.starts_with("data/train-images-idx3-ubyte: damaged or truncated gzip data"),
+        "{truncated}"
     );
 }
 
 #[test]
-fn a_name_that_says_gzip_does_not_make_it_so() {
+fn gzip_is_detected_by_content_not_by_name() {
     let error = data_error(|images| {
         fs::remove_file(images.file("train-labels-idx1-ubyte")).unwrap();
         images.write("train-labels-idx1-ubyte.gz", b"no gzip at all");
@@ -89,14 +89,14 @@ fn a_name_that_says_gzip_does_not_make_it_so() {
 }
 
 #[test]
-fn files_that_do_not_belong_together() {
+fn rejects_inconsistent_files() {
     assert_eq!(
         data_error(|images| {
             let labels = images.file("train-labels-idx1-ubyte");
             let pixels = images.file("train-images-idx3-ubyte");
-            fs::rename(&labels, images.file("kept")).unwrap();
+            fs::rename(&labels, images.file("swap")).unwrap();
             fs::rename(&pixels, &labels).unwrap();
-            fs::rename(images.file("kept"), &pixels).unwrap();
+            fs::rename(images.file("swap"), &pixels).unwrap();
         }),
         "data/train-images-idx3-ubyte: found labels, expected images: are two files swapped?"
     );
@@ -123,12 +123,12 @@ fn files_that_do_not_belong_together() {
 }
 
 #[test]
-fn settings_out_of_range_or_unknown() {
+fn rejects_unknown_settings_and_values_out_of_range() {
     for value in ["0", "-5", "99999999", "1.5", "many"] {
         let message = error(&format!("--batch-size {value}"));
         assert!(
             message.starts_with("command line: training.batch_size = ")
-                && message.ends_with(": expected a whole number from 1 to 65536"),
+                && message.ends_with(": expected an integer from 1 to 65536"),
             "{message}"
         );
     }
@@ -147,7 +147,7 @@ fn settings_out_of_range_or_unknown() {
     );
     assert_eq!(
         error("--preset convet"),
-        "unknown preset convet (did you mean convnet?); there are convnet, dropout, \
+        "unknown preset convet (did you mean convnet?); expected one of convnet, dropout, \
          dropout-meanstd, half-norm, single-pool, tiny, three-block, kernel5, dense, sprint, best"
     );
     assert_eq!(
@@ -157,7 +157,7 @@ fn settings_out_of_range_or_unknown() {
 }
 
 #[test]
-fn configuration_files() {
+fn rejects_invalid_config_files() {
     let dir = WorkDir::new();
     let error = |text: &str| {
         fs::write(dir.path("my.toml"), text).unwrap();
@@ -171,7 +171,7 @@ fn configuration_files() {
     );
     assert_eq!(
         error("preset = \"tinny\""),
-        "my.toml: unknown preset tinny (did you mean tiny?); there are convnet, dropout, \
+        "my.toml: unknown preset tinny (did you mean tiny?); expected one of convnet, dropout, \
          dropout-meanstd, half-norm, single-pool, tiny, three-block, kernel5, dense, sprint, best"
     );
     assert_eq!(
@@ -191,7 +191,7 @@ fn configuration_files() {
     fs::write(dir.path("my.toml"), "preset = \"dense\"").unwrap();
     assert_eq!(
         dir.trainer("--config my.toml --preset tiny").error(),
-        "my.toml starts from preset dense, not from tiny: leave one of them out"
+        "my.toml has preset = \"dense\", but --preset is tiny: remove one of them"
     );
     assert_eq!(
         dir.trainer("--config none.toml").error(),
@@ -200,12 +200,12 @@ fn configuration_files() {
 }
 
 #[test]
-fn places_that_cannot_be_written_or_are_taken() {
+fn rejects_unusable_run_folders() {
     let dir = WorkDir::new();
     fs::write(dir.path("file"), "mine").unwrap();
     let error = dir.trainer("--out file/runs").error();
     assert!(
-        error.starts_with("file/runs: cannot make the folder for runs: "),
+        error.starts_with("file/runs: cannot create the folder of runs: "),
         "{error}"
     );
     assert_eq!(fs::read(dir.path("file")).unwrap(), b"mine");
@@ -215,22 +215,22 @@ fn places_that_cannot_be_written_or_are_taken() {
     fs::write(taken.join("config.toml"), "mine").unwrap();
     assert_eq!(
         dir.trainer("--run-name taken").error(),
-        "artifacts/runs/taken: there is a run of this name; choose another --run-name"
+        "artifacts/runs/taken: this run exists already; choose another --run-name"
     );
     assert_eq!(fs::read(taken.join("config.toml")).unwrap(), b"mine");
     assert_eq!(
         dir.trainer("--run-name latest").error(),
-        "run name \"latest\": stands for another run; choose another --run-name"
+        "run name \"latest\": reserved; choose another --run-name"
     );
     assert_eq!(
         dir.trainer("evaluate takn").error(),
-        "takn: no run folder (one with a config.toml) here or in artifacts/runs \
+        "takn: no run folder (with a config.toml) here or in artifacts/runs \
          (did you mean taken?)"
     );
 }
 
 #[test]
-fn devices_that_are_not_there() {
+fn rejects_missing_devices() {
     if !cfg!(feature = "rocm") {
         let message = error("--device rocm");
         assert!(
@@ -257,7 +257,7 @@ fn devices_that_are_not_there() {
 }
 
 #[test]
-fn runs_that_are_damaged() {
+fn rejects_damaged_runs() {
     let dir = WorkDir::new();
     dir.trainer("--preset tiny --limit-train 100 --max-steps 1 --run-name run")
         .success();
@@ -276,29 +276,29 @@ fn runs_that_are_damaged() {
          first epoch"
     );
     let config = fs::read_to_string(run.join("config.toml")).unwrap();
-    let spoil = |line: &str, by: &str| {
+    let error_with = |line: &str, replacement: &str| {
         assert!(config.contains(line), "{config}");
-        fs::write(run.join("config.toml"), config.replace(line, by)).unwrap();
+        fs::write(run.join("config.toml"), config.replace(line, replacement)).unwrap();
         dir.trainer("evaluate run").error()
     };
     assert_eq!(
-        spoil("classes = 10\n", "classes = 9\n"),
+        error_with("classes = 10\n", "classes = 9\n"),
         "artifacts/runs/run/config.toml: model.classes = 9, but mnist has 10"
     );
     assert_eq!(
-        spoil("[images]", "[data.images]"),
+        error_with("[images]", "[data.images]"),
         "artifacts/runs/run/config.toml: unknown key data.images (did you mean data.image_size?)"
     );
     fs::write(run.join("config.toml"), "[training]\nepochs = 0").unwrap();
     assert_eq!(
         dir.trainer("evaluate run").error(),
         "artifacts/runs/run/config.toml: training.epochs = 0: \
-         expected a whole number from 1 to 100000"
+         expected an integer from 1 to 100000"
     );
 }
 
 #[test]
-fn a_training_that_diverges_says_so() {
+fn reports_diverged_training() {
     let dir = WorkDir::new();
     let arguments = "--preset dense --optimizer sgd --learning-rate 100 --checkpoint-every 1";
     let error = dir.trainer(&format!("{arguments} --quiet")).error();
@@ -311,8 +311,8 @@ fn a_training_that_diverges_says_so() {
     let expected =
         format!("training diverged in epoch 1, at step {next}, with learning rate 100: the ");
     assert!(rest.starts_with(&expected), "{error}");
-    let journal = dir.run_text("dense-1", "metrics.jsonl");
-    let end = journal.lines().last().unwrap();
+    let event_log = dir.run_text("dense-1", "metrics.jsonl");
+    let end = event_log.lines().last().unwrap();
     assert!(
         end.starts_with(r#"{"event":"end","state":"failed","error":"run "#),
         "{end}"
@@ -323,8 +323,5 @@ fn a_training_that_diverges_says_so() {
 
 #[test]
 fn a_dashboard_needs_a_terminal() {
-    assert_eq!(
-        error("--progress tui"),
-        "--progress tui: there is no terminal"
-    );
+    assert_eq!(error("--progress tui"), "--progress tui: not on a terminal");
 }

@@ -6,7 +6,7 @@ use std::{fs, thread};
 
 use serde_json::{Value, json};
 
-use crate::serve::Running;
+use crate::serve::Server;
 use crate::support::{WorkDir, project};
 use crate::webdriver::{Browser, DELETE, DOWN, UP};
 
@@ -140,7 +140,7 @@ fn recognizes_drawn_digits_and_pictures() {
         return;
     };
     let work = WorkDir::new();
-    let server = Running::start(&work, "pretrained");
+    let server = Server::start(&work, "pretrained");
     browser.navigate(&format!("http://{}/", server.address));
     until(
         &browser,
@@ -166,7 +166,7 @@ fn recognizes_drawn_digits_and_pictures() {
         "document.querySelectorAll('#blocks canvas').length === 96",
     );
 
-    // Without its last stroke a four is something else.
+    // Without its last stroke, a four has another prediction.
     clear.click();
     assert_eq!(browser.find("#answer").text(), "–");
     browser.draw(&canvas, DIGITS[4]);
@@ -215,7 +215,7 @@ fn updates_curves_during_training() {
         return;
     };
     let work = WorkDir::new();
-    let server = Running::start(&work, "pretrained");
+    let server = Server::start(&work, "pretrained");
     let mut training = work.command("--preset tiny --limit-train 20000 --epochs 20 -q");
     let _training = KilledOnDrop(training.stdout(Stdio::null()).spawn().unwrap());
     while !work.path("artifacts/runs/tiny-1/metrics.jsonl").exists() {
@@ -223,7 +223,8 @@ fn updates_curves_during_training() {
     }
     browser.navigate(&format!("http://{}/runs", server.address));
     until(&browser, "document.querySelector('.running') !== null");
-    let points = "(document.querySelector('#loss polyline')?.getAttribute('points').split(' ').length ?? 0)";
+    let points =
+        "(document.querySelector('#loss polyline')?.getAttribute('points').split(' ').length ?? 0)";
     until(&browser, &format!("{points} >= 3"));
     let before: Value = browser.execute(&format!("return {points}"), &[]);
     until(&browser, &format!("{points} > {before}"));

@@ -1,4 +1,4 @@
-//! The commands that only tell something.
+//! The commands summary, presets, bench and devices.
 
 use crate::support::WorkDir;
 
@@ -10,19 +10,19 @@ fn summary_prints_the_layer_table() {
         .stdout;
     let expected = "\
 tiny: one small convolution, to see shapes with --max-steps 1
-layer                             output           parameters
-input    grey image               [1, 28, 28]               0
-conv1    3x3 convolution + ReLU   [8, 26, 26]              80
-pool1    2x2 max-pooling          [8, 13, 13]               0
-flatten  reshape                  [1352]                    0
-fc1      dense, logits            [10]                  13530
-total                                                   13610
+layer    operation               output       parameters
+input    gray image              [1, 28, 28]           0
+conv1    3x3 convolution + ReLU  [8, 26, 26]          80
+pool1    2x2 max-pooling         [8, 13, 13]           0
+flatten  reshape                 [1352]                0
+fc1      dense, logits           [10]              13530
+total                                              13610
 ";
     assert_eq!(text, expected);
 }
 
 #[test]
-fn every_preset_is_listed_and_can_be_used_as_a_file() {
+fn every_preset_is_listed_and_works_as_a_config_file() {
     let dir = WorkDir::new();
     let list = dir.trainer("presets").success().stdout;
     assert_eq!(list.lines().count(), 11, "{list}");
@@ -43,7 +43,7 @@ fn every_preset_is_listed_and_can_be_used_as_a_file() {
 }
 
 #[test]
-fn bench_measures_what_it_is_asked_for() {
+fn bench_measures_the_requested_batch_sizes() {
     let dir = WorkDir::new();
     let text = dir
         .trainer("bench --preset tiny --train 16 --inference 1,4 --runs 1 --json")
@@ -55,11 +55,11 @@ fn bench_measures_what_it_is_asked_for() {
     assert!(report["matmul_gflops"].as_f64().unwrap() > 0.0);
     for (kind, batches) in [("train", vec![16]), ("inference", vec![1, 4])] {
         let speeds = report[kind].as_array().unwrap();
-        let found: Vec<u64> = speeds
+        let measured: Vec<u64> = speeds
             .iter()
             .map(|s| s["batch"].as_u64().unwrap())
             .collect();
-        assert_eq!(found, batches);
+        assert_eq!(measured, batches);
         for speed in speeds {
             assert!(
                 speed["images_per_second"].as_f64().unwrap() > 0.0,
@@ -68,12 +68,12 @@ fn bench_measures_what_it_is_asked_for() {
             assert!(speed["matmul_share"].as_f64().unwrap() > 0.0, "{speed}");
         }
     }
-    // Its trainings leave nothing behind.
+    // The run folders of the benchmark are temporary.
     assert_eq!(std::fs::read_dir(dir.path(".")).unwrap().count(), 0);
 }
 
 #[test]
-fn devices_says_what_is_there_and_how_to_get_the_rest() {
+fn devices_lists_all_backends_with_remedies() {
     let text = WorkDir::new().trainer("devices").success().stdout;
     for (backend, is_compiled_in) in [
         ("flex", cfg!(feature = "flex")),
@@ -87,11 +87,11 @@ fn devices_says_what_is_there_and_how_to_get_the_rest() {
         ));
         assert_eq!(missing, !is_compiled_in, "{line}");
     }
-    assert!(text.contains("\nauto takes "), "{text}");
+    assert!(text.contains("\nauto selects "), "{text}");
 }
 
 #[test]
-fn output_into_a_closed_pipe_is_no_error() {
+fn closed_pipe_on_stdout_is_no_error() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let dir = WorkDir::new();

@@ -1,11 +1,11 @@
-//! The same training on other devices, on several together, and on those of another process.
+//! Training on other devices, on several devices, and on devices of other processes.
 
 use crate::support::WorkDir;
 
-/// Steps of 64 over 1,000 digits; without dropout, which draws from each device's own generator.
+/// A training on 1,000 images, without dropout, because each device has its own random generator.
 const TRAINING: &str = "--preset tiny --limit-train 1000 --optimizer sgd --lr 0.1";
 
-/// The losses of each epoch on training and validation images.
+/// Reads the training and validation losses of each epoch of a run.
 fn losses(dir: &WorkDir, run: &str) -> Vec<f64> {
     let table = dir.run_text(run, "metrics.csv");
     let mut lines = table
@@ -24,18 +24,19 @@ fn losses(dir: &WorkDir, run: &str) -> Vec<f64> {
     rows.collect()
 }
 
+/// Asserts that the losses of two epochs agree with a relative tolerance of 1e-4.
 #[track_caller]
-fn assert_near(found: &[f64], expected: &[f64]) {
-    assert_eq!(found.len(), expected.len());
-    assert_eq!(expected.len(), 4, "of two epochs");
-    for (found, expected) in found.iter().zip(expected) {
-        let far = (found - expected).abs() / expected;
-        assert!(far < 1e-4, "{found} is not {expected}");
+fn assert_near(losses: &[f64], expected: &[f64]) {
+    assert_eq!(losses.len(), expected.len());
+    assert_eq!(expected.len(), 4, "the losses of two epochs");
+    for (loss, expected) in losses.iter().zip(expected) {
+        let error = (loss - expected).abs() / expected;
+        assert!(error < 1e-4, "loss {loss}, expected {expected}");
     }
 }
 
 #[test]
-fn devices_that_are_checked() {
+fn check_compares_devices_with_the_reference() {
     let dir = WorkDir::new();
     for (name, is_compiled_in) in [
         ("flex", cfg!(feature = "flex")),
@@ -47,13 +48,13 @@ fn devices_that_are_checked() {
             continue;
         }
         let lines = check.success().stdout;
-        let of_precisions = match name {
+        let precisions = match name {
             "flex" => 3,
             _ => 1,
         };
-        assert_eq!(lines.lines().count(), of_precisions, "{lines}");
+        assert_eq!(lines.lines().count(), precisions, "{lines}");
         for line in lines.lines() {
-            let is_reference = line.contains("is what others are compared with");
+            let is_reference = line.contains("is the reference (");
             assert!(line.starts_with(name), "{line}");
             assert!(is_reference || line.contains("agrees: images "), "{line}");
         }
@@ -61,28 +62,29 @@ fn devices_that_are_checked() {
     assert_eq!(
         dir.trainer("devices --check cuda:99").code,
         Some(1),
-        "there is no such device"
+        "cuda:99 does not exist"
     );
 }
 
 #[test]
-fn several_devices_learn_what_one_learns() {
+fn several_devices_train_the_same_network_as_one() {
     let dir = WorkDir::new();
     dir.trainer(&format!(
         "{TRAINING} --epochs 2 --device cpu --run-name one"
     ))
     .success();
-    let said = dir
+    let stderr = dir
         .trainer(&format!(
             "{TRAINING} --epochs 2 --device cpu,cpu,cpu --run-name three"
         ))
         .success()
         .stderr;
-    let device = said.lines().find(|line| line.contains("device: ")).unwrap();
+    let mut lines = stderr.lines();
+    let device = lines.find(|line| line.contains("device: ")).unwrap();
     assert_eq!(device.matches("CPU").count(), 3, "{device}");
     let one = losses(&dir, "one");
     assert_near(&losses(&dir, "three"), &one);
-    // A training may go on on other devices than it began with.
+    // A run can be resumed on other devices.
     dir.trainer(&format!(
         "{TRAINING} --device cpu,cpu --epochs 1 --run-name parts"
     ))
@@ -94,7 +96,7 @@ fn several_devices_learn_what_one_learns() {
 
 #[test]
 #[cfg(feature = "flex")]
-fn a_training_of_16_bits_goes_on_in_32() {
+fn run_in_16_bits_resumes_in_32_bits() {
     let dir = WorkDir::new();
     let train = |flags: &str| dir.trainer(&format!("{TRAINING} --epochs 2 {flags}"));
     train("--device flex --run-name r").success();
@@ -106,11 +108,11 @@ fn a_training_of_16_bits_goes_on_in_32() {
         .success();
         let half = losses(&dir, precision);
         for (half, single) in half.iter().zip(&single) {
-            let far = (half - single).abs() / single;
-            assert!(far > 0.0 && far < 3e-2, "{half} is not {single}");
+            let error = (half - single).abs() / single;
+            assert!(error > 0.0 && error < 3e-2, "{half}, in 32 bits {single}");
         }
     }
-    // The weights are of 32 bits: another device may go on with them.
+    // The weights have 32 bits, so another device can resume the run.
     let other = match cfg!(feature = "ndarray") {
         true => "ndarray",
         false => "flex",
@@ -119,21 +121,21 @@ fn a_training_of_16_bits_goes_on_in_32() {
         "--resume f16 --epochs 3 --precision f32 --device {other}"
     ))
     .success();
-    let found = losses(&dir, "f16");
-    // Losses on training and validation images, by epoch.
-    assert!(found[4] < found[2], "{found:?}");
+    let losses = losses(&dir, "f16");
+    // There are two losses per epoch. The third training loss is below the second.
+    assert!(losses[4] < losses[2], "{losses:?}");
     let config = dir.run_text("f16", "config.toml");
     assert!(config.contains("precision = \"f32\""), "{config}");
 }
 
 #[test]
 #[cfg(feature = "ndarray")]
-fn numbers_that_a_device_has_not_are_told_before_anything_is_written() {
+fn rejects_unsupported_precision_before_writing_anything() {
     let dir = WorkDir::new();
     let flags = "--device ndarray --precision bf16";
     assert_eq!(
         dir.trainer(&format!("{TRAINING} {flags}")).error(),
-        "device ndarray: cannot compute in bf16; it has f32"
+        "device ndarray: cannot compute in bf16; it supports f32"
     );
     assert!(!dir.has_runs());
     dir.trainer(&format!("{TRAINING} --epochs 1 --run-name r --device cpu"))
@@ -154,20 +156,20 @@ mod remote {
     use super::{TRAINING, assert_near, losses};
     use crate::support::{Running, WorkDir};
 
-    /// A worker on this machine, and how `--device` names it.
+    /// Starts a worker on this machine, and returns it with its name for `--device`.
     fn worker(dir: &WorkDir) -> (Running, String) {
         let mut worker = Running::start(
             dir,
             "worker --listen 127.0.0.1:0 --token-file token --device cpu",
         );
         let line = worker.first_line();
-        let address = line.strip_prefix("worker on ").expect("it listens");
+        let address = line.strip_prefix("worker on ").expect("the worker listens");
         let name = format!("remote:{address}");
         (worker, name)
     }
 
     #[test]
-    fn devices_of_other_processes_learn_what_one_learns() {
+    fn remote_devices_train_the_same_network_as_one_local_device() {
         let dir = WorkDir::new();
         dir.trainer(&format!(
             "{TRAINING} --epochs 2 --device cpu --run-name one"
@@ -185,7 +187,7 @@ mod remote {
                 .success();
             assert_near(&losses(&dir, run), &one);
         }
-        // With the same kernels and the same step of Adam, one worker learns the same bits.
+        // A single worker runs the same fused operations, so the weights are equal, bit for bit.
         let [here, there] = [("here", "cpu"), ("there", a.as_str())].map(|(run, device)| {
             let flags = format!("--token-file token --device {device} --run-name {run}");
             dir.trainer(&format!(
@@ -195,7 +197,7 @@ mod remote {
             dir.run_file(run, "model.safetensors")
         });
         assert!(here == there);
-        // With all that a worker may be asked for, in each of its precisions.
+        // Each stage of a training agrees with the reference, in each precision.
         let check = dir.trainer(&format!("devices --check {a} --token-file token"));
         let lines = check.success().stdout;
         let precisions = if cfg!(feature = "flex") { 3 } else { 1 };
@@ -206,18 +208,18 @@ mod remote {
         );
         for worker in [first, second] {
             worker.signal(Signal::TERM);
-            let (status, said) = worker.end();
-            assert!(status.success(), "{said}");
+            let (status, stderr) = worker.wait_for_exit();
+            assert!(status.success(), "{stderr}");
         }
     }
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn workers_keep_nothing_of_a_step() {
+    fn memory_of_workers_does_not_grow_with_steps() {
         let dir = WorkDir::new();
         let ((first, a), (_second, b)) = (worker(&dir), worker(&dir));
-        let resident = || {
-            let pages = fs::read_to_string(format!("/proc/{}/statm", first.process())).unwrap();
+        let resident_megabytes = || {
+            let pages = fs::read_to_string(format!("/proc/{}/statm", first.process_id())).unwrap();
             pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096 / 1_000_000
         };
         let train = |steps: u32| {
@@ -227,16 +229,16 @@ mod remote {
                 "--preset convnet --limit-train 4800 --token-file token {flags}"
             ))
             .success();
-            resident()
+            resident_megabytes()
         };
         let before = train(50);
-        // The weights take 1.7 MB; those of 100 steps are a cache's affair.
+        // The weights have 1.7 MB. Caches may hold those of 100 steps, but not those of all 250 further steps.
         let after = train(300);
         assert!(after < before + 170, "{before} MB, {after} MB");
     }
 
     #[test]
-    fn workers_that_cannot_be_used() {
+    fn reports_unusable_workers() {
         let dir = WorkDir::new();
         let (_worker, name) = worker(&dir);
         let train = |flags: &str| dir.trainer(&format!("{TRAINING} {flags}")).error();
@@ -245,7 +247,7 @@ mod remote {
         let message = train(&format!("--device {name}"));
         assert_eq!(
             message,
-            format!("remote:{address}:0: name the worker's file with --token-file")
+            format!("remote:{address}:0: needs the worker's token file, --token-file FILE")
         );
         let message = train(&format!("--device {name}:7 --token-file token"));
         assert_eq!(
@@ -254,7 +256,7 @@ mod remote {
         );
         fs::write(
             dir.path("other"),
-            "some other secret, of theirs and of nobody else\n",
+            "a token of 32 or more characters, of another worker\n",
         )
         .unwrap();
         let message = train(&format!("--device {name} --token-file other"));
@@ -273,7 +275,7 @@ mod remote {
     }
 
     #[test]
-    fn a_worker_that_is_killed_is_survived() {
+    fn killed_worker_fails_the_training_and_the_run_resumes() {
         let dir = WorkDir::new();
         let settings = "--preset tiny --limit-train 6000 --epochs 3 --checkpoint-every 5";
         dir.trainer(&format!("{settings} --device cpu --run-name whole"))
@@ -281,23 +283,23 @@ mod remote {
         let (worker, name) = worker(&dir);
         let flags = format!("--token-file token --device cpu,{name} --run-name parts");
         let mut training = Running::start(&dir, &format!("{settings} {flags} --progress plain"));
-        training.wait("a checkpoint", || !dir.checkpoints("parts").is_empty());
+        training.wait_until("a checkpoint", || !dir.checkpoints("parts").is_empty());
         worker.signal(Signal::KILL);
         let killed = Instant::now();
-        let (status, said) = training.end();
-        assert_eq!(status.code(), Some(1), "{said}");
-        assert!(!said.contains("panicked"), "{said}");
-        let message = said.lines().last().unwrap();
+        let (status, stderr) = training.wait_for_exit();
+        assert_eq!(status.code(), Some(1), "{stderr}");
+        assert!(!stderr.contains("panicked"), "{stderr}");
+        let message = stderr.lines().last().unwrap();
         assert!(message.contains("last valid checkpoint"), "{message}");
         assert!(
             message.contains(&format!("device {name}:0 failed: ")),
             "{message}"
         );
-        assert!(killed.elapsed() < Duration::from_secs(60), "{said}");
+        assert!(killed.elapsed() < Duration::from_secs(60), "{stderr}");
 
         dir.trainer("--resume parts --device cpu").success();
         let [whole, parts] = ["whole", "parts"].map(|run| dir.run_text(run, "metrics.csv"));
-        let last = |table: &str| {
+        let last_validation_accuracy = |table: &str| {
             table
                 .lines()
                 .last()
@@ -309,7 +311,7 @@ mod remote {
                 .unwrap()
         };
         assert!(
-            (last(&whole) - last(&parts)).abs() < 0.02,
+            (last_validation_accuracy(&whole) - last_validation_accuracy(&parts)).abs() < 0.02,
             "{whole}\n{parts}"
         );
     }

@@ -1,4 +1,4 @@
-//! Runs in pictures, on a page, and side by side.
+//! The commands inspect, report, compare and explain.
 
 use std::collections::HashSet;
 use std::fs;
@@ -8,20 +8,20 @@ use serde_json::Value;
 use crate::support::{Output, WorkDir, idx, project};
 
 #[test]
-fn changes_of_training_images_are_drawn() {
+fn inspect_draws_augmented_training_images() {
     let dir = WorkDir::new();
     let error = dir.trainer(&format!("inspect {} --augmentation", dir.shipped()));
-    assert_eq!(error.error(), "this run learns from its images as they are");
-    let changes = "--rotation 10 --elastic 0.02 --limit-train 3 --validation 0";
+    assert_eq!(error.error(), "this run has no augmentation");
+    let augmentation = "--rotation 10 --elastic 0.02 --limit-train 3 --validation 0";
     dir.trainer(&format!(
-        "--preset tiny --max-steps 1 --run-name r {changes}"
+        "--preset tiny --max-steps 1 --run-name r {augmentation}"
     ))
     .success();
     let drawn = dir.trainer("inspect r --augmentation").success().stdout;
     let figure = "artifacts/runs/r/figures/augmentation";
     assert_eq!(drawn, format!("{figure}.svg\n{figure}.png\n"));
     let svg = dir.run_text("r", "figures/augmentation.svg");
-    // Three images, each as it is and in eight epochs, no two alike.
+    // Three images with eight variants each, all different.
     let pictures: HashSet<&str> = svg
         .split("base64,")
         .skip(1)
@@ -33,7 +33,7 @@ fn changes_of_training_images_are_drawn() {
 }
 
 #[test]
-fn a_run_is_drawn() {
+fn inspect_draws_all_figures() {
     let dir = WorkDir::new();
     let run = dir.shipped();
     let text = dir.trainer(&format!("inspect {run}")).success().stdout;
@@ -57,13 +57,16 @@ fn a_run_is_drawn() {
         let svg = dir.run_text(run, &format!("figures/{name}.svg"));
         let png =
             image::load_from_memory(&dir.run_file(run, &format!("figures/{name}.png"))).unwrap();
-        // Twice the size of the drawing, and not just paper.
+        // Twice the size of the drawing, and not blank.
         let size = format!("viewBox=\"0 0 {} {}\"", png.width() / 2, png.height() / 2);
         assert!(svg.contains(&size), "{name}: {size}");
         let pixels = png.into_rgb8();
-        let paper = pixels.pixels().filter(|pixel| pixel.0 == [255; 3]).count();
-        let part = paper as f64 / pixels.pixels().count() as f64;
-        assert!((0.1..0.97).contains(&part), "{name}: {part} is paper");
+        let white = pixels.pixels().filter(|pixel| pixel.0 == [255; 3]).count();
+        let part = white as f64 / pixels.pixels().count() as f64;
+        assert!(
+            (0.1..0.97).contains(&part),
+            "{name}: {part} of the pixels are white"
+        );
     }
     let words = |name: &str| dir.run_text(run, &format!("figures/{name}.svg"));
     assert_eq!(words("filters-block1").matches("<image ").count(), 32);
@@ -71,7 +74,7 @@ fn a_run_is_drawn() {
     assert!(words("feature-maps-block1").contains("label 7"));
     assert_eq!(words("predictions").matches("<image ").count(), 5);
     assert_eq!(words("mistakes").matches("predicted").count(), 10);
-    assert!(words("curves").contains("the weights are those of epoch 4"));
+    assert!(words("curves").contains("saved weights: epoch 4"));
     let evaluation: Value = serde_json::from_slice(&dir.run_file(run, "evaluation.json")).unwrap();
     for row in evaluation["confusion"].as_array().unwrap() {
         for count in row.as_array().unwrap().iter().filter(|count| **count != 0) {
@@ -84,7 +87,7 @@ fn a_run_is_drawn() {
 }
 
 #[test]
-fn other_blocks_maps_and_images_are_drawn_if_they_exist() {
+fn inspect_selects_blocks_maps_channels_and_images() {
     let dir = WorkDir::new();
     let run = dir.shipped();
     let mut command = dir.command(&format!(
@@ -99,7 +102,7 @@ fn other_blocks_maps_and_images_are_drawn_if_they_exist() {
         words("filters-block2-channel31").matches("<image ").count(),
         64
     );
-    assert!(words("feature-maps-block2").contains("taken for 4"));
+    assert!(words("feature-maps-block2").contains("predicted 4"));
     assert!(words("feature-maps-block2").contains("map 63"));
     assert_eq!(words("predictions").matches("<image ").count(), 12);
     assert_eq!(words("mistakes").matches("<image ").count(), 3);
@@ -107,12 +110,18 @@ fn other_blocks_maps_and_images_are_drawn_if_they_exist() {
     for (arguments, expected) in [
         ("--block 3", "block 3: this network has blocks 1 to 2"),
         ("--block 0", "block 0: this network has blocks 1 to 2"),
-        ("--maps 5,32", "feature map 32: block 1 makes maps 0 to 31"),
+        (
+            "--maps 5,32",
+            "feature map 32: block 1 has feature maps 0 to 31",
+        ),
         (
             "--block 2 --channel 32",
-            "channel 32: block 2 takes channels 0 to 31",
+            "channel 32: block 2 has input channels 0 to 31",
         ),
-        ("--image 10000", "test image 10000: there are 0 to 9999"),
+        (
+            "--image 10000",
+            "test image 10000: the test split has images 0 to 9999",
+        ),
     ] {
         let lines = dir
             .trainer(&format!("inspect {run} {arguments}"))
@@ -122,7 +131,7 @@ fn other_blocks_maps_and_images_are_drawn_if_they_exist() {
 }
 
 #[test]
-fn a_report_needs_nothing_else() {
+fn report_is_self_contained() {
     let dir = WorkDir::new();
     let run = dir.shipped();
     let text = dir.trainer(&format!("report {run}")).success().stdout;
@@ -133,7 +142,7 @@ fn a_report_needs_nothing_else() {
         report.matches("<svg ").count(),
         report.matches("</svg>").count()
     );
-    // Nothing is fetched: no script, no style sheet, no picture from elsewhere.
+    // No script, style sheet or image is loaded from elsewhere.
     let references = report
         .match_indices("href=\"")
         .chain(report.match_indices("src=\""));
@@ -157,7 +166,7 @@ fn a_report_needs_nothing_else() {
 }
 
 #[test]
-fn runs_are_compared_with_the_dense_network() {
+fn compare_uses_the_dense_network_as_baseline() {
     let dir = WorkDir::new();
     let run = dir.shipped();
     dir.trainer("--preset dense --limit-train 6000 --epochs 2")
@@ -180,7 +189,7 @@ fn runs_are_compared_with_the_dense_network() {
         "{text}"
     );
     assert!(lines[2].ends_with("+0.00"), "{text}");
-    assert!(lines[3].contains("beyond that of dense-1"), "{text}");
+    assert!(lines[3].contains("minus that of dense-1"), "{text}");
     let svg = fs::read_to_string(dir.path("artifacts/runs/comparison.svg")).unwrap();
     assert!(svg.contains("dense-1") && svg.contains("shipped"));
 
@@ -201,7 +210,7 @@ fn runs_are_compared_with_the_dense_network() {
 }
 
 #[test]
-fn only_a_judged_network_is_a_baseline() {
+fn compare_requires_an_evaluated_baseline() {
     let dir = WorkDir::new();
     let run = dir.shipped();
     dir.trainer("--preset dense --limit-train 600 --epochs 1")
@@ -213,35 +222,34 @@ fn only_a_judged_network_is_a_baseline() {
         .trainer(&format!("compare dense-1 {run} dense-2"))
         .success()
         .stdout;
-    assert!(text.contains("beyond that of dense-2"), "{text}");
+    assert!(text.contains("minus that of dense-2"), "{text}");
     let text = dir
         .trainer(&format!("compare dense-1 {run}"))
         .success()
         .stdout;
     assert!(
-        text.contains("gain: none without a judged dense network"),
+        text.contains("gain: needs an evaluated dense network"),
         "{text}"
     );
     let error = dir
         .trainer(&format!("compare {run} {run} --baseline dense-1"))
         .error();
     assert!(
-        error.starts_with("dense-1: not judged on the test split yet"),
+        error.starts_with("dense-1: not evaluated on the test split"),
         "{error}"
     );
 }
 
 #[test]
-fn images_keep_their_shape() {
+fn figures_keep_the_aspect_ratio_of_images() {
     let dir = WorkDir::new();
     let images = dir.images();
-    // 8x8 images taken as 4x16.
+    // The pixels of 8x8 images, as images of 4x16.
     for (prefix, count) in [("train", 60u32), ("t10k", 30)] {
         let name = format!("{prefix}-images-idx3-ubyte");
         let bytes = fs::read(images.file(&name)).unwrap();
         images.write(&name, &idx(0x803, &[count, 4, 16], &bytes[16..]));
     }
-    // One epoch.
     dir.trainer("--data data --preset tiny --epochs 1 --out here --run-name one")
         .success();
     dir.trainer("inspect here/one").success();
@@ -253,11 +261,14 @@ fn images_keep_their_shape() {
         .collect();
     assert_eq!(sizes, ["height=\"28\""; 5]);
     let curves = fs::read_to_string(dir.path("here/one/figures/curves.svg")).unwrap();
-    assert!(!curves.contains("\n2\n"), "an epoch that never was");
+    assert!(
+        !curves.contains("\n2\n"),
+        "tick for an epoch that does not exist"
+    );
 }
 
 #[test]
-fn a_dense_network_has_no_filters_to_draw() {
+fn inspect_draws_no_filters_of_a_dense_network() {
     let dir = WorkDir::new();
     dir.trainer("--preset dense --limit-train 600 --epochs 1")
         .success();
@@ -274,18 +285,22 @@ fn a_dense_network_has_no_filters_to_draw() {
 }
 
 #[test]
-fn the_convolution_is_walked_through_by_hand() {
+fn explain_prints_every_calculation() {
     let dir = WorkDir::new();
     let text = dir.trainer("explain").success().stdout;
     for part in [
         "  row 0, column 1: 2·1 + 0·0 + 1·0 + 3·1 = 5\n",
-        "convolved\n  2 5 1\n  2 2 3\n  2 3 4\n",
-        "  row 0, column 0: max(2, 5, 2, 2) = 5\n\npooled\n  5\n",
-        "  row 1, column 1: max(5, 2, 3, 9) = 9\n\npooled\n  3 4\n  4 9\n",
+        "Feature map\n  2 5 1\n  2 2 3\n  2 3 4\n",
+        "  row 0, column 0: max(2, 5, 2, 2) = 5\n\nAfter max-pooling\n  5\n",
+        "  row 1, column 1: max(5, 2, 3, 9) = 9\n\nAfter max-pooling\n  3 4\n  4 9\n",
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
-    assert_eq!(text.matches("own layers compute the same on").count(), 2);
+    assert_eq!(
+        text.matches("layers of the network compute the same result on")
+            .count(),
+        2
+    );
 
     let edge = dir
         .trainer("explain --kernel edge --image 1,1,1;1,5,1;1,1,1")
@@ -293,15 +308,15 @@ fn the_convolution_is_walked_through_by_hand() {
         .stdout;
     assert!(edge.contains("1·(-1) + 5·8 + 1·(-1)"), "{edge}");
     assert!(
-        edge.contains("convolved\n  32\n") && edge.contains("no 2x2 window fits"),
+        edge.contains("Feature map\n  32\n") && edge.contains("no 2x2 window fits"),
         "{edge}"
     );
 
     let error = dir.trainer("explain --kernel edge --image 1,2;3,4").error();
-    assert_eq!(error, "--kernel: 3x3 does not fit the image of 2x2");
+    assert_eq!(error, "--kernel: 3x3 is larger than the image of 2x2");
     let error = dir.trainer("explain --image 1,2;3").error();
     assert!(
-        error.contains("row 1 has 1 numbers, the first has 2"),
+        error.contains("row 1 has 1 numbers, expected 2 as in row 0"),
         "{error}"
     );
 }

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# The table of speeds on this machine's accelerators, in Markdown, beside PyTorch where python3 has it:
+# Measures the preset `convnet` on GPUs, and in PyTorch if it is installed, and prints a Markdown table:
 #
 #     tests/gpu.sh [cuda:0 wgpu:0 ...]
 #
-# Checks first that each device computes what the CPU does. "cold" is the first epoch of the first process,
-# in which kernels are compiled and tuned; "warm" is one in a later process. What learns in 16 bits predicts in 32.
+# First compares the results of each device with the CPU's. "cold" is the first epoch of the first process, in
+# which kernels are compiled and tuned; "warm" is an epoch of a later process. Networks that are
+# trained in 16 bits are evaluated in 32 bits.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,7 +19,7 @@ trainer=target/debug/trainer
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
-# Seconds of the last epoch of a training on a device, and the test accuracy at its end.
+# Trains on a device, and prints the seconds of the last epoch and the test accuracy.
 train() {
     local device=$1 precision=$2 epochs=$3 name="${1//:/-}-$2-$3"
     "$trainer" -q --device "$device" --precision "$precision" --validation 0 --epochs "$epochs" \
@@ -35,10 +36,10 @@ PYTHON
 echo '| | train 64 | 512 | 4096 | inference 64 | 512 | 4096 | epoch, cold | warm | accuracy after 3 |'
 echo '|---|---|---|---|---|---|---|---|---|---|'
 for device in "${devices[@]}"; do
-    # A folder of its own for what is tuned, so that the first run finds nothing.
+    # A new cache of tuned kernels, so that the first process has to tune them.
     export XDG_CACHE_HOME="$folder/cache-${device//:/-}" CUBECL_ENVIRONMENT="gpu-$$-${device//:/-}"
     for precision in f32 bf16 f16; do
-        # A device may lack numbers of 16 bits; nothing else may go wrong.
+        # A device may not support 16 bits. Other errors end the script.
         if ! cold=$(train "$device" "$precision" 1 2>"$folder/error"); then
             cat "$folder/error" >&2
             grep -q 'cannot compute in' "$folder/error" && continue

@@ -1,4 +1,4 @@
-//! Weights of other programs in, and out for them.
+//! The commands import and export.
 
 use std::fs;
 
@@ -6,13 +6,13 @@ use serde_json::Value;
 
 use crate::support::{WorkDir, project};
 
-/// Preset `tiny` as PyTorch and Keras trained and saved it.
+/// Returns the path of a file with weights of the preset `tiny`, trained and saved by PyTorch or Keras.
 fn fixture(name: &str) -> String {
     project("tests/weights").join(name).display().to_string()
 }
 
 #[test]
-fn an_imported_network_is_judged_used_drawn_compared_and_trained_on() {
+fn imported_network_works_with_all_commands() {
     let work = WorkDir::new();
     let imported = work
         .trainer(&format!(
@@ -61,7 +61,7 @@ fn an_imported_network_is_judged_used_drawn_compared_and_trained_on() {
     work.trainer("train --resume tiny-1 -q").success();
     assert_ne!(work.run_file("tiny-1", "model.safetensors"), before);
     assert_eq!(work.run_text("tiny-1", "metrics.csv").lines().count(), 2);
-    // One epoch over 540 digits from random weights reaches no 70%.
+    // From random initial weights, one epoch on 540 images reaches less than 70%.
     let evaluation: Value =
         serde_json::from_str(&work.run_text("tiny-1", "evaluation.json")).unwrap();
     assert!(
@@ -71,7 +71,7 @@ fn an_imported_network_is_judged_used_drawn_compared_and_trained_on() {
 }
 
 #[test]
-fn weights_come_back_as_they_went() {
+fn exported_weights_can_be_imported_unchanged() {
     let work = WorkDir::new();
     let import = |file: &str, run: &str| {
         work.trainer(&format!("import {file} --preset tiny --run-name {run} -q"))
@@ -124,7 +124,7 @@ fn weights_come_back_as_they_went() {
     let message = work
         .trainer("export first --format onnx --to half.bpk")
         .error();
-    assert_eq!(message, "half.bpk: is there already; choose another --to");
+    assert_eq!(message, "half.bpk: already exists; choose another --to");
     let message = work
         .trainer("export first --format burnpack --raw-pixels")
         .error();
@@ -135,7 +135,7 @@ fn weights_come_back_as_they_went() {
 }
 
 #[test]
-fn what_does_not_fit_is_said_with_what_would() {
+fn mismatched_weights_are_reported_with_the_fitting_preset() {
     let work = WorkDir::new();
     let message = work
         .trainer(&format!("import {}", fixture("tiny.pt")))
@@ -144,7 +144,7 @@ fn what_does_not_fit_is_said_with_what_would() {
     assert_eq!(
         message,
         format!(
-            "{file}: not the weights of convnet:\n  \
+            "{file}: the weights do not fit preset convnet:\n  \
              conv1.weight [8, 1, 3, 3]: expected [32, 1, 3, 3]\n  \
              conv1.bias [8]: expected [32]\n  \
              conv2.weight [64, 32, 3, 3]: missing\n  \
@@ -153,7 +153,7 @@ fn what_does_not_fit_is_said_with_what_would() {
              fc1.bias [10]: expected [128]\n  \
              fc2.weight [10, 128]: missing\n  \
              fc2.bias [10]: missing\n\
-             they fit --preset tiny"
+             the weights fit --preset tiny"
         )
     );
     let odd = "blocks = [{ channels = 8, kernel = 5, padding = 0, pool = false }]";
@@ -161,14 +161,17 @@ fn what_does_not_fit_is_said_with_what_would() {
     let message = work
         .trainer(&format!("import {file} --config odd.toml"))
         .error();
-    assert!(message.contains("they fit --preset tiny"), "{message}");
-    let folder = work.trainer("import .").error();
-    assert_eq!(folder, ".: not a file");
+    assert!(
+        message.contains("the weights fit --preset tiny"),
+        "{message}"
+    );
+    let message = work.trainer("import .").error();
+    assert_eq!(message, ".: not a file");
     assert!(!work.has_runs());
 }
 
 #[test]
-fn weights_that_are_no_numbers_are_told_of() {
+fn reports_weights_that_are_not_finite() {
     let work = WorkDir::new();
     let mut bytes = fs::read(fixture("tiny.safetensors")).unwrap();
     let end = bytes.len();
@@ -180,19 +183,19 @@ fn weights_that_are_no_numbers_are_told_of() {
     assert!(
         imported
             .stderr
-            .contains("fc1.weight: 1 of 13520 values are no finite numbers"),
+            .contains("fc1.weight: 1 of 13520 values are not finite"),
         "{}",
         imported.stderr
     );
     assert!(
         work.trainer("evaluate latest")
             .error()
-            .ends_with("some weights are no finite numbers")
+            .ends_with("some weights are not finite")
     );
 }
 
 #[test]
-fn the_network_that_ships_is_in_the_binary() {
+fn pretrained_network_is_embedded() {
     let work = WorkDir::new();
     let digit = project("tests/handwriting/7-marker.png");
     let predicted = work
@@ -203,7 +206,7 @@ fn the_network_that_ships_is_in_the_binary() {
         "{}",
         predicted.stdout
     );
-    // Nothing was written for it, until something is.
+    // Prediction writes no file.
     assert!(!work.path("artifacts").exists());
     work.trainer("export pretrained --format onnx").success();
     assert!(

@@ -1,4 +1,4 @@
--- What wrk asks `trainer serve`: predictions of an image of 28x28.
+-- The request that wrk sends to `trainer serve`: the prediction for an image of 28x28 pixels.
 local pixels = {}
 for i = 1, 784 do
   pixels[i] = i * 7919 % 256

@@ -1,6 +1,7 @@
-//! The binary, driven from outside on real images.
+//! Integration tests of the binary `trainer`.
 
 mod accuracy;
+mod architecture;
 mod bad_input;
 #[cfg(unix)]
 mod browser;

@@ -1,4 +1,4 @@
-//! Training on one's own pictures.
+//! Training and evaluation on folders of pictures.
 
 use std::fs;
 
@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::support::{Output, WorkDir, project};
 
-/// A folder `mine` with 30 pictures of each class: an upright or a lying bar, in two colours, and
-/// one picture that is broken.
+/// Writes a folder `mine` of two classes with 30 pictures each, of a horizontal or an upright bar in two colors,
+/// and a file that is not a picture.
 fn bars(dir: &WorkDir) {
     for (class, is_upright) in [("lying", false), ("up & <right>", true)] {
         fs::create_dir_all(dir.path("mine").join(class)).unwrap();
@@ -35,13 +35,13 @@ fn bars(dir: &WorkDir) {
 const TRAIN: &str = "--data mine --image-size 16 --preset tiny --epochs 12 --batch-size 8";
 
 #[test]
-fn a_folder_of_pictures_is_learned_with_the_names_of_its_classes() {
+fn trains_on_a_folder_of_pictures_with_its_class_names() {
     let dir = WorkDir::new();
     bars(&dir);
     let trained = dir.trainer(TRAIN).success();
     for part in [
         "reading 61 pictures",
-        "warning: left out ",
+        "warning: skipped ",
         "broken.png: not a picture",
         "mine: 43 training, 5 validation, 12 test images of 16x16, 2 classes",
         "images [8, 3, 16, 16]",
@@ -74,13 +74,13 @@ fn a_folder_of_pictures_is_learned_with_the_names_of_its_classes() {
 }
 
 #[test]
-fn pictures_are_decoded_once() {
+fn decoded_pictures_are_cached() {
     let dir = WorkDir::new();
     bars(&dir);
     let first = dir.trainer(TRAIN).success();
     let second = dir.trainer(TRAIN).success();
     assert!(!second.stderr.contains("reading"), "{second:#?}");
-    // What was left out is told again.
+    // Skipped pictures are reported again.
     assert!(
         second.stderr.contains("broken.png: not a picture"),
         "{second:#?}"
@@ -92,40 +92,41 @@ fn pictures_are_decoded_once() {
         second.stdout.replace("tiny-2", "")
     );
 
-    // Those who judge the run find the copy too, wherever they stand.
+    // Evaluation uses the cache, too, from any working directory.
     let mut command = dir.command("evaluate . --json");
     let evaluated = Output::of(command.current_dir(dir.path("artifacts/runs/tiny-1"))).success();
     assert!(!evaluated.stderr.contains("reading"), "{evaluated:#?}");
 
-    // A damaged copy is made anew, and so is one of pictures that changed.
-    let copies = dir.path("artifacts/runs/.pictures");
-    let copy = fs::read_dir(&copies)
+    // A damaged cache is rebuilt.
+    let caches = dir.path("artifacts/runs/.pictures");
+    let cache = fs::read_dir(&caches)
         .unwrap()
         .next()
         .unwrap()
         .unwrap()
         .path();
-    fs::write(copy.join("train-images-idx3-ubyte"), "cut").unwrap();
+    fs::write(cache.join("train-images-idx3-ubyte"), "cut").unwrap();
     assert!(dir.trainer(TRAIN).success().stderr.contains("reading 61"));
     assert_eq!(weights("tiny-1"), weights("tiny-3"));
-    // A label that no class has.
-    let labels = copy.join("train-labels-idx1-ubyte");
+    // So is a cache with an invalid label.
+    let labels = cache.join("train-labels-idx1-ubyte");
     let mut bytes = fs::read(&labels).unwrap();
     *bytes.last_mut().unwrap() = 255;
     fs::write(&labels, bytes).unwrap();
     assert!(dir.trainer(TRAIN).success().stderr.contains("reading 61"));
+    // And that of a folder that has changed.
     fs::remove_file(dir.path("mine/lying/broken.png")).unwrap();
     let fourth = dir.trainer(TRAIN).success();
     assert!(fourth.stderr.contains("reading 60"), "{fourth:#?}");
-    assert!(!fourth.stderr.contains("left out"), "{fourth:#?}");
+    assert!(!fourth.stderr.contains("skipped"), "{fourth:#?}");
 }
 
 #[test]
-fn a_run_is_not_used_on_pictures_of_other_classes() {
+fn rejects_pictures_of_unknown_classes() {
     let dir = WorkDir::new();
     bars(&dir);
     dir.trainer(&format!("{TRAIN} --max-steps 1")).success();
-    // What was left out is in the log of the run too.
+    // Skipped pictures are also reported in the log file of the run.
     assert!(
         dir.run_text("tiny-1", "train.log")
             .contains("broken.png: not a picture")
@@ -141,16 +142,16 @@ fn a_run_is_not_used_on_pictures_of_other_classes() {
     ];
     for command in commands {
         let lines = dir.trainer(command).error_lines();
-        let expected = "mine has a class another, but the run learned lying, up & <right>";
+        let expected = "mine has a class another, expected one of lying, up & <right>";
         assert_eq!(lines.last().unwrap(), &format!("error: {expected}"));
     }
 }
 
 #[test]
-fn a_part_of_the_pictures_has_all_classes() {
+fn limit_train_selects_pictures_of_all_classes() {
     let dir = WorkDir::new();
     bars(&dir);
-    // Without shuffling, the first half would be of one class.
+    // Without shuffling, the first 24 pictures would be of one class.
     let trained = dir.trainer(&format!("{TRAIN} --limit-train 24 --validation-split last"));
     let text = trained.success().stdout;
     let test = text.lines().find(|line| line.starts_with("test")).unwrap();
@@ -158,10 +159,10 @@ fn a_part_of_the_pictures_has_all_classes() {
 }
 
 #[test]
-fn a_network_of_digits_is_judged_on_handwriting_as_it_predicts() {
+fn evaluate_agrees_with_predict_on_a_folder_of_handwriting() {
     let dir = WorkDir::new();
     let run = dir.shipped();
-    // Without a folder `test`, all are judged, also of a few of the classes.
+    // Without a folder `test`, all pictures are evaluated. Classes may be missing.
     for file in fs::read_dir(project("tests/handwriting")).unwrap() {
         let path = file.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap();

@@ -1,4 +1,4 @@
-//! What people hand in to be recognised: handwriting of all kinds, and what is none.
+//! The command predict, with handwriting of many kinds and with invalid pictures.
 
 use std::fs;
 use std::io::Write;
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::support::{Output, WorkDir, project};
 
-/// A black bar on white: a one.
+/// Draws a one: a black bar on white.
 fn one() -> GrayImage {
     GrayImage::from_fn(100, 120, |x, y| {
         let is_ink = (46..54).contains(&x) && (20..100).contains(&y);
@@ -24,14 +24,14 @@ fn json(text: &str) -> Vec<Value> {
         .collect()
 }
 
-/// The first letter of a file's name: the digit on it.
+/// Returns the digit on a picture, the first letter of its file name.
 fn digit(path: &str) -> String {
     let name = Path::new(path).file_name().unwrap();
     name.to_str().unwrap().chars().take(1).collect()
 }
 
 #[test]
-fn handwriting_is_recognised() {
+fn handwriting_is_classified_correctly() {
     let dir = WorkDir::new();
     for run in ["pretrained", "pretrained-best"] {
         let mut command = dir.command(&format!("predict {run} --json"));
@@ -46,8 +46,38 @@ fn handwriting_is_recognised() {
     }
 }
 
+#[cfg(feature = "flex")]
 #[test]
-fn predictions_are_told_to_people_and_to_programs() {
+fn the_classifier_crate_returns_the_probabilities_of_predict() {
+    use classifier::{Classifier, Device, Preparation};
+
+    let dir = WorkDir::new();
+    for name in ["pretrained", "pretrained-best"] {
+        let classifier = Classifier::pretrained(name, &Device::flex()).unwrap();
+        let raw = classifier.clone().with_preparation(Preparation::Picture);
+        for (flag, classifier) in [("", classifier), ("--raw", raw)] {
+            let flags = format!("predict {name} --json --top 10 --device flex {flag}");
+            let mut command = dir.command(&flags);
+            let output = Output::of(command.arg(project("tests/handwriting"))).success();
+            for expected in json(&output.stdout) {
+                let picture = fs::read(expected["path"].as_str().unwrap()).unwrap();
+                let prediction = classifier.classify_picture(&picture).unwrap();
+                assert_eq!(prediction.class(), expected["class"]);
+                let expected = expected["top"].as_array().unwrap().iter();
+                let expected: Vec<(&str, f32)> = expected
+                    .map(|top| {
+                        let probability = top["probability"].as_f64().unwrap() as f32;
+                        (top["class"].as_str().unwrap(), probability)
+                    })
+                    .collect();
+                assert_eq!(prediction.ranked(), expected);
+            }
+        }
+    }
+}
+
+#[test]
+fn predictions_are_printed_as_text_json_and_csv() {
     let dir = WorkDir::new();
     let run = dir.shipped();
     one().save(dir.path("my one.png")).unwrap();
@@ -80,7 +110,7 @@ fn predictions_are_told_to_people_and_to_programs() {
     assert_eq!(top[0]["probability"], predictions[0]["probability"]);
     let sum: f64 = top
         .iter()
-        .map(|one| one["probability"].as_f64().unwrap())
+        .map(|candidate| candidate["probability"].as_f64().unwrap())
         .sum();
     assert!((sum - 1.0).abs() < 1e-4, "{sum}");
 
@@ -91,7 +121,7 @@ fn predictions_are_told_to_people_and_to_programs() {
 }
 
 #[test]
-fn standard_input_is_a_picture_too() {
+fn reads_a_picture_from_standard_input() {
     let dir = WorkDir::new();
     let run = dir.shipped();
     one().save(dir.path("one.png")).unwrap();
@@ -116,7 +146,7 @@ fn standard_input_is_a_picture_too() {
 }
 
 #[test]
-fn what_the_network_saw_is_shown_and_kept() {
+fn show_prints_and_saves_the_input_of_the_network() {
     let dir = WorkDir::new();
     let run = dir.shipped();
     let call = format!("predict {run} --test-index 0 --show");
@@ -138,23 +168,23 @@ fn what_the_network_saw_is_shown_and_kept() {
         "{csv}"
     );
     assert!(csv.ends_with(",2\n"), "{csv}");
-    // What is there is kept.
+    // An existing file is not overwritten.
     let again = dir.trainer(&call).success().stdout;
     assert!(again.ends_with("figures/seen/test-0-2.png\n"), "{again}");
 
-    // The digit is what the network takes already: as it is, it gives the same.
-    let same = dir
+    // The saved picture is the input of the network, so with --raw the prediction is the same.
+    let raw = dir
         .trainer(&format!("predict {run} {saved} --raw --json"))
         .success();
     let test = dir
         .trainer(&format!("predict {run} --test-index 0 --json"))
         .success();
-    assert_eq!(json(&same.stdout)[0]["top"], json(&test.stdout)[0]["top"]);
+    assert_eq!(json(&raw.stdout)[0]["top"], json(&test.stdout)[0]["top"]);
     assert_eq!(json(&test.stdout)[0]["actual"], "7");
 }
 
 #[test]
-fn what_cannot_be_predicted_is_told_and_the_rest_goes_on() {
+fn reports_invalid_pictures_and_predicts_the_others() {
     let dir = WorkDir::new();
     let run = dir.shipped();
     one().save(dir.path("one.png")).unwrap();
@@ -187,11 +217,11 @@ fn what_cannot_be_predicted_is_told_and_the_rest_goes_on() {
     );
     assert_eq!(
         error("- one.png -"),
-        "-: standard input holds one picture, name it once"
+        "-: standard input was named twice, but it holds one picture"
     );
     assert_eq!(
         error("--test-index 10000"),
-        "test image 10000: there are 0 to 9999"
+        "test image 10000: expected an index below 10000"
     );
 
     let output = dir.trainer(&format!(
@@ -210,7 +240,7 @@ fn what_cannot_be_predicted_is_told_and_the_rest_goes_on() {
 }
 
 #[test]
-fn runs_that_cannot_be_used_are_told_why() {
+fn reports_runs_with_missing_or_damaged_weights() {
     let dir = WorkDir::new();
     let run = dir.path("artifacts/runs").join(dir.shipped());
     one().save(dir.path("one.png")).unwrap();

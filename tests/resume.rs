@@ -1,4 +1,4 @@
-//! Trainings that are stopped in any way, and go on as if nothing had happened.
+//! Stopping and resuming a training. The result equals that of an undisturbed run, bit for bit.
 
 use std::fs;
 use std::process::{Command, ExitStatus};
@@ -9,55 +9,56 @@ use rustix::process::Signal;
 
 use crate::support::{Running, WorkDir};
 
-/// What has to be the same in the end.
+/// Reads the files that are equal if two trainings had the same result.
 fn results(dir: &WorkDir, run: &str) -> [Vec<u8>; 3] {
     ["model.safetensors", "metrics.csv", "evaluation.json"].map(|file| dir.run_file(run, file))
 }
 
-/// A network with batch normalization, for `--config normed.toml`.
-const NORMED: &str = "model.blocks = [{ channels = 8, padding = 0, norm = true }]";
+/// The file `batch-norm.toml`: a network with batch normalization.
+const BATCH_NORM: &str = "model.blocks = [{ channels = 8, padding = 0, norm = true }]";
 
-/// Trains undisturbed as `whole`, and again as `parts`: stopped by `signal` at ten moments, and
-/// resumed to its end.
+/// Trains a run `whole` without interruption, and a run `parts` that is stopped by `signal` ten times and
+/// resumed. Asserts that the results are equal. `check` is called with the status and standard error of each
+/// stopped process.
 #[cfg(unix)]
-fn stop_ten_times(settings: &str, signal: Signal, check: impl Fn(ExitStatus, &str)) {
+fn assert_resumes_exactly(settings: &str, signal: Signal, check: impl Fn(ExitStatus, &str)) {
     let arguments =
         format!("--preset tiny --limit-train 6000 --epochs 10 --checkpoint-every 5 {settings}");
     let dir = WorkDir::new();
-    fs::write(dir.path("normed.toml"), NORMED).unwrap();
+    fs::write(dir.path("batch-norm.toml"), BATCH_NORM).unwrap();
     dir.trainer(&format!("{arguments} --run-name whole --quiet"))
         .success();
 
     let mut arguments = format!("{arguments} --run-name parts --progress plain");
-    let mut reached = None;
-    for moment in 0..10 {
+    let mut newest = None;
+    for stop in 0..10 {
         let mut running = Running::start(&dir, &arguments);
-        if moment > 0 {
-            running.wait("a further checkpoint", || {
-                dir.checkpoints("parts").pop() > reached
+        if stop > 0 {
+            running.wait_until("another checkpoint", || {
+                dir.checkpoints("parts").pop() > newest
             });
         } else {
             let config = dir.path("artifacts/runs/parts/config.toml");
-            running.wait("a run folder", || config.exists());
+            running.wait_until("the run folder", || config.exists());
         }
-        // Anywhere in the steps, checkpoints and epochs that follow.
-        std::thread::sleep(Duration::from_micros(moment * 7919 % 20_000));
+        // Varies whether a step, a checkpoint or an evaluation is interrupted.
+        std::thread::sleep(Duration::from_micros(stop * 7919 % 20_000));
         running.signal(signal);
-        let (status, said) = running.end();
-        assert!(!said.contains("panicked"), "{said}");
-        check(status, &said);
-        reached = dir.checkpoints("parts").pop();
+        let (status, stderr) = running.wait_for_exit();
+        assert!(!stderr.contains("panicked"), "{stderr}");
+        check(status, &stderr);
+        newest = dir.checkpoints("parts").pop();
         arguments = "--resume parts --progress plain".into();
     }
     dir.trainer(&arguments).success();
     assert!(results(&dir, "whole") == results(&dir, "parts"));
 
-    // Each epoch is told of once, and nothing half written stays.
-    let journal = dir.run_text("parts", "metrics.jsonl");
-    let epochs = journal
+    // Each epoch is logged once, and no temporary file remains.
+    let event_log = dir.run_text("parts", "metrics.jsonl");
+    let epochs = event_log
         .lines()
         .filter(|line| line.contains(r#""event":"epoch""#));
-    assert_eq!(epochs.count(), 10, "{journal}");
+    assert_eq!(epochs.count(), 10, "{event_log}");
     for path in dir.checkpoints("parts") {
         assert!(
             path.extension()
@@ -68,64 +69,64 @@ fn stop_ten_times(settings: &str, signal: Signal, check: impl Fn(ExitStatus, &st
 
 #[test]
 #[cfg(unix)]
-fn a_killed_training_goes_on_to_the_same_bits() {
+fn killed_run_resumes_to_the_bits_of_an_undisturbed_one() {
     use std::os::unix::process::ExitStatusExt;
 
     let settings = "--dropout 0.5 --schedule one-cycle --accumulate 2 --gradient-clip 1 \
                     --label-smoothing 0.1 --ema-decay 0.99 --rotation 10 --elastic 0.02 \
                     --erasing 0.2";
-    stop_ten_times(settings, Signal::KILL, |status, said| {
-        assert_eq!(status.signal(), Some(9), "{said}");
+    assert_resumes_exactly(settings, Signal::KILL, |status, stderr| {
+        assert_eq!(status.signal(), Some(9), "{stderr}");
     });
 }
 
 #[test]
 #[cfg(unix)]
-fn an_interrupted_training_goes_on_to_the_same_bits() {
+fn interrupted_run_resumes_to_the_bits_of_an_undisturbed_one() {
     let settings = "--optimizer sgd --learning-rate 0.02 --weight-decay 0.001 --report-test \
-                    --schedule plateau --decay-epochs 1 --warmup-steps 20 --config normed.toml";
-    stop_ten_times(settings, Signal::INT, |status, said| {
-        assert_eq!(status.code(), Some(130), "{said}");
+                    --schedule plateau --decay-epochs 1 --warmup-steps 20 --config batch-norm.toml";
+    assert_resumes_exactly(settings, Signal::INT, |status, stderr| {
+        assert_eq!(status.code(), Some(130), "{stderr}");
         assert!(
-            said.contains("resume with: trainer --resume artifacts/runs/parts"),
-            "{said}"
+            stderr.contains("resume with: trainer --resume artifacts/runs/parts"),
+            "{stderr}"
         );
     });
 }
 
 #[test]
 #[cfg(unix)]
-fn a_terminated_training_saves_and_says_how_to_go_on() {
+fn terminated_run_saves_a_checkpoint_and_prints_the_resume_command() {
     let dir = WorkDir::new();
     let arguments = "--preset tiny --epochs 10000 --progress plain --run-name r";
     let mut running = Running::start(&dir, arguments);
-    let journal = dir.path("artifacts/runs/r/metrics.jsonl");
-    running.wait("metrics", || journal.exists());
+    let event_log = dir.path("artifacts/runs/r/metrics.jsonl");
+    running.wait_until("the event log", || event_log.exists());
     running.signal(Signal::TERM);
-    let (status, said) = running.end();
-    assert_eq!(status.code(), Some(130), "{said}");
-    assert!(said.contains("resume with"), "{said}");
+    let (status, stderr) = running.wait_for_exit();
+    assert_eq!(status.code(), Some(130), "{stderr}");
+    assert!(stderr.contains("resume with"), "{stderr}");
     assert_eq!(dir.checkpoints("r").len(), 1);
-    let told = fs::read_to_string(journal).unwrap();
-    assert!(told.ends_with("{\"event\":\"end\",\"state\":\"interrupted\"}\n"));
+    let events = fs::read_to_string(event_log).unwrap();
+    assert!(events.ends_with("{\"event\":\"end\",\"state\":\"interrupted\"}\n"));
 }
 
-/// A training whose steps are too small to change a weight after its first epoch.
+/// A training whose first epoch is the best: later steps are too small to change a weight.
 const BEST_FIRST: &str = "--preset tiny --limit-train 6000 --batch-size 100 --run-name r \
      --optimizer sgd --learning-rate 0.00001 --schedule step --decay-epochs 1 --decay 0.000001";
 
 #[test]
-fn the_newest_checkpoints_and_the_best_one_are_kept() {
+fn keeps_the_newest_checkpoints_and_that_of_the_best_epoch() {
     let dir = WorkDir::new();
     dir.trainer(&format!("{BEST_FIRST} --epochs 5")).success();
-    let kept = |steps: [u32; 3]| steps.map(|steps| format!("step-{steps:08}.checkpoint"));
+    let file_names = |steps: [u32; 3]| steps.map(|steps| format!("step-{steps:08}.checkpoint"));
     let names: Vec<_> = dir
         .checkpoints("r")
         .iter()
         .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
         .collect();
     let csv = dir.run_text("r", "metrics.csv");
-    assert_eq!(names, kept([54, 216, 270]), "{csv}");
+    assert_eq!(names, file_names([54, 216, 270]), "{csv}");
 }
 
 #[test]
@@ -154,11 +155,11 @@ fn early_stopping_waits_for_a_better_epoch_and_can_be_resumed() {
         .error();
     assert_eq!(
         error,
-        "training.early_stopping watches the validation split, but data.validation = 0"
+        "training.early_stopping needs a validation split, but data.validation = 0"
     );
 }
 
-/// A run `r` of three epochs.
+/// Trains a run `r` for three epochs.
 fn three_epochs() -> WorkDir {
     let dir = WorkDir::new();
     dir.trainer("--preset tiny --limit-train 640 --epochs 3 --run-name r")
@@ -166,8 +167,8 @@ fn three_epochs() -> WorkDir {
     dir
 }
 
-/// How an error begins where the checkpoint after so many steps is the last good one.
-fn saved(steps: u32) -> String {
+/// Returns the prefix of an error if the last valid checkpoint is the one after `steps` steps.
+fn error_prefix(steps: u32) -> String {
     format!(
         "run artifacts/runs/r (last valid checkpoint \
          artifacts/runs/r/checkpoint/step-{steps:08}.checkpoint): "
@@ -175,15 +176,15 @@ fn saved(steps: u32) -> String {
 }
 
 #[test]
-fn a_damaged_checkpoint_is_refused_and_the_one_before_it_named() {
+fn rejects_damaged_checkpoints_and_names_the_last_valid_one() {
     let dir = three_epochs();
     let newest = dir.checkpoints("r").pop().unwrap();
     let bytes = fs::read(&newest).unwrap();
     let mut flipped = bytes.clone();
     flipped[bytes.len() / 2] ^= 4;
     let other_version = [b"trainer checkpoint 9", &bytes[20..]].concat();
-    let damaged = "the checkpoint is damaged: it was cut off or changed after it was written";
-    for (spoiled, what) in [
+    let damaged = "the checkpoint is damaged: truncated, or modified after it was written";
+    for (contents, reason) in [
         (&bytes[..bytes.len() / 2], damaged),
         (&flipped, damaged),
         (
@@ -192,12 +193,12 @@ fn a_damaged_checkpoint_is_refused_and_the_one_before_it_named() {
         ),
         (b"".as_slice(), "not a checkpoint"),
     ] {
-        fs::write(&newest, spoiled).unwrap();
+        fs::write(&newest, contents).unwrap();
         let error = dir.trainer("--resume r").error();
         let expected = format!(
             "{}artifacts/runs/r/checkpoint/step-00000027.checkpoint: cannot resume from it; \
-             remove it to resume from the previous one: {what}",
-            saved(18)
+             remove it to resume from the previous one: {reason}",
+            error_prefix(18)
         );
         assert_eq!(error, expected);
     }
@@ -209,7 +210,7 @@ fn a_damaged_checkpoint_is_refused_and_the_one_before_it_named() {
 }
 
 #[test]
-fn a_run_whose_configuration_was_edited_is_not_resumed() {
+fn rejects_resuming_with_changed_settings() {
     let dir = three_epochs();
     let path = dir.path("artifacts/runs/r/config.toml");
     let config = fs::read_to_string(&path).unwrap();
@@ -218,24 +219,24 @@ fn a_run_whose_configuration_was_edited_is_not_resumed() {
     let error = dir.trainer("--resume r").error();
     let expected = format!(
         "{}artifacts/runs/r/config.toml: edited since the run began: model.blocks = ",
-        saved(27)
+        error_prefix(27)
     );
     assert!(error.starts_with(&expected), "{error}");
 
     fs::write(&path, &config).unwrap();
-    let refused =
+    let reason =
         "command line, while a run is resumed: training.seed = 7, but the run began with 42";
     let error = dir.trainer("--resume r --seed 7").error();
-    assert_eq!(error, format!("{}{refused}", saved(27)));
+    assert_eq!(error, format!("{}{reason}", error_prefix(27)));
 
-    // How long it trains may change.
+    // The number of epochs may change.
     dir.trainer("--resume r --epochs 4").success();
     assert_eq!(dir.run_text("r", "metrics.csv").lines().count(), 5);
     assert!(dir.run_text("r", "config.toml").contains("epochs = 4"));
 }
 
 #[test]
-fn a_training_that_reached_its_limit_goes_on_within_the_epoch() {
+fn run_resumes_within_an_epoch_after_max_steps() {
     let dir = three_epochs();
     let arguments = "--preset tiny --limit-train 640 --epochs 3 --run-name limited";
     for (steps, epochs) in [(3, 1), (12, 2)] {
@@ -246,7 +247,7 @@ fn a_training_that_reached_its_limit_goes_on_within_the_epoch() {
         };
         let end = format!("{epochs} of {epochs}, by validation accuracy, ended by --max-steps");
         assert!(limited.stdout.contains(&end), "{}", limited.stdout);
-        // As often as it is asked, it comes to the same.
+        // Resuming with the same limit changes nothing.
         let before = results(&dir, "limited");
         let again = dir.trainer("--resume limited").success();
         assert_eq!(again.stdout, limited.stdout);
@@ -257,7 +258,7 @@ fn a_training_that_reached_its_limit_goes_on_within_the_epoch() {
 }
 
 #[test]
-fn a_training_ends_with_its_time() {
+fn max_time_ends_training() {
     let dir = WorkDir::new();
     let arguments = "--preset tiny --epochs 10000 --max-time";
     let timed = dir.trainer(&format!("{arguments} 300ms")).success();
@@ -274,12 +275,12 @@ fn a_training_ends_with_its_time() {
 
 #[test]
 #[cfg(unix)]
-fn a_full_disk_leaves_the_last_checkpoint() {
+fn full_disk_leaves_the_last_checkpoint_valid() {
     let dir = three_epochs();
     let whole = results(&dir, "r");
     dir.trainer("--preset tiny --limit-train 640 --epochs 2 --run-name full")
         .success();
-    // Weights of 54 kB fit, a checkpoint of 220 kB does not.
+    // The limit of 100 kB permits the weights of 54 kB, but not a checkpoint of 220 kB.
     let mut limited = Command::new("sh");
     limited
         .args([
@@ -294,7 +295,7 @@ fn a_full_disk_leaves_the_last_checkpoint() {
         format!(
             "{}artifacts/runs/r/checkpoint/step-00000027.checkpoint: cannot write: \
              File too large (os error 27)",
-            saved(18)
+            error_prefix(18)
         )
         .replace("runs/r", "runs/full")
     );
@@ -303,7 +304,7 @@ fn a_full_disk_leaves_the_last_checkpoint() {
 }
 
 #[test]
-fn a_run_without_its_checkpoints_is_not_begun_again() {
+fn run_without_checkpoints_is_not_restarted() {
     let dir = three_epochs();
     let before = results(&dir, "r");
     for checkpoint in dir.checkpoints("r") {
@@ -318,22 +319,22 @@ fn a_run_without_its_checkpoints_is_not_begun_again() {
 
 #[test]
 #[cfg(unix)]
-fn a_folder_that_cannot_be_written_to_is_left_as_it_is() {
+fn read_only_run_folder_is_left_unchanged() {
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::process::CommandExt;
 
     let dir = three_epochs();
     let before = results(&dir, "r");
     let run = dir.path("artifacts/runs/r");
-    let readable = |path: &std::path::Path, mode| {
+    let set_mode = |path: &std::path::Path, mode| {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     };
-    readable(&run, 0o555);
-    readable(&run.join("lock"), 0o444);
-    // The superuser may write anywhere, and others may not enter the folders of the build.
+    set_mode(&run, 0o555);
+    set_mode(&run.join("lock"), 0o444);
+    // Root can write to any folder, so the binary runs as another user, from a copy which that user can read.
     let program = dir.path("trainer");
     fs::copy(env!("CARGO_BIN_EXE_trainer"), &program).unwrap();
-    readable(&dir.path(""), 0o755);
+    set_mode(&dir.path(""), 0o755);
     let mut command = Command::new(&program);
     command
         .args(["--resume", "r", "--epochs", "4"])
@@ -347,32 +348,32 @@ fn a_folder_that_cannot_be_written_to_is_left_as_it_is() {
         error,
         format!(
             "{}artifacts/runs/r/lock: Permission denied (os error 13)",
-            saved(27)
+            error_prefix(27)
         )
     );
     assert!(results(&dir, "r") == before);
-    // So that it can be removed.
-    readable(&run, 0o755);
+    // Otherwise the temporary folder cannot be removed.
+    set_mode(&run, 0o755);
 }
 
 #[test]
 #[cfg(unix)]
-fn a_run_is_written_by_one_process() {
+fn run_of_a_running_process_is_locked() {
     let dir = WorkDir::new();
     let mut running = Running::start(&dir, "--preset tiny --epochs 10000 --run-name r");
-    running.wait("a checkpoint", || !dir.checkpoints("r").is_empty());
+    running.wait_until("a checkpoint", || !dir.checkpoints("r").is_empty());
     let error = dir.trainer("--resume r").error();
-    let process = running.process();
+    let process = running.process_id();
     let expected = format!("process {process} is writing to it");
     assert!(error.ends_with(&expected), "{error}");
 
     running.signal(Signal::KILL);
-    running.end();
+    running.wait_for_exit();
     let resumed = dir.trainer("--resume r --max-time 1ms").success();
     let note = format!("process {process} exited without finishing this run");
     assert!(resumed.stderr.contains(&note), "{}", resumed.stderr);
     assert!(dir.run_text("r", "train.log").contains(&note));
-    // Given back, it is nobody's.
+    // That process released the lock when it exited.
     let again = dir.trainer("--resume r").success();
     assert!(
         !again.stderr.contains("without finishing"),

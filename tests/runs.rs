@@ -1,4 +1,4 @@
-//! Training and judging, from the command line to the files of a run.
+//! Training and evaluation, from the command line to the files of a run.
 
 use std::fs;
 
@@ -6,11 +6,11 @@ use serde_json::Value;
 
 use crate::support::WorkDir;
 
-/// A quick training on real digits.
+/// A short training on MNIST.
 const QUICK: &str = "--preset dense --limit-train 6000 --epochs 1";
 
 #[test]
-fn a_run_learns_and_its_folder_is_enough_to_judge_it() {
+fn run_folder_is_enough_to_evaluate_the_run() {
     let dir = WorkDir::new();
     let trained = dir.trainer(QUICK).success();
     assert!(
@@ -32,7 +32,7 @@ fn a_run_learns_and_its_folder_is_enough_to_judge_it() {
     assert_eq!(evaluation["classes"][3]["class"], "3");
     assert_eq!(evaluation["classes"][3]["support"], 1010);
 
-    // The figures are those of the training's last lines, and of the file beside the weights.
+    // The training printed the same accuracy and saved the same evaluation.
     let test = trained
         .stdout
         .lines()
@@ -62,7 +62,7 @@ fn a_run_learns_and_its_folder_is_enough_to_judge_it() {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_weights_and_another_seed_others() {
+fn equal_seeds_give_equal_weights_and_other_seeds_do_not() {
     let dir = WorkDir::new();
     let weights = |name: &str, seed: u32| {
         let arguments = format!(
@@ -72,12 +72,12 @@ fn the_same_seed_gives_the_same_weights_and_another_seed_others() {
         dir.run_file(name, "model.safetensors")
     };
     let first = weights("a", 7);
-    assert!(first == weights("b", 7), "the same seed, other weights");
-    assert!(first != weights("c", 8), "another seed, the same weights");
+    assert!(first == weights("b", 7), "equal seeds, different weights");
+    assert!(first != weights("c", 8), "different seeds, equal weights");
 }
 
 #[test]
-fn one_batch_shows_its_shapes_and_ends_at_the_step_limit() {
+fn max_steps_ends_training_and_the_shapes_of_the_first_batch_are_logged() {
     let dir = WorkDir::new();
     let trained = dir
         .trainer("train --preset tiny --max-steps 1 --limit-train 640")
@@ -96,7 +96,7 @@ fn one_batch_shows_its_shapes_and_ends_at_the_step_limit() {
 }
 
 #[test]
-fn other_images_bring_their_own_size_classes_and_normalisation() {
+fn image_size_classes_and_normalization_come_from_the_data_set() {
     let dir = WorkDir::new();
     dir.images();
     let trained = dir
@@ -104,7 +104,7 @@ fn other_images_bring_their_own_size_classes_and_normalisation() {
         .success();
     assert!(trained.stdout.contains("100.00%"), "{}", trained.stdout);
     let config = dir.run_text("tiny-1", "config.toml");
-    // Of 0, 1 and 2 white rows of 8: mean 1/8, mean square 1/8.
+    // Images have 0, 1 or 2 white rows of 8, so the pixels and their squares have mean 1/8.
     for line in [
         "name = \"data\"",
         "classes = [\"0\", \"1\", \"2\"]",
@@ -116,16 +116,19 @@ fn other_images_bring_their_own_size_classes_and_normalisation() {
     ] {
         assert!(config.contains(line), "no {line} in {config}");
     }
-    // From another folder of the same images, and after the first one is gone.
+    // The images are moved to another folder.
     fs::rename(dir.path("data"), dir.path("moved")).unwrap();
-    let gone = dir.trainer("evaluate latest -q").error();
-    assert!(gone.contains("--data names another place"), "{gone}");
+    let error = dir.trainer("evaluate latest -q").error();
+    assert!(
+        error.contains("evaluate can use others, with --data"),
+        "{error}"
+    );
     let text = dir.trainer("evaluate latest --data moved").success().stdout;
     assert!(text.starts_with("accuracy 100.00%"), "{text}");
 }
 
 #[test]
-fn best_is_chosen_on_validation_and_never_on_test() {
+fn best_epoch_is_chosen_on_validation_not_on_test() {
     let dir = WorkDir::new();
     let arguments = "--preset dense --limit-train 400 --epochs 4 --report-test";
     let trained = dir.trainer(arguments).success();
@@ -133,11 +136,7 @@ fn best_is_chosen_on_validation_and_never_on_test() {
     let rows: Vec<Vec<f64>> = csv
         .lines()
         .skip(1)
-        .map(|row| {
-            row.split(',')
-                .map(|figure| figure.parse().unwrap())
-                .collect()
-        })
+        .map(|row| row.split(',').map(|value| value.parse().unwrap()).collect())
         .collect();
     assert_eq!(rows.len(), 4);
     let by_validation =
@@ -145,14 +144,14 @@ fn best_is_chosen_on_validation_and_never_on_test() {
     let best = rows.iter().max_by(by_validation).unwrap();
     let line = format!("best epoch  {} of 4, by validation accuracy", best[0]);
     assert!(trained.stdout.contains(&line), "{}{csv}", trained.stdout);
-    // The saved weights are that epoch's: they reach its test accuracy again.
+    // The saved weights are those of the best epoch: they reproduce its test accuracy.
     let evaluated = dir.trainer("evaluate latest --json").success();
     let evaluation: Value = serde_json::from_str(&evaluated.stdout).unwrap();
     assert_eq!(evaluation["accuracy"].as_f64().unwrap(), best[7]);
 }
 
 #[test]
-fn a_run_can_be_repeated_from_its_configuration() {
+fn run_is_reproducible_from_its_config_file() {
     let dir = WorkDir::new();
     let arguments = "--preset tiny --limit-train 300 --max-steps 2 --seed 5 --learning-rate 0.01";
     dir.trainer(&format!("{arguments} --run-name first"))
@@ -169,7 +168,7 @@ fn a_run_can_be_repeated_from_its_configuration() {
 }
 
 #[test]
-fn the_weights_do_not_depend_on_the_number_of_threads() {
+fn weights_do_not_depend_on_the_number_of_threads() {
     let dir = WorkDir::new();
     let weights = |threads: &str| {
         let arguments = format!("--limit-train 1000 --max-steps 3 --run-name threads-{threads}");
@@ -188,7 +187,7 @@ fn the_weights_do_not_depend_on_the_number_of_threads() {
 }
 
 #[test]
-fn a_reader_that_leaves_does_not_end_the_training() {
+fn closed_pipe_on_stderr_does_not_end_training() {
     use std::process::Stdio;
 
     let dir = WorkDir::new();
@@ -210,7 +209,7 @@ fn a_reader_that_leaves_does_not_end_the_training() {
 }
 
 #[test]
-fn every_optimizer_learns_and_the_running_loss_is_shown() {
+fn adamw_and_sgd_train_and_the_running_loss_is_logged() {
     let dir = WorkDir::new();
     for (optimizer, rate) in [("adamw", "0.001"), ("sgd", "0.01")] {
         let arguments = format!("--optimizer {optimizer} --learning-rate {rate} --max-steps 120");
@@ -244,7 +243,7 @@ fn every_optimizer_learns_and_the_running_loss_is_shown() {
 }
 
 #[test]
-fn without_validation_the_last_epoch_is_kept() {
+fn without_validation_the_last_epoch_is_saved() {
     let dir = WorkDir::new();
     let arguments = "--preset dense --validation 0 --report-test --limit-train 300 --epochs 3";
     let trained = dir.trainer(arguments).success();
@@ -262,7 +261,7 @@ fn without_validation_the_last_epoch_is_kept() {
 }
 
 #[test]
-fn a_configuration_finds_its_images_and_takes_their_facts_anew() {
+fn config_file_finds_its_images_and_adapts_to_another_data_set() {
     let dir = WorkDir::new();
     dir.images();
     let mine = "preset = \"dense\"\ndata.source = \"data\"\ntraining.epochs = 1";
@@ -278,7 +277,7 @@ fn a_configuration_finds_its_images_and_takes_their_facts_anew() {
         .unwrap();
     assert!(evaluated.status.success(), "{evaluated:?}");
 
-    // The settings of that run, on MNIST.
+    // The same settings with MNIST.
     let config = "--config artifacts/runs/dense-1/config.toml --data mnist --max-steps 1";
     dir.trainer(&format!("{config} --limit-train 100"))
         .success();
@@ -295,15 +294,15 @@ fn a_configuration_finds_its_images_and_takes_their_facts_anew() {
 
 #[cfg(unix)]
 #[test]
-fn files_of_a_run_are_as_readable_as_others() {
+fn run_files_have_default_permissions() {
     use std::os::unix::fs::PermissionsExt;
 
     let dir = WorkDir::new();
     dir.trainer("--preset tiny --limit-train 100 --max-steps 1")
         .success();
     let mode = |path| fs::metadata(path).unwrap().permissions().mode();
-    let ordinary = dir.path("ordinary");
-    fs::write(&ordinary, "").unwrap();
+    let other = dir.path("other");
+    fs::write(&other, "").unwrap();
     let model = dir.path("artifacts/runs/tiny-1/model.safetensors");
-    assert_eq!(mode(model), mode(ordinary));
+    assert_eq!(mode(model), mode(other));
 }

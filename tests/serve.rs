@@ -1,4 +1,4 @@
-//! `trainer serve`, asked over the network as programs and browsers do.
+//! `trainer serve`, called over the network as programs and browsers call it.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -10,23 +10,23 @@ use serde_json::{Value, json};
 
 use crate::support::{WorkDir, project};
 
-/// A server that runs until this is dropped.
-pub(crate) struct Running {
+/// A running server. It is killed when dropped.
+pub(crate) struct Server {
     child: Child,
-    /// Its address and port.
+    /// Address and port.
     pub(crate) address: String,
 }
 
-/// What it answered.
+/// A response, with its status line and headers in lower case.
 #[derive(Debug)]
-struct Answer {
+struct Response {
     status: u16,
     head: String,
     body: Vec<u8>,
 }
 
-impl Running {
-    /// Starts `trainer serve` with these arguments on a port of its own.
+impl Server {
+    /// Starts `trainer serve` with these arguments on a free port.
     pub(crate) fn start(work: &WorkDir, arguments: &str) -> Self {
         Self::of(&mut work.command(&format!("serve {arguments} --listen 127.0.0.1:0 -q")))
     }
@@ -41,20 +41,20 @@ impl Running {
         Self { child, address }
     }
 
-    /// Sends bytes as they are, and reads until the server is done.
-    fn send(&self, bytes: &[u8]) -> Answer {
+    /// Sends bytes, and reads the response until the server closes the connection.
+    fn send(&self, bytes: &[u8]) -> Response {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream
             .set_read_timeout(Some(Duration::from_secs(20)))
             .unwrap();
-        // A server that refuses early may not read all of it.
+        // Fails if the server rejects the request before it has read all of it.
         let _ = stream.write_all(bytes);
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
-        Answer::parse(&answer)
+        let mut response = Vec::new();
+        let _ = stream.read_to_end(&mut response);
+        Response::parse(&response)
     }
 
-    fn request(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Answer {
+    fn request(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Response {
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n",
             self.address,
@@ -63,21 +63,21 @@ impl Running {
         self.send(&[head.as_bytes(), body].concat())
     }
 
-    /// Connections that are open, this one included.
+    /// Returns the number of open connections, including that of this request.
     #[cfg(unix)]
     fn connections(&self) -> usize {
         let metrics = String::from_utf8(self.get("/metrics").body).unwrap();
-        let found = metrics
+        let count = metrics
             .lines()
             .find_map(|line| line.strip_prefix("trainer_connections "));
-        found.unwrap().parse().unwrap()
+        count.unwrap().parse().unwrap()
     }
 
-    fn get(&self, path: &str) -> Answer {
+    fn get(&self, path: &str) -> Response {
         self.request("GET", path, "", b"")
     }
 
-    fn post_json(&self, path: &str, body: &Value) -> Answer {
+    fn post_json(&self, path: &str, body: &Value) -> Response {
         let body = body.to_string();
         self.request(
             "POST",
@@ -87,19 +87,19 @@ impl Running {
         )
     }
 
-    fn post_picture(&self, path: &str, body: &[u8]) -> Answer {
+    fn post_picture(&self, path: &str, body: &[u8]) -> Response {
         self.request("POST", path, "Content-Type: image/png\r\n", body)
     }
 }
 
-impl Drop for Running {
+impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-impl Answer {
+impl Response {
     #[track_caller]
     fn parse(bytes: &[u8]) -> Self {
         let end = bytes.windows(4).position(|part| part == b"\r\n\r\n");
@@ -118,7 +118,7 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap()
     }
 
-    /// The message of an error, which is as RFC 9457 has it.
+    /// Asserts an error in the format of RFC 9457, and returns its message.
     #[track_caller]
     fn problem(&self, status: u16) -> String {
         assert_eq!(self.status, status, "{self:?}");
@@ -138,9 +138,9 @@ fn digit() -> Vec<u8> {
 }
 
 #[test]
-fn a_picture_has_the_probabilities_that_predict_prints() {
+fn api_returns_the_predictions_of_the_predict_command() {
     let work = WorkDir::new();
-    let server = Running::start(&work, "pretrained");
+    let server = Server::start(&work, "pretrained");
     let folder = project("tests/handwriting");
     let printed = work
         .trainer(&format!(
@@ -152,25 +152,28 @@ fn a_picture_has_the_probabilities_that_predict_prints() {
         let expected: Value = serde_json::from_str(line).unwrap();
         let path = expected["path"].as_str().unwrap();
         let name = path.rsplit('/').next().unwrap();
-        let found = server.post_picture(
+        let response = server.post_picture(
             &format!("/api/predict?name={name}"),
             &fs::read(path).unwrap(),
         );
-        let mut found = found.json();
-        assert_eq!(found["path"], name);
-        found["path"] = expected["path"].clone();
-        assert_eq!(found, expected);
+        let mut prediction = response.json();
+        assert_eq!(prediction["path"], name);
+        prediction["path"] = expected["path"].clone();
+        assert_eq!(prediction, expected);
     }
 }
 
 #[test]
-fn pixels_are_taken_alone_and_together() {
+fn classifies_pixels_of_one_image_or_a_batch() {
     let work = WorkDir::new();
-    let server = Running::start(&work, "pretrained");
-    let seen = server.post_picture("/api/inspect", &digit()).json();
-    assert_eq!(seen["prediction"]["class"], "7");
-    assert_eq!(seen["prediction"]["top"].as_array().unwrap().len(), 10);
-    assert_eq!(seen["blocks"][1]["channels"], 64);
+    let server = Server::start(&work, "pretrained");
+    let inspection = server.post_picture("/api/inspect", &digit()).json();
+    assert_eq!(inspection["prediction"]["class"], "7");
+    assert_eq!(
+        inspection["prediction"]["top"].as_array().unwrap().len(),
+        10
+    );
+    assert_eq!(inspection["blocks"][1]["channels"], 64);
     let samples = server.get("/api/samples?count=3&seed=5").json();
     assert_eq!(samples.as_array().unwrap().len(), 3);
     let mistakes = server.get("/api/mistakes?count=2").json();
@@ -188,16 +191,16 @@ fn pixels_are_taken_alone_and_together() {
 }
 
 #[test]
-fn requests_that_make_no_sense_are_told_why() {
+fn invalid_requests_get_an_error_message() {
     let work = WorkDir::new();
-    let server = Running::start(&work, "pretrained");
+    let server = Server::start(&work, "pretrained");
     let json = |body: &Value| server.post_json("/api/predict", body).problem(400);
     assert_eq!(
         json(&json!([1, 2, 3])),
-        "3 pixels, expected 784, which is [1, 28, 28]"
+        "3 pixels, expected 784: 1 x 28 x 28"
     );
-    let element = "a whole number from 0 to 255, or a list of them";
-    let list = "a list of whole numbers from 0 to 255, or a list of such lists";
+    let element = "an integer from 0 to 255, or a list of integers";
+    let list = "a list of integers from 0 to 255, or a list of such lists";
     for (body, found, expected) in [
         (json!([256]), "integer `256`", element),
         (json!(["a"]), "string \"a\"", element),
@@ -213,10 +216,7 @@ fn requests_that_make_no_sense_are_told_why() {
         assert!(message.contains(&ending), "{message}");
     }
     assert!(json(&json!([])).starts_with("no pixels"));
-    assert_eq!(
-        json(&json!([[]])),
-        "0 pixels, expected 784, which is [1, 28, 28]"
-    );
+    assert_eq!(json(&json!([[]])), "0 pixels, expected 784: 1 x 28 x 28");
     assert!(json(&json!(vec![[0]; 1001])).starts_with("more than 1000 images"));
     let broken = server.request(
         "POST",
@@ -236,7 +236,7 @@ fn requests_that_make_no_sense_are_told_why() {
     );
     let half = &digit()[..200];
     server.post_picture("/api/predict", half).problem(422);
-    // As curl sends what it is not told about.
+    // The default media type of curl.
     let form = "Content-Type: application/x-www-form-urlencoded\r\n";
     let text = server.request("POST", "/api/predict", form, b"7");
     assert!(text.problem(422).contains("not a picture"));
@@ -247,7 +247,7 @@ fn requests_that_make_no_sense_are_told_why() {
     let path = format!("/api/predict?name={}", "n".repeat(256));
     assert_eq!(
         server.post_picture(&path, &digit()).problem(400),
-        "a name of 256 bytes, more than 255"
+        "name: 256 bytes, expected at most 255"
     );
     assert!(
         server
@@ -263,35 +263,35 @@ fn requests_that_make_no_sense_are_told_why() {
     );
     assert_eq!(
         server.get("/api/predict").problem(405),
-        "not with this method"
+        "this page does not support the method"
     );
     assert_eq!(server.get("/nothing").problem(404), "no such page");
     assert_eq!(
         server
             .post_picture("/api/predict", &vec![0; 17 << 20])
             .problem(413),
-        "17825792 bytes, more than 16777216"
+        "a body of 17825792 bytes, expected at most 16777216"
     );
-    // What was announced does not come.
+    // The body is shorter than its Content-Length.
     let host = &server.address;
-    let cut =
+    let truncated =
         format!("POST /api/predict HTTP/1.1\r\nHost: {host}\r\nContent-Length: 1000\r\n\r\nabc");
-    let begun = Instant::now();
+    let start = Instant::now();
     assert!(
         server
-            .send(cut.as_bytes())
+            .send(truncated.as_bytes())
             .problem(408)
-            .starts_with("the body did not come to its end: ")
+            .starts_with("incomplete request body: ")
     );
-    assert!(begun.elapsed() < Duration::from_secs(15));
+    assert!(start.elapsed() < Duration::from_secs(15));
     assert_eq!(server.get("/healthz").json(), json!({ "status": "ok" }));
 }
 
 #[test]
-fn only_names_lead_to_runs() {
+fn runs_are_found_by_name_only() {
     let work = WorkDir::new();
     work.shipped();
-    let server = Running::start(&work, "shipped");
+    let server = Server::start(&work, "shipped");
     let runs = server.get("/api/runs").json();
     let ids: Vec<&str> = runs
         .as_array()
@@ -314,8 +314,8 @@ fn only_names_lead_to_runs() {
         "shipped%00",
     ] {
         for path in ["", "/metrics", "/events"] {
-            let answer = server.get(&format!("/api/runs/{id}{path}"));
-            assert_eq!(answer.status, 404, "{id}{path}: {answer:?}");
+            let response = server.get(&format!("/api/runs/{id}{path}"));
+            assert_eq!(response.status, 404, "{id}{path}: {response:?}");
         }
     }
     assert_eq!(server.get("/web/..%2Findex.html").status, 404);
@@ -325,7 +325,7 @@ fn only_names_lead_to_runs() {
             .head
             .contains("content-security-policy: default-src 'none'; style-src 'unsafe-inline'")
     );
-    // A run that is removed while it is shown.
+    // The run is removed while it is served.
     fs::remove_dir_all(work.path("artifacts/runs/shipped")).unwrap();
     assert_eq!(
         server.get("/api/runs/shipped").problem(404),
@@ -339,9 +339,9 @@ fn only_names_lead_to_runs() {
 }
 
 #[test]
-fn other_sites_and_strangers_are_refused() {
+fn rejects_cross_site_and_unauthorized_requests() {
     let work = WorkDir::new();
-    let server = Running::start(&work, "pretrained --token open-sesame --host my.host");
+    let server = Server::start(&work, "pretrained --token open-sesame --host my.host");
     let get = |host: &str, headers: &str| {
         let request = format!(
             "GET /api/model HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n"
@@ -363,11 +363,11 @@ fn other_sites_and_strangers_are_refused() {
     assert!(
         get("evil.example", token)
             .problem(421)
-            .starts_with("evil.example is no name")
+            .starts_with("unknown host evil.example;")
     );
     assert_eq!(
         get(address, &format!("{token}Origin: http://evil.example\r\n")).problem(403),
-        "from a page of another site"
+        "request from a page of another site"
     );
     for (site, mode, status) in [
         ("cross-site", "no-cors", 403),
@@ -379,9 +379,9 @@ fn other_sites_and_strangers_are_refused() {
         let headers = format!("{token}Sec-Fetch-Site: {site}\r\nSec-Fetch-Mode: {mode}\r\n");
         assert_eq!(get(address, &headers).status, status, "{site} {mode}");
     }
-    let stranger = server.get("/api/model?token=open-sesame");
-    stranger.problem(401);
-    assert!(stranger.head.contains("www-authenticate: bearer"));
+    let unauthorized = server.get("/api/model?token=open-sesame");
+    unauthorized.problem(401);
+    assert!(unauthorized.head.contains("www-authenticate: bearer"));
     for headers in [
         "",
         "Authorization: Bearer open-sesam\r\n",
@@ -407,15 +407,15 @@ fn other_sites_and_strangers_are_refused() {
     let message = work.trainer("serve pretrained --listen 0.0.0.0:0").error();
     assert_eq!(
         message,
-        "--listen 0.0.0.0:0: others can reach it; add --token, or --insecure to let everybody in"
+        "--listen 0.0.0.0:0: other machines can connect; add --token, or --insecure to accept all requests"
     );
 }
 
 #[test]
-fn the_description_of_the_api_is_true() {
+fn responses_match_the_openapi_description() {
     let work = WorkDir::new();
     work.shipped();
-    let server = Running::start(&work, "shipped");
+    let server = Server::start(&work, "shipped");
     let spec = server.get("/openapi.json").json();
     let image = json!(vec![0; 784]);
     let mut checked = 0;
@@ -425,22 +425,22 @@ fn the_description_of_the_api_is_true() {
                 continue;
             }
             let address = path.replace("{id}", "shipped");
-            let answer = match method.as_str() {
+            let response = match method.as_str() {
                 "post" => server.post_json(&address, &image),
                 _ => server.get(&address),
             };
-            assert_eq!(answer.status, 200, "{path}: {answer:?}");
+            assert_eq!(response.status, 200, "{path}: {response:?}");
             let content = operation["responses"]["200"]["content"]
                 .as_object()
                 .unwrap();
             let (kind, schema) = content.iter().next().unwrap();
             assert!(
-                answer.head.contains(&format!("content-type: {kind}")),
+                response.head.contains(&format!("content-type: {kind}")),
                 "{path}: {}",
-                answer.head
+                response.head
             );
             if kind == "application/json" {
-                check(&spec, &schema["schema"], &answer.json(), path);
+                assert_matches(&spec, &schema["schema"], &response.json(), path);
                 checked += 1;
             }
         }
@@ -448,34 +448,34 @@ fn the_description_of_the_api_is_true() {
     assert!(checked >= 9, "{checked}");
 }
 
-/// Holds a value against a schema, as far as these schemas go.
+/// Asserts that a value matches a schema.
 #[track_caller]
-fn check(spec: &Value, schema: &Value, value: &Value, place: &str) {
+fn assert_matches(spec: &Value, schema: &Value, value: &Value, place: &str) {
     assert!(
-        fits(spec, schema, value, true),
-        "{place}: {value} is no {schema}"
+        matches_schema(spec, schema, value, true),
+        "{place}: {value} does not match {schema}"
     );
 }
 
-/// The names that a schema has for what an object holds.
-fn names(spec: &Value, schema: &Value) -> Vec<String> {
+/// Returns the property names of a schema, including those of the schemas it is composed of.
+fn property_names(spec: &Value, schema: &Value) -> Vec<String> {
     if let Some(reference) = schema["$ref"].as_str() {
         let target = spec.pointer(reference.trim_start_matches('#')).unwrap();
-        return names(spec, target);
+        return property_names(spec, target);
     }
     let own = schema["properties"].as_object().into_iter().flatten();
     let parts = schema["allOf"].as_array().into_iter().flatten();
     own.map(|(name, _)| name.clone())
-        .chain(parts.flat_map(|part| names(spec, part)))
+        .chain(parts.flat_map(|part| property_names(spec, part)))
         .collect()
 }
 
-/// Whether a value is as a schema says. Where it `is_whole`, and not one of the parts that make a value up
-/// together, it holds nothing else.
-fn fits(spec: &Value, schema: &Value, value: &Value, is_whole: bool) -> bool {
+/// Whether a value matches a schema. Supports only the keywords that these schemas use. A whole schema permits
+/// no other properties than its own, but a part of an `allOf` does.
+fn matches_schema(spec: &Value, schema: &Value, value: &Value, is_whole: bool) -> bool {
     if let Some(reference) = schema["$ref"].as_str() {
         let target = spec.pointer(reference.trim_start_matches('#')).unwrap();
-        return fits(spec, target, value, is_whole);
+        return matches_schema(spec, target, value, is_whole);
     }
     let all = |key: &str| schema[key].as_array().into_iter().flatten();
     let is_kind = |kind: &str| match kind {
@@ -498,32 +498,33 @@ fn fits(spec: &Value, schema: &Value, value: &Value, is_whole: bool) -> bool {
     };
     let known = schema["properties"].as_object();
     let object = value.as_object();
-    let names = names(spec, schema);
+    let names = property_names(spec, schema);
     let is_open = names.is_empty() || schema["additionalProperties"] == true;
     let is_described = |key: &String| is_open || names.contains(key);
     (kinds.is_empty() || kinds.iter().any(|kind| is_kind(kind)))
-        && (schema["oneOf"].is_null() || all("oneOf").any(|one| fits(spec, one, value, true)))
-        && all("allOf").all(|part| fits(spec, part, value, false))
+        && (schema["oneOf"].is_null()
+            || all("oneOf").any(|one| matches_schema(spec, one, value, true)))
+        && all("allOf").all(|part| matches_schema(spec, part, value, false))
         && (schema["enum"].is_null() || all("enum").any(|known| known == value))
         && all("required").all(|key| value.get(key.as_str().unwrap()).is_some())
         && object.is_none_or(|object| !is_whole || object.keys().all(is_described))
         && known.into_iter().flatten().all(|(key, schema)| {
             object
                 .and_then(|object| object.get(key))
-                .is_none_or(|value| fits(spec, schema, value, true))
+                .is_none_or(|value| matches_schema(spec, schema, value, true))
         })
         && (schema["items"].is_null()
             || value
                 .as_array()
                 .into_iter()
                 .flatten()
-                .all(|item| fits(spec, &schema["items"], item, true)))
+                .all(|item| matches_schema(spec, &schema["items"], item, true)))
 }
 
 #[test]
-fn a_run_is_followed_while_it_trains() {
+fn streams_the_events_of_a_running_training() {
     let work = WorkDir::new();
-    let server = Running::start(&work, "pretrained");
+    let server = Server::start(&work, "pretrained");
     let mut training = work
         .command("--preset tiny --limit-train 12000 --epochs 3 -q")
         .stdout(Stdio::null())
@@ -569,24 +570,24 @@ fn a_run_is_followed_while_it_trains() {
     assert_eq!(metrics.as_array().unwrap().len(), events.len());
 }
 
-/// Waits until a condition holds.
+/// Waits until `condition` holds. Panics after the given time.
 #[cfg(unix)]
 #[track_caller]
 fn until(seconds: u64, condition: impl Fn() -> bool) {
-    let begun = Instant::now();
+    let start = Instant::now();
     while !condition() {
-        assert!(begun.elapsed() < Duration::from_secs(seconds), "never");
+        assert!(start.elapsed() < Duration::from_secs(seconds), "timeout");
         thread::sleep(Duration::from_millis(100));
     }
 }
 
 #[test]
 #[cfg(unix)]
-fn a_thousand_idle_connections_keep_nobody_waiting_and_are_closed() {
+fn idle_connections_block_no_requests_and_are_closed() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
     let work = WorkDir::new();
-    // The server asks the system for as many files as it may have.
+    // The server raises its limit of open files, because each connection needs one.
     let mut command = Command::new("sh");
     command
         .args([
@@ -595,13 +596,13 @@ fn a_thousand_idle_connections_keep_nobody_waiting_and_are_closed() {
         ])
         .arg(env!("CARGO_BIN_EXE_trainer"))
         .current_dir(work.path(""));
-    let server = Running::of(&mut command);
+    let server = Server::of(&mut command);
     let files = getrlimit(Resource::Nofile);
-    let most = Rlimit {
+    let raised = Rlimit {
         current: files.maximum,
         ..files
     };
-    setrlimit(Resource::Nofile, most).unwrap();
+    setrlimit(Resource::Nofile, raised).unwrap();
 
     let idle: Vec<TcpStream> = (0..1000)
         .map(|at| {
@@ -613,18 +614,18 @@ fn a_thousand_idle_connections_keep_nobody_waiting_and_are_closed() {
         })
         .collect();
     until(30, || server.connections() > 1000);
-    let begun = Instant::now();
-    let answer = server.post_picture("/api/predict", &digit());
-    assert_eq!(answer.json()["class"], "7");
-    assert!(begun.elapsed() < Duration::from_secs(5));
+    let start = Instant::now();
+    let response = server.post_picture("/api/predict", &digit());
+    assert_eq!(response.json()["class"], "7");
+    assert!(start.elapsed() < Duration::from_secs(5));
     until(60, || server.connections() == 1);
     drop(idle);
 }
 
 #[test]
-fn many_ask_at_once_and_are_answered() {
+fn concurrent_requests_are_all_answered() {
     let work = WorkDir::new();
-    let server = Running::start(&work, "pretrained");
+    let server = Server::start(&work, "pretrained");
     let digit = digit();
     let head = format!(
         "POST /api/predict HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
@@ -642,23 +643,23 @@ fn many_ask_at_once_and_are_answered() {
         client.write_all(&digit).unwrap();
     }
     for mut client in clients {
-        let mut answer = Vec::new();
-        client.read_to_end(&mut answer).unwrap();
-        assert_eq!(Answer::parse(&answer).json()["class"], "7");
+        let mut response = Vec::new();
+        client.read_to_end(&mut response).unwrap();
+        assert_eq!(Response::parse(&response).json()["class"], "7");
     }
 }
 
 #[test]
 #[cfg(unix)]
-fn who_takes_no_answer_in_is_dropped() {
+fn connections_that_do_not_read_responses_are_closed() {
     let work = WorkDir::new();
-    let server = Running::start(&work, "pretrained");
+    let server = Server::start(&work, "pretrained");
     let mut stream = TcpStream::connect(&server.address).unwrap();
     let request = format!(
         "GET /api/samples?count=100 HTTP/1.1\r\nHost: {}\r\n\r\n",
         server.address
     );
-    // More answers than the system keeps for who does not read them.
+    // More responses than fit into the buffers of the connection.
     stream.write_all(request.repeat(200).as_bytes()).unwrap();
     until(30, || server.connections() == 2);
     until(60, || server.connections() == 1);
@@ -666,15 +667,15 @@ fn who_takes_no_answer_in_is_dropped() {
 
 #[test]
 #[cfg(unix)]
-fn ctrl_c_ends_what_was_asked_and_then_the_server() {
+fn ctrl_c_completes_pending_requests_and_stops_the_server() {
     use rustix::process::Signal;
 
     use crate::support::send_signal;
 
     let work = WorkDir::new();
     work.shipped();
-    let mut server = Running::start(&work, "shipped");
-    // One that follows a run would never end by itself.
+    let mut server = Server::start(&work, "shipped");
+    // A stream of events, which has no end of its own.
     let mut stream = TcpStream::connect(&server.address).unwrap();
     let request = format!(
         "GET /api/runs/shipped/events HTTP/1.1\r\nHost: {}\r\n\r\n",
@@ -683,26 +684,26 @@ fn ctrl_c_ends_what_was_asked_and_then_the_server() {
     stream.write_all(request.as_bytes()).unwrap();
     stream.read_exact(&mut [0; 15]).unwrap();
     let images = json!(vec![vec![0; 784]; 1000]).to_string();
-    let mut asking = TcpStream::connect(&server.address).unwrap();
+    let mut pending = TcpStream::connect(&server.address).unwrap();
     let head = format!(
         "POST /api/predict HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         server.address,
         images.len()
     );
-    asking
+    pending
         .write_all(&[head.as_bytes(), images.as_bytes()].concat())
         .unwrap();
     thread::sleep(Duration::from_millis(100));
-    let begun = Instant::now();
+    let start = Instant::now();
     send_signal(&server.child, Signal::INT);
-    let mut answer = Vec::new();
-    asking.read_to_end(&mut answer).unwrap();
+    let mut response = Vec::new();
+    pending.read_to_end(&mut response).unwrap();
     assert_eq!(
-        Answer::parse(&answer).json().as_array().unwrap().len(),
+        Response::parse(&response).json().as_array().unwrap().len(),
         1000
     );
     let status = server.child.wait().unwrap();
     assert_eq!(status.code(), Some(0));
-    // Nobody had to be cut off.
-    assert!(begun.elapsed() < Duration::from_secs(4));
+    // No connection reached the time limit of the shutdown.
+    assert!(start.elapsed() < Duration::from_secs(4));
 }

@@ -1,4 +1,4 @@
-//! Calling the binary, and folders of images for it.
+//! Helpers of the tests: processes of the binary, working directories, and a small data set.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -11,7 +11,7 @@ use std::{env, io, thread};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// What a call of the binary left behind.
+/// The exit code and the output of a process.
 #[derive(Debug)]
 pub(crate) struct Output {
     pub(crate) code: Option<i32>,
@@ -20,7 +20,7 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Runs a command to its end.
+    /// Runs a command and waits for its exit.
     pub(crate) fn of(command: &mut Command) -> Self {
         let output = command.output().unwrap();
         Self {
@@ -30,14 +30,14 @@ impl Output {
         }
     }
 
-    /// Checks that the call succeeded.
+    /// Asserts exit code 0.
     #[track_caller]
     pub(crate) fn success(self) -> Self {
         assert_eq!(self.code, Some(0), "{self:#?}");
         self
     }
 
-    /// The lines of a call that failed, on standard error.
+    /// Asserts exit code 1, and returns the lines of standard error.
     #[track_caller]
     pub(crate) fn error_lines(self) -> Vec<String> {
         assert_eq!(self.code, Some(1), "{self:#?}");
@@ -45,16 +45,16 @@ impl Output {
         self.stderr.lines().map(String::from).collect()
     }
 
-    /// The exit code and the lines of the result.
+    /// Returns the exit code and the lines of standard output.
     pub(crate) fn code_and_lines(self) -> (Option<i32>, Vec<String>) {
         (self.code, self.stdout.lines().map(String::from).collect())
     }
 
-    /// Checks that the call failed with one message for a user, and gives it back.
+    /// Asserts that the process failed with one error message and no results, and returns the message.
     #[track_caller]
     pub(crate) fn error(self) -> String {
         assert!(matches!(self.code, Some(1 | 2)), "{self:#?}");
-        assert_eq!(self.stdout, "", "results in spite of an error");
+        assert_eq!(self.stdout, "", "results despite an error");
         assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
         let message = self.stderr.strip_prefix("error: ");
         let message = message.unwrap_or_else(|| panic!("{}", self.stderr));
@@ -62,7 +62,7 @@ impl Output {
     }
 }
 
-/// A folder of its own for the binary to work in.
+/// A temporary working directory of the binary.
 pub(crate) struct WorkDir {
     folder: TempDir,
 }
@@ -78,7 +78,7 @@ impl WorkDir {
         self.folder.path().join(name)
     }
 
-    /// A copy of the run that ships with the project, as `artifacts/runs/shipped`.
+    /// Copies the pretrained network to `artifacts/runs/shipped`, and returns the name of the run.
     pub(crate) fn shipped(&self) -> &'static str {
         let run = self.path("artifacts/runs/shipped");
         fs::create_dir_all(&run).unwrap();
@@ -93,7 +93,7 @@ impl WorkDir {
         "shipped"
     }
 
-    /// A call of `trainer` with these arguments, separated by blanks.
+    /// Returns the command `trainer` with these arguments, separated by spaces.
     pub(crate) fn command(&self, arguments: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_trainer"));
         command
@@ -102,25 +102,25 @@ impl WorkDir {
         command
     }
 
-    /// Calls `trainer` with these arguments, separated by blanks.
+    /// Runs `trainer` with these arguments, separated by spaces.
     pub(crate) fn trainer(&self, arguments: &str) -> Output {
         Output::of(&mut self.command(arguments))
     }
 
-    /// The bytes of a file of a run.
+    /// Reads a file of a run.
     #[track_caller]
     pub(crate) fn run_file(&self, run: &str, file: &str) -> Vec<u8> {
         let path = self.path("artifacts/runs").join(run).join(file);
         fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
-    /// A file of a run, as text.
+    /// Reads a text file of a run.
     #[track_caller]
     pub(crate) fn run_text(&self, run: &str, file: &str) -> String {
         String::from_utf8(self.run_file(run, file)).unwrap()
     }
 
-    /// The checkpoints of a run, the newest last.
+    /// Returns the paths of the checkpoints of a run, oldest first.
     pub(crate) fn checkpoints(&self, run: &str) -> Vec<PathBuf> {
         let folder = self.path("artifacts/runs").join(run).join("checkpoint");
         let entries = fs::read_dir(folder).into_iter().flatten();
@@ -129,13 +129,13 @@ impl WorkDir {
         paths
     }
 
-    /// Whether any run folder was made.
+    /// Whether there is a run folder.
     pub(crate) fn has_runs(&self) -> bool {
         fs::read_dir(self.path("artifacts/runs")).is_ok_and(|mut runs| runs.next().is_some())
     }
 
-    /// A folder `data` of 60 training and 30 test images of 8x8 in three classes: class c has c
-    /// white rows.
+    /// Writes the folder `data`: 60 training and 30 test images of 8x8 pixels in three classes. Images of
+    /// class c have c white rows.
     pub(crate) fn images(&self) -> Images {
         let folder = self.path("data");
         fs::create_dir(&folder).unwrap();
@@ -160,7 +160,7 @@ impl WorkDir {
     }
 }
 
-/// A call under way, killed if the test ends before it.
+/// A running process of the binary. It is killed when dropped.
 pub(crate) struct Running(Child);
 
 impl Running {
@@ -170,18 +170,19 @@ impl Running {
         Self(command.spawn().unwrap())
     }
 
-    /// Waits until `is_there`.
+    /// Waits until `condition` holds. Panics if the process exits first, or after a minute.
     #[track_caller]
-    pub(crate) fn wait(&mut self, what: &str, is_there: impl Fn() -> bool) {
+    pub(crate) fn wait_until(&mut self, event: &str, condition: impl Fn() -> bool) {
         let start = Instant::now();
-        while !is_there() {
-            assert!(self.0.try_wait().unwrap().is_none(), "ended before {what}");
-            assert!(start.elapsed() < Duration::from_secs(60), "no {what}");
+        while !condition() {
+            let status = self.0.try_wait().unwrap();
+            assert!(status.is_none(), "exited before {event}");
+            assert!(start.elapsed() < Duration::from_secs(60), "no {event}");
             thread::sleep(Duration::from_millis(1));
         }
     }
 
-    pub(crate) fn process(&self) -> u32 {
+    pub(crate) fn process_id(&self) -> u32 {
         self.0.id()
     }
 
@@ -190,7 +191,7 @@ impl Running {
         send_signal(&self.0, signal);
     }
 
-    /// The first line of its result.
+    /// Reads the first line of standard output.
     #[cfg(feature = "remote")]
     pub(crate) fn first_line(&mut self) -> String {
         use std::io::{BufRead, BufReader};
@@ -201,18 +202,18 @@ impl Running {
         line.trim_end().into()
     }
 
-    /// How it ended, and what it said on standard error.
-    pub(crate) fn end(mut self) -> (ExitStatus, String) {
-        let mut said = String::new();
+    /// Waits for the exit, and returns the status and standard error.
+    pub(crate) fn wait_for_exit(mut self) -> (ExitStatus, String) {
+        let mut text = String::new();
         let mut stderr = self.0.stderr.take().unwrap();
-        stderr.read_to_string(&mut said).unwrap();
-        (self.0.wait().unwrap(), said)
+        stderr.read_to_string(&mut text).unwrap();
+        (self.0.wait().unwrap(), text)
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Nothing to do where it has ended.
+        // Killing a process that has exited fails, which does not matter.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -236,12 +237,12 @@ pub(crate) fn skip_test(reason: &str, install: &str) {
     io::stderr().write_all(message.as_bytes()).unwrap();
 }
 
-/// A path in the project.
+/// Returns the path of a file in the repository.
 pub(crate) fn project(path: &str) -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join(path)
 }
 
-/// A folder of four IDX files.
+/// A folder with the four IDX files of a data set.
 pub(crate) struct Images {
     folder: PathBuf,
 }
@@ -260,7 +261,7 @@ impl Images {
     }
 }
 
-/// An IDX file.
+/// Encodes an IDX file.
 pub(crate) fn idx(magic: u32, sizes: &[u32], elements: &[u8]) -> Vec<u8> {
     let words = [magic].into_iter().chain(sizes.iter().copied());
     let header = words.flat_map(u32::to_be_bytes);

@@ -1,4 +1,4 @@
-//! The dashboard, on a terminal.
+//! The dashboard, in a pseudo-terminal.
 
 use std::io::{ErrorKind, Read, Write};
 use std::num::NonZeroU16;
@@ -12,13 +12,13 @@ use rustix::termios::{Termios, tcgetattr};
 
 use crate::support::WorkDir;
 
-/// Longer than anything here takes on the slowest machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Limit of each wait, generous for slow machines.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 const ROWS: u16 = 40;
 const COLUMNS: u16 = 120;
 
-/// `trainer` on a terminal, and what is seen on it.
+/// A running `trainer` in a pseudo-terminal, and the contents of its screen.
 struct Terminal {
     pty: Pty,
     child: Child,
@@ -53,7 +53,7 @@ impl Terminal {
                         }
                     }
                     Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                    // The other end was closed.
+                    // The process has closed its end.
                     Err(_) => break,
                 }
             }
@@ -71,15 +71,15 @@ impl Terminal {
         self.screen.screen().contents()
     }
 
-    /// Reads until the screen is as expected.
+    /// Waits until `condition` holds for the screen.
     #[track_caller]
-    fn wait(&mut self, what: &str, is_there: impl Fn(&vt100::Screen) -> bool) {
+    fn wait_until(&mut self, event: &str, condition: impl Fn(&vt100::Screen) -> bool) {
         let start = Instant::now();
-        while !is_there(self.screen.screen()) {
-            let left = PATIENCE.saturating_sub(start.elapsed());
+        while !condition(self.screen.screen()) {
+            let left = TIMEOUT.saturating_sub(start.elapsed());
             match self.output.recv_timeout(left) {
                 Ok(bytes) => self.screen.process(&bytes),
-                Err(error) => panic!("no {what} ({error}):\n{}", self.text()),
+                Err(error) => panic!("no {event} ({error}):\n{}", self.text()),
             }
         }
     }
@@ -88,16 +88,17 @@ impl Terminal {
         self.pty.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Waits for the end: the exit code and the last screen, on a terminal as it was before.
+    /// Waits for the exit, asserts that the modes of the terminal are restored, and returns the exit code and
+    /// the text on the screen.
     #[track_caller]
-    fn end(mut self) -> (Option<i32>, String) {
+    fn wait_for_exit(mut self) -> (Option<i32>, String) {
         let start = Instant::now();
         loop {
-            let left = PATIENCE.saturating_sub(start.elapsed());
+            let left = TIMEOUT.saturating_sub(start.elapsed());
             match self.output.recv_timeout(left) {
                 Ok(bytes) => self.screen.process(&bytes),
                 Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => panic!("still there:\n{}", self.text()),
+                Err(RecvTimeoutError::Timeout) => panic!("still running:\n{}", self.text()),
             }
         }
         let status = self.child.wait().unwrap();
@@ -111,49 +112,49 @@ impl Terminal {
         assert_eq!(now.input_modes, self.modes.input_modes);
         assert_eq!(now.output_modes, self.modes.output_modes);
         assert!(!text.contains("panicked"), "{text}");
-        // Lines are as long as the terminal allows.
+        // Joins wrapped lines.
         (status.code(), text.replace('\n', ""))
     }
 }
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // Nothing to do where it has ended.
+        // Killing a process that has exited fails, which does not matter.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Hours of training.
+/// A training of several hours.
 const LONG: &str = "--preset tiny --epochs 10000 --run-name r";
 
-fn has_figures(screen: &vt100::Screen) -> bool {
+fn shows_metrics(screen: &vt100::Screen) -> bool {
     let text = screen.contents();
-    let is_there = |name: &str| text.contains(name);
+    let is_shown = |name: &str| text.contains(name);
     screen.alternate_screen()
         && ["Loss", "Accuracy", "Learning Rate", "Speed", "images/s"]
             .into_iter()
-            .all(is_there)
+            .all(is_shown)
 }
 
 #[test]
-fn figures_are_shown_and_the_result_stays() {
+fn dashboard_shows_metrics_and_leaves_the_results() {
     let dir = WorkDir::new();
     let mut terminal = Terminal::start(&dir, "--preset tiny --limit-train 20000 --epochs 3");
-    terminal.wait("figures", has_figures);
-    terminal.wait("validation", |screen| screen.contents().contains("Valid"));
-    let (code, text) = terminal.end();
+    terminal.wait_until("metrics", shows_metrics);
+    terminal.wait_until("validation", |screen| screen.contents().contains("Valid"));
+    let (code, text) = terminal.wait_for_exit();
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains(" of 3, by validation"), "{text}");
 }
 
 #[test]
-fn ctrl_c_saves_and_says_how_to_go_on() {
+fn ctrl_c_saves_a_checkpoint_and_prints_the_resume_command() {
     let dir = WorkDir::new();
     let mut terminal = Terminal::start(&dir, LONG);
-    terminal.wait("figures", has_figures);
+    terminal.wait_until("metrics", shows_metrics);
     terminal.press("\x03");
-    let (code, text) = terminal.end();
+    let (code, text) = terminal.wait_for_exit();
     assert_eq!(code, Some(130), "{text}");
     assert!(
         text.contains("resume with: trainer --resume artifacts/runs/r"),
@@ -163,15 +164,15 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
 }
 
 #[test]
-fn the_dashboards_own_keys_save_too() {
+fn keys_of_the_dashboard_save_a_checkpoint() {
     for key in ["s", "k"] {
         let dir = WorkDir::new();
         let mut terminal = Terminal::start(&dir, LONG);
-        terminal.wait("figures", has_figures);
+        terminal.wait_until("metrics", shows_metrics);
         terminal.press("q");
-        terminal.wait("question", |screen| screen.contents().contains("[k]"));
+        terminal.wait_until("question", |screen| screen.contents().contains("[k]"));
         terminal.press(key);
-        let (code, text) = terminal.end();
+        let (code, text) = terminal.wait_for_exit();
         assert_eq!(code, Some(130), "{key}: {text}");
         assert!(
             text.contains("resume with: trainer --resume"),
@@ -182,28 +183,28 @@ fn the_dashboards_own_keys_save_too() {
 }
 
 #[test]
-fn a_second_ctrl_c_does_not_wait_for_the_step() {
+fn second_ctrl_c_exits_within_a_step() {
     let dir = WorkDir::new();
-    // Its one step takes an epoch.
+    // One step takes a whole epoch.
     let slow = "--preset three-block --batch-size 100 --accumulate 540 --run-name r";
     let mut terminal = Terminal::start(&dir, slow);
-    terminal.wait("figures", has_figures);
+    terminal.wait_until("metrics", shows_metrics);
     terminal.press("\x03");
-    // The system makes one signal of two that come together.
+    // Two signals at the same time may be merged into one.
     std::thread::sleep(Duration::from_millis(200));
     terminal.press("\x03");
-    let (code, text) = terminal.end();
+    let (code, text) = terminal.wait_for_exit();
     assert_eq!(code, Some(130), "{text}");
     assert!(!text.contains("resume with"), "{text}");
 }
 
 #[test]
-fn an_error_is_shown_when_the_dashboard_has_closed() {
+fn error_is_printed_after_the_dashboard_closes() {
     let dir = WorkDir::new();
     let arguments = "--preset dense --optimizer sgd --learning-rate 100";
     let mut terminal = Terminal::start(&dir, arguments);
-    terminal.wait("dashboard", vt100::Screen::alternate_screen);
-    let (code, text) = terminal.end();
+    terminal.wait_until("dashboard", vt100::Screen::alternate_screen);
+    let (code, text) = terminal.wait_for_exit();
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("error: run artifacts/runs/dense-1"), "{text}");
     assert!(text.contains("the loss is "), "{text}");

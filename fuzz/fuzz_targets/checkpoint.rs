@@ -1,4 +1,4 @@
-//! Checkpoints.
+//! Fuzzes the parser of checkpoints.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Configurations of runs, and settings.
+//! Fuzzes the parsers of run configurations and settings files.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

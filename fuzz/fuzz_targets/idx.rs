@@ -1,4 +1,4 @@
-//! IDX files, plain and gzipped.
+//! Fuzzes the parsers of IDX files, plain and gzipped.
 #![no_main]
 
 use data::idx::{parse_images, parse_labels};

@@ -1,4 +1,4 @@
-//! Pictures of all formats, and what is made of them for a network.
+//! Fuzzes the decoders of pictures, and their preparation for a network.
 #![no_main]
 
 use data::{Picture, Preparation};

@@ -1,4 +1,4 @@
-//! Images of requests, as lists of pixels in JSON.
+//! Fuzzes the parser of images in requests: lists of pixels in JSON.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

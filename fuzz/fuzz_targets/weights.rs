@@ -1,4 +1,4 @@
-//! Files of weights, in all formats.
+//! Fuzzes the parsers of weights in all file formats, and the matching of tensors with layers.
 #![no_main]
 
 use std::fs;
@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use libfuzzer_sys::fuzz_target;
 use model::ConvNetConfig;
 
-/// Each process has a file of its own.
+/// A temporary file, one per process.
 static PATH: LazyLock<PathBuf> =
     LazyLock::new(|| std::env::temp_dir().join(format!("weights-{}", std::process::id())));
 

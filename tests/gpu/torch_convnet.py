@@ -1,9 +1,10 @@
-"""The preset `convnet` in PyTorch: images per second, with the images on the device.
+"""Measures the preset `convnet` in PyTorch, with the images on the device.
 
     python torch_convnet.py DEVICE eager|compiled [f32|bf16|f16]
 
-With 16 bits, it trains by `autocast`. Prints a line of Markdown: training and inference at batch 64, 512 and 4096, and seconds for an epoch of 60,000
-images at batch 64, the first of the process and a later one.
+Prints a row of a Markdown table: images per second of training and of inference with batches of 64, 512 and
+4096 images, and the seconds of the first and of a later epoch of 60,000 images with batches of 64. In 16 bits,
+the network runs under `autocast`.
 """
 
 import gzip
@@ -26,20 +27,20 @@ autocast = {
 }[precision]
 
 
-def numbers(name, header):
+def elements(name, header):
     return numpy.frombuffer(gzip.open(FOLDER / f"{name}.gz").read(), numpy.uint8, offset=header)
 
 
-pixels = numbers("train-images-idx3-ubyte", 16).reshape(-1, 1, 28, 28)
+pixels = elements("train-images-idx3-ubyte", 16).reshape(-1, 1, 28, 28)
 pixels = torch.from_numpy(pixels.copy()).to(device)
-labels = torch.from_numpy(numbers("train-labels-idx1-ubyte", 8).copy()).long().to(device)
+labels = torch.from_numpy(elements("train-labels-idx1-ubyte", 8).copy()).long().to(device)
 
 
 def images(rows):
     return (pixels[rows].float() / 255 - 0.1307) / 0.3081
 
 
-def wait():
+def synchronize():
     if device.type == "cuda":
         torch.cuda.synchronize()
 
@@ -57,8 +58,8 @@ def network():
 def epoch(model, optimizer, batch, steps):
     order = torch.randperm(len(pixels), device=device)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "f16")
-    wait()
-    begun = time.perf_counter()
+    synchronize()
+    start = time.perf_counter()
     for step in range(steps):
         rows = order[step * batch : (step + 1) * batch]
         optimizer.zero_grad()
@@ -67,8 +68,8 @@ def epoch(model, optimizer, batch, steps):
         scaler.scale(loss).backward()
         scaler.step(optimizer)
         scaler.update()
-    wait()
-    return time.perf_counter() - begun
+    synchronize()
+    return time.perf_counter() - start
 
 
 def median(times):
@@ -87,15 +88,15 @@ for batch in BATCHES:
     columns.append(f"{steps * batch / later:,.0f}")
 for batch in BATCHES:
     model = network().eval()
-    some = images(torch.arange(batch, device=device))
+    inputs = images(torch.arange(batch, device=device))
     with torch.no_grad():
         def rate():
-            wait()
-            begun, count = time.perf_counter(), 0
-            while time.perf_counter() - begun < 0.3:
-                model(some).cpu()
+            synchronize()
+            start, count = time.perf_counter(), 0
+            while time.perf_counter() - start < 0.3:
+                model(inputs).cpu()
                 count += 1
-            return count * batch / (time.perf_counter() - begun)
+            return count * batch / (time.perf_counter() - start)
 
         rate()
         columns.append(f"{median([rate() for _ in range(5)]):,.0f}")

@@ -1,4 +1,4 @@
-"""MNIST as the repository holds it, decoded here too: [N, 28, 28] bytes, and labels."""
+"""Reads the embedded MNIST: images [N, 28, 28] with pixels from 0 to 255, and labels."""
 import gzip
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The preset `sprint` in Keras on TensorFlow: python sprint_keras.py [SEED]. Prints its test accuracy."""
+"""Trains the preset `sprint` in Keras on TensorFlow and prints the test accuracy: python sprint_keras.py [SEED]"""
 import math
 import os
 import sys
@@ -9,23 +9,23 @@ from keras import layers
 
 from digits import normalized, read
 
-BATCH, HIGHEST, RISE = 192, 0.01, 30
+BATCH, PEAK, WARMUP = 192, 0.01, 30
 
 
 class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
-    """Up along half a cosine from 1/25, and down to almost 0 along another."""
+    """The learning rate rises from PEAK / 25 to PEAK and falls to almost 0, each along half a cosine."""
 
     def __init__(self, steps):
         self.steps = steps
 
     def __call__(self, step):
         step = keras.ops.cast(step, "float32")
-        up = self.between(HIGHEST / 25, HIGHEST, step / RISE)
-        down = self.between(HIGHEST, HIGHEST / 25e4, (step - RISE) / (self.steps - 1 - RISE))
-        return keras.ops.where(step < RISE, up, down)
+        rising = self.anneal(PEAK / 25, PEAK, step / WARMUP)
+        falling = self.anneal(PEAK, PEAK / 25e4, (step - WARMUP) / (self.steps - 1 - WARMUP))
+        return keras.ops.where(step < WARMUP, rising, falling)
 
-    def between(self, start, end, part):
-        return end + (start - end) * (1 + keras.ops.cos(math.pi * part)) / 2
+    def anneal(self, start, end, fraction):
+        return end + (start - end) * (1 + keras.ops.cos(math.pi * fraction)) / 2
 
 
 keras.utils.set_random_seed(int(sys.argv[1]) if len(sys.argv) > 1 else 42)
@@ -39,7 +39,7 @@ model = keras.Sequential([
 rates = OneCycle(-(-len(pixels) // BATCH))
 model.compile(
     keras.optimizers.Adam(rates, beta_1=0.7, beta_2=0.9),
-    # Of targets that are numbers, Keras smooths none.
+    # Keras supports label smoothing for one-hot targets only.
     keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1),
 )
 model.fit(normalized(pixels)[..., None], keras.utils.to_categorical(labels), batch_size=BATCH, verbose=0)

@@ -1,4 +1,4 @@
-"""The preset `sprint` in PyTorch: python sprint_torch.py [SEED]. Prints its test accuracy."""
+"""Trains the preset `sprint` in PyTorch and prints the test accuracy: python sprint_torch.py [SEED]"""
 import sys
 
 import torch
@@ -8,7 +8,7 @@ from digits import normalized, read
 
 torch.manual_seed(int(sys.argv[1]) if len(sys.argv) > 1 else 42)
 pixels, labels = read("train")
-# Once for all batches, in the layout that its convolutions are fastest in.
+# Normalized once for all batches, in the memory layout with the fastest convolutions.
 images = torch.from_numpy(normalized(pixels)).unsqueeze(1).contiguous(memory_format=torch.channels_last)
 targets = torch.from_numpy(labels)
 model = nn.Sequential(

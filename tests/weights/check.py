@@ -1,5 +1,5 @@
-"""Holds `trainer import` and `export` against PyTorch, Keras and ONNX Runtime: five networks, one for
-each way of naming and saving weights.
+"""Verifies `trainer import` and `export` against PyTorch, Keras and ONNX Runtime, with five networks that
+differ in the names of their weights and in the file format.
 
     pip install torch safetensors keras tensorflow-cpu onnx onnxruntime pillow
     cargo build -p trainer
@@ -28,7 +28,8 @@ import mnist
 
 TRAINER = pathlib.Path(sys.argv[1]).resolve()
 TOLERANCE = 1e-4
-SOME = 1000
+# Images whose values are compared. The predicted classes of all test images are.
+COMPARED = 1000
 
 pixels, labels = mnist.images("t10k")
 train_pixels, train_labels = (part[:12_800] for part in mnist.images("train"))
@@ -36,9 +37,9 @@ MEAN_STD = (0.1307, 0.3081)
 
 
 def trainer(*arguments):
-    done = subprocess.run([TRAINER, *map(str, arguments)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    process = subprocess.run([TRAINER, *map(str, arguments)], capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    return process.stdout
 
 
 def log_softmax(logits):
@@ -47,8 +48,8 @@ def log_softmax(logits):
     return logits - np.log(np.exp(logits).sum(1, keepdims=True))
 
 
-def predicted(run, pictures):
-    """What `predict` says of all test images: the logarithms of the probabilities."""
+def log_probabilities(run, pictures):
+    """Returns the logarithms of the probabilities that `predict` prints for all test images, `[N, 10]`."""
     text = trainer("predict", run, pictures, "--raw", "--csv", "--top", 10, "-q")
     result = np.zeros((len(pixels), 10))
     for row in list(csv.reader(text.splitlines()))[1:]:
@@ -59,13 +60,13 @@ def predicted(run, pictures):
     return result
 
 
-def compared(found, expected, what):
-    """Greatest difference on the first images, and equal answers on all."""
-    difference = np.abs(found[:SOME] - expected[:SOME])
+def compare(found, expected, what):
+    """Asserts equal values on the first images, up to a tolerance, and equal classes on all."""
+    difference = np.abs(found[:COMPARED] - expected[:COMPARED])
     difference = difference[np.isfinite(difference)].max()
-    same = (found.argmax(1) == expected.argmax(1)).sum()
-    assert difference < TOLERANCE and same == len(expected), (what, difference, same)
-    return f"{what}: differ by {difference:.1e}, {same} of {len(expected)} predictions the same"
+    equal = (found.argmax(1) == expected.argmax(1)).sum()
+    assert difference < TOLERANCE and equal == len(expected), (what, difference, equal)
+    return f"{what}: largest difference {difference:.1e}, {equal} of {len(expected)} classes equal"
 
 
 def pytorch(network, scaling, save, batch=64):
@@ -92,7 +93,7 @@ def named(**sizes):
 
 
 def cases(folder):
-    """Name of the file, preset, normalisation, logits, the network's class in PyTorch."""
+    """Yields for each network: file, preset, normalization, expected logits, its constructor in PyTorch."""
     file = folder / "simple_cnn.pth"
     yield file, "convnet", MEAN_STD, pytorch(
         named(), MEAN_STD, lambda network, _: torch.save(network.state_dict(), file)), named()
@@ -138,7 +139,7 @@ def check(folder, pictures, file, preset, scaling, expected, network):
     accuracy = (expected.argmax(1) == labels).mean()
     assert f"{100 * accuracy:.2f}%" in imported, (imported, accuracy)
     run = runs / file.stem
-    print(" ", compared(predicted(run, pictures), log_softmax(expected), "import, log-probabilities"))
+    print(" ", compare(log_probabilities(run, pictures), log_softmax(expected), "import, log-probabilities"))
 
     def export(form, *options, run=run):
         path = folder / f"{run.name}-{form}{''.join(options)}.safetensors"
@@ -150,15 +151,15 @@ def check(folder, pictures, file, preset, scaling, expected, network):
     torch_network = network()
     torch_network.load_state_dict(weights, strict=True)
     inputs = mnist.normalized(pixels, *scaling)
-    print(" ", compared(mnist.logits(torch_network.eval(), inputs), expected, "PyTorch, strict=True"))
+    print(" ", compare(mnist.logits(torch_network.eval(), inputs), expected, "PyTorch, strict=True"))
     found, metadata = run_onnx(export("onnx"), inputs)
-    print(" ", compared(found, expected, "ONNX Runtime"))
+    print(" ", compare(found, expected, "ONNX Runtime"))
     assert abs(float(metadata["accuracy"]) - (found.argmax(1) == labels).mean()) < 1e-9
     found, _ = run_onnx(export("onnx", "--raw-pixels"), pixels)
-    print(" ", compared(found, expected, "ONNX Runtime, raw pixels"))
+    print(" ", compare(found, expected, "ONNX Runtime, raw pixels"))
     found, _ = run_onnx(export("onnx", "--half"), inputs)
-    print(f"  ONNX in half precision: differs by {np.abs(found - expected).max():.1e}, "
-          f"{(found.argmax(1) == expected.argmax(1)).sum()} of {len(expected)} predictions the same")
+    print(f"  ONNX in half precision: largest difference {np.abs(found - expected).max():.1e}, "
+          f"{(found.argmax(1) == expected.argmax(1)).sum()} of {len(expected)} classes equal")
 
     for form in "pytorch-safetensors", "safetensors":
         first = export(form)

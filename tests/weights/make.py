@@ -1,11 +1,10 @@
-"""Makes the files beside this one: the network of preset `tiny`, trained in PyTorch, as PyTorch and
-Keras save it, its logits on ten test images, and a deeper one with layers of equal shapes.
+"""Writes the files of weights in this folder: the network of the preset `tiny`, trained in PyTorch, as
+PyTorch and Keras save it; its logits on ten test images; and a deeper network with layers of equal shapes.
 
     pip install torch safetensors keras tensorflow-cpu
     python tests/weights/make.py
 
-All files of a network hold the same weights, so that all of them import to the same run, byte for
-byte.
+All files of a network contain the same weights, so importing any of them gives the same network, byte for byte.
 """
 
 import json
@@ -34,7 +33,7 @@ torch.save(weights, HERE / "tiny.pt")
 torch.save(weights, HERE / "tiny-legacy.pth", _use_new_zipfile_serialization=False)
 safetensors.torch.save_file(weights, HERE / "tiny.safetensors")
 
-# A training checkpoint of a compiled network in blocks, with channels-last filters.
+# A training checkpoint of a compiled network of blocks, with channels-last filters.
 blocks = {
     "conv_block.0.weight": weights["conv1.weight"].to(memory_format=torch.channels_last),
     "conv_block.0.bias": weights["conv1.bias"],
@@ -47,10 +46,13 @@ checkpoint = {"epoch": 1, "loss": torch.tensor(0.1), "accuracy": np.float64(0.9)
               "optimizer_state_dict": optimizer.state_dict()}
 torch.save(checkpoint, HERE / "tiny-checkpoint.pt")
 
-# Channels last in Keras: filters [ky, kx, in, out], dense weights [in, out] whose inputs are
-# [height, width, channels].
-def in_keras(weights, maps, network):
-    """`network` with the weights of one in PyTorch, whose dense layers take these feature maps."""
+def with_weights(network, weights, maps):
+    """Copies weights from PyTorch to a Keras network, and returns it.
+
+    `maps` is the shape of the feature maps before the first dense layer, [channels, height, width]. Keras has
+    channels last: filters are [ky, kx, in, out], and the inputs of dense weights [in, out] are
+    [height, width, channels].
+    """
     arrays = []
     for tensor in weights.values():
         array = tensor.numpy()
@@ -69,21 +71,21 @@ def in_keras(weights, maps, network):
 def assert_same(network, keras_network):
     difference = np.abs(mnist.keras_logits(keras_network, test) - mnist.logits(network, test)).max()
     assert difference < 1e-4, difference
-    print("logits differ between PyTorch and Keras by", difference)
+    print("largest difference of logits between PyTorch and Keras:", difference)
 
 
 keras_network = mnist.keras_network(channels=(8,), padding="valid", dense=())
-assert_same(network, in_keras(weights, (8, 13, 13), keras_network))
+assert_same(network, with_weights(keras_network, weights, (8, 13, 13)))
 keras_network.save_weights(HERE / "tiny.weights.h5")
 keras_network.save(HERE / "tiny.keras")
 keras_network.save(HERE / "tiny-whole.h5")
 
 (HERE / "logits.json").write_text(json.dumps(expected.astype(float).round(6).tolist(), indent=0))
 
-# Layers of equal shapes, whose numbers tell their order: in PyTorch 3, 6, 12 and 14.
+# Layers of equal shapes, ordered by the numbers in their names: in PyTorch 3, 6, 12 and 14.
 deep = mnist.sequential(channels=(2, 2, 2), dense=(4, 4, 4)).eval()
 torch.save(deep.state_dict(), HERE / "deep.pt")
 keras_deep = mnist.keras_network(channels=(2, 2, 2), dense=(4, 4, 4))
-assert_same(deep, in_keras(deep.state_dict(), (2, 3, 3), keras_deep))
+assert_same(deep, with_weights(keras_deep, deep.state_dict(), (2, 3, 3)))
 keras_deep.save_weights(HERE / "deep.weights.h5")
 keras_deep.save(HERE / "deep-whole.h5")

@@ -1,4 +1,4 @@
-"""MNIST as the project embeds it, and the networks of its presets in PyTorch and Keras."""
+"""The embedded MNIST, and the networks of the presets in PyTorch and Keras."""
 
 import gzip
 import pathlib
@@ -12,13 +12,13 @@ FOLDER = PROJECT / "crates/data/mnist"
 
 
 def read(name, header):
-    """The bytes of an IDX file after its header."""
+    """Returns the elements of an IDX file whose header has `header` bytes."""
     with gzip.open(FOLDER / name) as file:
         return np.frombuffer(file.read()[header:], np.uint8)
 
 
 def images(split):
-    """Images of 0 to 255, `[N, 1, 28, 28]`, and their labels."""
+    """Returns the images of a split, `[N, 1, 28, 28]` with pixels from 0 to 255, and their labels."""
     pixels = read(f"{split}-images-idx3-ubyte.gz", 16).reshape(-1, 1, 28, 28)
     return pixels, read(f"{split}-labels-idx1-ubyte.gz", 8).astype(np.int64)
 
@@ -28,7 +28,7 @@ def normalized(pixels, mean, std):
 
 
 class Named(nn.Module):
-    """conv1, conv2, ..., fc1, fc2: a pool after each convolution but for those in `unpooled`."""
+    """Layers conv1, conv2, ..., fc1, fc2. Max-pooling follows each convolution except those in `unpooled`."""
 
     def __init__(self, channels=(32, 64), kernel=3, padding=1, dense=(128,), unpooled=()):
         super().__init__()
@@ -54,7 +54,7 @@ class Named(nn.Module):
 
 
 class Blocks(nn.Module):
-    """conv_block.0, conv_block.3, fc_block.1, fc_block.3 (fc_block.4 with dropout)."""
+    """Layers conv_block.0, conv_block.3, fc_block.1, fc_block.3 (fc_block.4 with dropout)."""
 
     def __init__(self, dropout=0.0):
         super().__init__()
@@ -72,7 +72,7 @@ class Blocks(nn.Module):
 
 
 def sequential(channels, dense):
-    """One nn.Sequential of all: 0, 3, ..., and then its dense layers."""
+    """Returns a single nn.Sequential. Its convolutions are 0, 3, 6, ..., and dense layers follow."""
     layers, size, before = [], 28, 1
     for after in channels:
         layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
@@ -101,7 +101,7 @@ def keras_network(channels=(32, 64), kernel=3, padding="same", dense=(128,), dro
 
 
 def train(network, pixels, labels, batch=64):
-    """One epoch of Adam; `pixels` are normalised already."""
+    """Trains for an epoch with Adam, and returns the optimizer. `pixels` are normalized."""
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
     network.train()
     for start in range(0, len(pixels), batch):
@@ -116,12 +116,12 @@ def train(network, pixels, labels, batch=64):
 
 
 def logits(network, pixels):
-    """Those of a network of PyTorch, `[N, 10]`."""
+    """Returns the logits of a PyTorch network, `[N, 10]`."""
     with torch.no_grad():
         batches = [network(torch.from_numpy(batch)) for batch in np.array_split(pixels, 20)]
     return torch.cat(batches).numpy()
 
 
 def keras_logits(network, pixels):
-    """Those of a network of Keras; `pixels` are channels first, as everywhere here."""
+    """Returns the logits of a Keras network, `[N, 10]`. `pixels` are `[N, 1, 28, 28]`, as in PyTorch."""
     return network.predict(pixels.transpose(0, 2, 3, 1), batch_size=500, verbose=0)

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Largest accepted pickle, in bytes; that of a `state_dict` has some hundred bytes per layer.
+/// Largest accepted pickle, in bytes; that of a `state_dict` has a few hundred bytes per layer.
 pub(crate) const MAX_BYTES: usize = 1 << 20;
 /// Longest accepted string, in bytes. Nested dictionaries repeat their keys in the name of each tensor.
 const MAX_TEXT: usize = 1000;

@@ -1,6 +1,6 @@
-//! Each kernel at the sizes of the default network: `cargo bench -p kernels`.
+//! Benchmarks of the operations at the sizes of the default network: `cargo bench -p kernels`.
 //!
-//! The items of a benchmark are images, or parameters for the optimizer.
+//! An item is an image, or a parameter for the optimizer.
 
 use burn::optim::Optimizer;
 use burn::tensor::{Device, Distribution, Tensor};
@@ -12,9 +12,10 @@ fn main() {
     divan::main();
 }
 
-/// A block with 3x3 filters on square images.
+/// A block with 3x3 kernels on square images.
 #[derive(Clone, Copy)]
 struct Block {
+    /// Input and output channels.
     channels: [usize; 2],
     size: usize,
 }
@@ -34,27 +35,27 @@ const OPTIONS: ConvBlockOptions = ConvBlockOptions {
 };
 
 impl Block {
-    /// Images, weight and bias; the bias is such that the ReLU cuts off about half.
-    fn operands(self, batch: usize, device: &Device) -> (Tensor<4>, Tensor<4>, Tensor<1>) {
+    /// Returns images, weight and bias. With this bias, the ReLU clips about half of the outputs.
+    fn inputs(self, batch: usize, device: &Device) -> (Tensor<4>, Tensor<4>, Tensor<1>) {
         let [inputs, outputs] = self.channels;
         let uniform = Distribution::Uniform(-1.0, 1.0);
         let images = Tensor::random([batch, inputs, self.size, self.size], uniform, device);
         let weight = Tensor::random([outputs, inputs, 3, 3], uniform, device);
-        // Of four sums of products with variance 1/9 the largest is about a deviation above 0.
+        // A product has variance 1/9. The maximum of four sums is about one standard deviation.
         let deviation = (9.0 * inputs as f64 / 9.0).sqrt();
         let bias = Tensor::zeros([outputs], device) - deviation;
         (images, weight, bias)
     }
 
     fn forward(self, bencher: Bencher, batch: usize) {
-        let (images, weight, bias) = self.operands(batch, &Device::default());
+        let (images, weight, bias) = self.inputs(batch, &Device::default());
         bencher
             .counter(ItemsCount::new(batch))
             .bench(|| conv_block(images.clone(), weight.clone(), Some(bias.clone()), OPTIONS));
     }
 
     fn backward(self, bencher: Bencher, batch: usize) {
-        let (images, weight, bias) = self.operands(batch, &Device::default().autodiff());
+        let (images, weight, bias) = self.inputs(batch, &Device::default().autodiff());
         let images = match self.channels[0] {
             1 => images,
             _ => images.require_grad(),
@@ -99,7 +100,7 @@ fn adam(bencher: Bencher, parameters: usize) {
     bencher
         .counter(ItemsCount::new(parameters))
         .bench_local(|| {
-            let own = std::mem::replace(&mut parameter, Tensor::empty([0], &device));
-            (parameter, state) = adam.step(1e-3, own, gradient.clone(), state.take());
+            let previous = std::mem::replace(&mut parameter, Tensor::empty([0], &device));
+            (parameter, state) = adam.step(1e-3, previous, gradient.clone(), state.take());
         });
 }

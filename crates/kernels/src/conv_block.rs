@@ -1,4 +1,4 @@
-//! The operation as a user sees it.
+//! The convolution block for any device.
 
 use burn::tensor::activation::relu;
 use burn::tensor::module::{conv2d, max_pool2d};
@@ -6,34 +6,22 @@ use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 use burn::tensor::{DType, Tensor};
 
 use crate::backend;
-use crate::shape::BlockShape;
+use crate::cpu::conv_block::{BlockShape, ConvBlockOptions};
 
-/// What a block does besides convolving with stride 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConvBlockOptions {
-    /// Zeros on each side of the image.
-    pub padding: usize,
-    /// Whether negative numbers become zero.
-    pub relu: bool,
-    /// Whether 2x2 windows are max-pooled with stride 2. An odd last row or column is dropped.
-    pub pool: bool,
-}
-
-/// Convolution with stride 1, bias, and as `options` say ReLU and 2x2 max-pooling.
+/// Computes a convolution with stride 1 and bias, followed by ReLU and 2x2 max-pooling if `options` enable them.
 ///
 /// # Shapes
 /// - `images`: `[N, C, H, W]`
 /// - `weight`: `[O, C, K, K]`
 /// - `bias`: `[O]`
-/// - output: `[N, O, H', W']` with `H' = H + 2 padding - K + 1`, halved by the pool; W' alike
+/// - output: `[N, O, H', W']` with `H' = H + 2 padding - K + 1`, halved by the pooling; `W'` likewise
 ///
-/// The values are those of Burn's operations on `flex`, and of PyTorch's, but for rounding: sums run
-/// in another order. Of equal pixels of a window the first gets the gradient; NaN wins its window.
-/// A gradient of zero is not multiplied out, so that it stays zero where Burn's operations would
-/// meet an infinite weight or pixel and make it NaN.
+/// The values equal those of Burn's operations on `flex`, and of PyTorch, up to rounding: sums are computed in another
+/// order. If several pixels of a pooling window are equal, the first one gets the gradient; NaN counts as the maximum.
+/// Gradients of zero are skipped, so the result is zero where Burn's operations compute NaN from zero times infinity.
 ///
 /// # Panics
-/// Where Burn's operations do: when the shapes do not fit together.
+/// Panics where Burn's operations do: if the shapes do not match.
 pub fn conv_block(
     images: Tensor<4>,
     weight: Tensor<4>,
@@ -51,22 +39,22 @@ pub fn conv_block(
     }
 }
 
-/// The block's shape, if the fused operation takes it.
+/// Returns the shape of the block if the fused operation supports it.
 fn fused_shape(
     images: &Tensor<4>,
     weight: &Tensor<4>,
     bias: Option<&Tensor<1>>,
     options: ConvBlockOptions,
 ) -> Option<BlockShape> {
-    let shape = BlockShape::of(images.dims(), weight.dims(), options)?;
-    let fits = bias.is_none_or(|bias| bias.dims() == [shape.out_channels]);
-    let single = images.dtype() == DType::F32
+    let shape = BlockShape::supported(images.dims(), weight.dims(), options)?;
+    let bias_matches = bias.is_none_or(|bias| bias.dims() == [shape.out_channels]);
+    let is_f32 = images.dtype() == DType::F32
         && weight.dtype() == DType::F32
         && bias.is_none_or(|bias| bias.dtype() == DType::F32);
-    (fits && single && backend::is_fused(&images.device())).then_some(shape)
+    (bias_matches && is_f32 && backend::is_fused(&images.device())).then_some(shape)
 }
 
-/// The same of Burn's operations.
+/// Composes the block of Burn's operations.
 fn composed(
     images: Tensor<4>,
     weight: Tensor<4>,

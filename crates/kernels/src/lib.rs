@@ -1,20 +1,25 @@
-//! What training on a CPU spends its time on: [`conv_block()`], and the optimizer [`FusedAdam`].
+//! Fused operations for training on CPUs: the convolution block [`conv_block()`], batch normalization with ReLU
+//! [`batch_norm_relu`], and the optimizer [`FusedAdam`].
 //!
-//! Burn composes a block of a convolutional network of convolution, bias, ReLU and max-pooling,
-//! each with its own pass over memory and its own gradient. Here the block is one operation with
-//! its own backward pass, registered with Burn for the CPU backends `flex` and `ndarray`, and asked of the workers
-//! that have these; on every other device, and for numbers that are no `f32`, the same function composes Burn's
-//! operations.
+//! Burn computes convolution, bias, ReLU and max-pooling as four operations, each with its own pass over memory and
+//! its own gradient. Here they are one operation with its own backward pass. The same holds for batch normalization
+//! with ReLU, and for an Adam step, which reads and writes each parameter once.
 //!
-//! The optimizer updates each parameter in one pass there. On a CPU of this process batch normalization and the ReLU
-//! after it are one operation too.
+//! The public functions accept any device and element type. They use the fused kernels for `f32` on the CPU backends
+//! `flex` and `ndarray`, and (except batch normalization) on remote devices whose worker has such a backend;
+//! otherwise they compose Burn's operations.
 //!
-//! This crate knows no dataset, no network and no command line.
+//! # Layers
+//! - `conv_block`, `batch_norm`, `fused_adam`: the public operations
+//! - `backend`: registers the kernels and their gradients with Burn; the only place that names backends
+//! - `cpu`: the kernels, on slices of `f32`; independent of Burn
+//!
+//! This crate knows no data set, no network and no command line.
 #![recursion_limit = "256"]
 
-mod batch_norm;
 mod conv_block;
-mod shape;
+mod batch_norm;
+mod fused_adam;
 
 #[cfg_attr(
     feature = "ndarray",
@@ -28,34 +33,14 @@ mod shape;
     expect(unused_variables, reason = "there is no backend to call")
 )]
 mod backend;
-mod buffer;
-mod simd;
-mod transpose;
 
-mod filters;
-mod direct;
-mod epilogue;
-mod forward;
-
-mod winners;
-mod blocks;
-mod registers;
-mod weight_gradient;
-mod input_gradient;
-mod backward;
-
-mod channels;
-
-mod adam;
-mod optimizer;
-
-#[cfg(test)]
-mod against_definition;
+mod cpu;
 
 pub use backend::is_cpu;
 #[cfg(feature = "remote")]
 pub use backend::{declare_fused, with_fused};
 pub use batch_norm::{batch_norm_relu, moments};
-pub use channels::Moments;
-pub use conv_block::{ConvBlockOptions, conv_block};
-pub use optimizer::FusedAdam;
+pub use conv_block::conv_block;
+pub use cpu::batch_norm::Moments;
+pub use cpu::conv_block::ConvBlockOptions;
+pub use fused_adam::FusedAdam;

@@ -1,4 +1,4 @@
-//! Batch normalization through Burn, on the default device, against its definition in Burn's operations.
+//! Tests of batch normalization on Burn's default device, against the composition of Burn's operations.
 
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Distribution, Tensor, Tolerance};
@@ -8,31 +8,32 @@ fn device() -> Device {
     Device::default().autodiff()
 }
 
-/// The definition.
+/// Batch normalization with ReLU as a composition of Burn's operations.
 fn composed(images: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
     let [batch, channels, height, width] = images.dims();
     let flat: Tensor<2> = images.swap_dims(0, 1).flatten(1, 3);
-    let centred = flat.clone() - flat.mean_dim(1);
-    let variance = centred.clone().powi_scalar(2).mean_dim(1);
-    let normal = centred / (variance + 1e-5).sqrt() + bias.unsqueeze_dim(1);
+    let centered = flat.clone() - flat.mean_dim(1);
+    let variance = centered.clone().powi_scalar(2).mean_dim(1);
+    let normalized = centered / (variance + 1e-5).sqrt() + bias.unsqueeze_dim(1);
     relu(
-        normal
+        normalized
             .reshape([channels, batch, height, width])
             .swap_dims(0, 1),
     )
 }
 
-/// Output and gradients of its sum, weighted.
+/// Returns the output, and the gradients with respect to images and bias for `gradient`, the gradient with respect to
+/// the output.
 fn run(
     norm: fn(Tensor<4>, Tensor<1>) -> Tensor<4>,
     images: &Tensor<4>,
     bias: &Tensor<1>,
-    weights: &Tensor<4>,
+    gradient: &Tensor<4>,
 ) -> (Tensor<4>, Tensor<4>, Tensor<1>) {
     let images = images.clone().require_grad();
     let bias = bias.clone().require_grad();
     let output = norm(images.clone(), bias.clone());
-    let gradients = (output.clone() * weights.clone()).sum().backward();
+    let gradients = (output.clone() * gradient.clone()).sum().backward();
     (
         output.inner(),
         images.grad(&gradients).unwrap(),
@@ -41,37 +42,38 @@ fn run(
 }
 
 #[test]
-fn output_and_gradients_are_those_of_the_definition() {
+fn output_and_gradients_match_burn_to_2e_4() {
     device().seed(1);
     for shape in [[64, 32, 14, 14], [3, 5, 7, 7], [2, 1, 1, 1], [1, 3, 2, 9]] {
         let random =
-            |spread| Tensor::<4>::random(shape, Distribution::Normal(0.7, spread), &device());
-        let (images, weights) = (random(2.0), random(1.0));
+            |deviation| Tensor::<4>::random(shape, Distribution::Normal(0.7, deviation), &device());
+        let (images, gradient) = (random(2.0), random(1.0));
         let bias = Tensor::<1>::random([shape[1]], Distribution::Normal(0.0, 1.0), &device());
-        let expected = run(composed, &images, &bias, &weights);
-        let found = run(batch_norm_relu, &images, &bias, &weights);
+        let expected = run(composed, &images, &bias, &gradient);
+        let actual = run(batch_norm_relu, &images, &bias, &gradient);
         let tolerance = Tolerance::<f32>::absolute(2e-4);
-        let pairs = [(found.0, expected.0), (found.1, expected.1)];
-        for (found, expected) in pairs {
-            found
+        let pairs = [(actual.0, expected.0), (actual.1, expected.1)];
+        for (actual, expected) in pairs {
+            actual
                 .into_data()
                 .assert_approx_eq(&expected.into_data(), tolerance);
         }
-        let sums = Tolerance::<f32>::rel_abs(1e-4, 1e-2);
-        found
+        // The gradient with respect to the bias is a sum over the batch.
+        let sum_tolerance = Tolerance::<f32>::rel_abs(1e-4, 1e-2);
+        actual
             .2
             .into_data()
-            .assert_approx_eq(&expected.2.into_data(), sums);
+            .assert_approx_eq(&expected.2.into_data(), sum_tolerance);
     }
 }
 
 #[test]
-fn moments_hold_far_from_zero() {
+fn moments_are_accurate_for_a_mean_far_from_zero() {
     let device = Device::default();
     device.seed(2);
     let images = Tensor::<4>::random([50, 4, 14, 14], Distribution::Normal(100.0, 0.5), &device);
-    for of in moments(images) {
-        assert!((of.mean - 100.0).abs() < 0.05, "{of:?}");
-        assert!((of.variance - 0.25).abs() < 0.02, "{of:?}");
+    for moments in moments(images) {
+        assert!((moments.mean - 100.0).abs() < 0.05, "{moments:?}");
+        assert!((moments.variance - 0.25).abs() < 0.02, "{moments:?}");
     }
 }

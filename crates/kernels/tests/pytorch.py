@@ -1,8 +1,8 @@
-"""Records what PyTorch makes of a few convolution blocks, for `conv_block.rs`.
+"""Records the output and the gradients of convolution blocks in PyTorch, for the tests in `conv_block.rs`.
 
     python pytorch.py > pytorch.json
 
-Operands are multiples of 1/8, so that all sums are exact and equal pixels are equal. Needs torch.
+Inputs are multiples of 1/8, so sums of their products have no rounding errors. Requires torch.
 """
 import json
 
@@ -35,10 +35,10 @@ def case(batch, channels, height, width, out, kernel, padding, relu, pool):
         "images": images, "weight": weight, "bias": bias, "gradient": gradient, "output": output,
         "images_gradient": images.grad, "weight_gradient": weight.grad, "bias_gradient": bias.grad,
     }
-    numbers = {
+    recorded = {
         name: {"shape": list(t.shape), "values": t.detach().flatten().tolist()} for name, t in tensors.items()
     }
-    return {"padding": padding, "relu": relu, "pool": pool, **numbers}
+    return {"padding": padding, "relu": relu, "pool": pool, **recorded}
 
 
 print("[" + ",\n".join(json.dumps(case(*sizes)) for sizes in CASES) + "]")

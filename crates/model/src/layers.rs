@@ -69,7 +69,7 @@ impl fmt::Display for Operation {
 
 impl Layer {
     /// Returns the number of multiplications for one image: the number of weights, biases excluded, times the
-    /// number of output pixels per channel.
+    /// number of output pixels per channel (1 for dense layers).
     pub fn multiplications(&self) -> usize {
         match *self.output.as_slice() {
             [outputs, ref pixels @ ..] => {

@@ -15,103 +15,108 @@ use crate::commands::{
 };
 use crate::process::logging::Verbosity;
 
+/// The layout of clap without the empty line above the usage, so that `-h` fits a screen.
+const TEMPLATE: &str = "{about-with-newline}{usage-heading} {usage}\n\n{all-args}{after-help}";
+
+const MORE: &str = "`trainer --help` lists all settings, with examples.";
+
 const EXAMPLES: &str = "\
 Examples:
-  trainer                                      train the default network on MNIST
-  trainer --preset dropout --epochs 10         train another one, longer
-  trainer --data /usr/share/datasets/fashion-mnist
-  trainer presets show convnet > my.toml       every setting, to edit ...
-  trainer --config my.toml                     ... and to train with
-  trainer --resume latest                      go on with the last run, where it stopped
-  trainer evaluate latest                      judge it again
-  trainer ensemble best-1 best-2 best-3        judge several as one
-  trainer predict latest digit.png             what is written on a picture
-  trainer inspect latest                       draw what it learned
-  trainer report latest                        all about it on a page
-  trainer serve                                draw digits and follow runs in a browser
-  trainer --data my-pictures                   your own: a sub-folder per class
-  trainer import simple_cnn.pth                weights of PyTorch or Keras, as a run
-  trainer export latest --format onnx          a run's network for other programs
-  trainer find-lr --preset tiny                a learning rate to begin with
-  trainer bench                                how fast this machine is
+  trainer                                  train the preset convnet on MNIST
+  trainer --preset dropout --epochs 10     train another preset for 10 epochs
+  trainer presets show convnet > my.toml   write all settings to a file
+  trainer --config my.toml                 train with the settings of a file
+  trainer --data my-pictures               train on pictures, one sub-folder per class
+  trainer --resume latest                  resume the last run from its last checkpoint
+  trainer evaluate latest                  evaluate the last run on its test split
+  trainer predict latest digit.png         classify a picture
+  trainer serve                            draw digits and follow runs in a browser
 
-Settings that no flag names come from --config, then from the preset.";
+docs/commands.md has more. A run takes each setting from the first of these that has it: the flags, --config,
+the preset, the defaults. Defaults above are those of the preset convnet.";
 
-/// Train small image classifiers: convolutional networks on MNIST and its family.
-///
-/// Without a command, `trainer` trains the preset `convnet` on the embedded MNIST.
+/// Train small image classifiers: convolutional networks on MNIST and similar data sets
 #[derive(Debug, Parser)]
 #[command(
     name = "trainer",
     version,
-    after_help = EXAMPLES
+    help_template = TEMPLATE,
+    after_help = MORE,
+    after_long_help = EXAMPLES
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
     train: train::Args,
-    /// Say nothing but errors and the result
+    /// Print only errors and the result
     #[arg(
         short,
         long,
         global = true,
         conflicts_with = "verbose",
-        help_heading = "How to run"
+        hide_short_help = true,
+        help_heading = "Run"
     )]
     quiet: bool,
-    /// Say more: details, and what the libraries have to say
-    #[arg(short, long, global = true, help_heading = "How to run")]
+    /// Log details, including messages of the libraries
+    #[arg(
+        short,
+        long,
+        global = true,
+        hide_short_help = true,
+        help_heading = "Run"
+    )]
     verbose: bool,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Train a network and judge it on the test split (also without a command)
+    /// Train a network and evaluate it on the test split (the default command)
     Train(Box<train::Args>),
-    /// Judge a run's network on the test split, from its folder alone
+    /// Evaluate a run's network on the test split
     Evaluate(evaluate::Args),
-    /// Judge several runs' networks as one, by the mean of their probabilities
+    /// Evaluate several runs' networks as one, by the mean of their probabilities
     Ensemble(ensemble::Args),
-    /// Say what a run's network takes pictures for: files, folders, standard input
+    /// Classify pictures: files, folders or standard input
     Predict(predict::Args),
-    /// Draw a run: filters, feature maps, predictions, mistakes, curves
+    /// Draw a run's filters, feature maps, predictions, mistakes and curves
     Inspect(inspect::Args),
-    /// Write all about a run on one page, report.html in its folder
+    /// Write report.html: a run's settings, results and figures on one page
     Report(report::Args),
-    /// Compare runs: a table, and their curves in one figure
+    /// Compare runs in a table and draw their curves in one figure
     Compare(compare::Args),
-    /// Take weights of PyTorch, Keras or Burn for a run
+    /// Create a run from weights of PyTorch, Keras or Burn
     Import(Box<import::Args>),
-    /// Write a run's network for PyTorch, ONNX Runtime or Burn
+    /// Write a run's network in a format of PyTorch, ONNX or Burn
     Export(export::Args),
-    /// Walk through convolution, ReLU and max-pooling by hand
+    /// Explain convolution, ReLU and max-pooling with numbers, step by step
     Explain(explain::Args),
-    /// A page to draw on, all runs with live curves, and an API
+    /// Serve web pages, to draw digits and follow runs, and an HTTP API
     #[cfg(feature = "serve")]
     Serve(serve::Args),
-    /// Try learning rates from low to high, draw the loss, and suggest one
+    /// Run a learning-rate range test, draw the loss and suggest a learning rate
     FindLr(Box<find_lr::Args>),
-    /// Print the layers of a network, their shapes and sizes
+    /// Print a network's layers, output shapes and parameters
     Summary(Box<summary::Args>),
-    /// List the presets, or print one as a file for --config
+    /// List the presets, or print the settings of one as a file for --config
     Presets(presets::Args),
-    /// Measure images per second, trained and predicted
+    /// Measure images per second in training and inference
     Bench(bench::Args),
-    /// Serve this machine's devices to trainings on others
+    /// Serve this machine's devices to trainings on other machines
     Worker(worker::Args),
-    /// List the devices: compiled in, found, and what to do about the others; check what they compute
+    /// List the devices, or compare their results with those of the CPU
     Devices(devices::Args),
 }
 
-/// What may stand before a command as well as after it.
-const BEFORE_COMMANDS: [&str; 2] = ["quiet", "verbose"];
+/// Ids of the flags that may stand in front of a command.
+const GLOBAL_FLAGS: [&str; 2] = ["quiet", "verbose"];
 
 impl Cli {
-    /// Reads a command line. Flags of a training go with no other command.
+    /// Parses a command line. Flags of `trainer train` in front of another command are an error.
     ///
     /// # Errors
-    /// When it is not understood, or only asks for help.
+    /// Returns an error if the command line is not valid, and for `--help` and `--version`.
     pub(crate) fn read<T: Into<OsString> + Clone>(
         words: impl IntoIterator<Item = T>,
     ) -> Result<Self, clap::Error> {
@@ -120,11 +125,11 @@ impl Cli {
         if let Some((command, _)) = matches.subcommand() {
             let is_stray = |flag: &&Arg| {
                 matches.value_source(flag.get_id().as_str()) == Some(ValueSource::CommandLine)
-                    && !BEFORE_COMMANDS.contains(&flag.get_id().as_str())
+                    && !GLOBAL_FLAGS.contains(&flag.get_id().as_str())
             };
             if let Some(stray) = cli.get_arguments().find(is_stray) {
                 let message = format!(
-                    "'{stray}' is no flag of the program, but of a command: put it after `{command}` if it has it"
+                    "'{stray}' is a flag of `trainer train`: put flags of `{command}` after the command"
                 );
                 return Err(cli.clone().error(ErrorKind::ArgumentConflict, message));
             }
@@ -132,7 +137,7 @@ impl Cli {
         Self::from_arg_matches(&matches)
     }
 
-    /// How much shall be said.
+    /// Returns the verbosity of the log on the terminal.
     pub(crate) fn verbosity(&self) -> Verbosity {
         let train = match &self.command {
             None => Some(&self.train),
@@ -148,10 +153,10 @@ impl Cli {
         }
     }
 
-    /// Does what was asked for.
+    /// Runs the command.
     ///
     /// # Errors
-    /// With a message for the user.
+    /// Returns the command's error.
     pub(crate) fn run(self) -> Result<()> {
         match self.command {
             None => train::run(self.train, self.quiet),
@@ -180,14 +185,41 @@ impl Cli {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::schema::SETTINGS;
 
     #[test]
-    fn the_command_line_is_consistent() {
+    fn arguments_are_consistent() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn flags_of_a_training_go_with_no_other_command() {
+    fn short_help_fits_a_screen() {
+        let help = Cli::command().term_width(100).render_help().to_string();
+        assert!(help.lines().count() <= 40, "{help}");
+        assert!(help.contains("--preset <NAME>") && help.contains("trainer --help"));
+    }
+
+    #[test]
+    fn long_help_has_every_setting_with_range_and_default() {
+        let mut command = Cli::command().term_width(0);
+        let help = command.render_long_help().to_string();
+        for setting in SETTINGS {
+            let Some(flag) = setting.flag else { continue };
+            let name = format!("--{}", flag.name);
+            let is_other = |line: &&str| line.split_whitespace().next() != Some(name.as_str());
+            let line = help.lines().skip_while(is_other).nth(1);
+            let default = setting.default_text();
+            let default = default.map(|default| format!(" [default: {default}]"));
+            let expected = setting.summary() + &default.unwrap_or_default();
+            assert_eq!(line.map(str::trim), Some(expected.as_str()), "{name}");
+        }
+        for heading in ["Run", "Data", "Network", "Training", "Augmentation"] {
+            assert!(help.contains(&format!("\n{heading}:\n")), "{help}");
+        }
+    }
+
+    #[test]
+    fn training_flags_in_front_of_another_command_are_an_error() {
         let read = |line: &str| Cli::read(line.split_whitespace());
         for line in [
             "trainer -q devices",
@@ -209,21 +241,30 @@ mod tests {
         }
     }
 
-    #[test]
-    fn every_command_of_the_readme_is_one() {
-        let readme = include_str!("../../../README.md");
-        let commands: Vec<&str> = readme
-            .lines()
-            .filter(|line| line.starts_with("cargo run "))
-            .map(|line| line.split(['#', '>']).next().unwrap_or_default())
-            .collect();
-        assert!(commands.len() > 10, "{commands:?}");
-        for command in commands {
-            let flags = command.split_once(" -- ").map_or("", |(_, flags)| flags);
+    /// Parses each command of a text up to its comment, pipe or redirection, and returns their number.
+    fn parse_commands(text: &str) -> usize {
+        // Only a build with the feature `remote` accepts the devices of workers.
+        let is_valid = |line: &&str| cfg!(feature = "remote") || !line.contains(" remote:");
+        let commands = text.lines().filter(is_valid).filter_map(|line| {
+            let line = line.split(['#', '>', '|']).next().unwrap_or_default();
+            let flags = match line.strip_prefix("cargo run ") {
+                Some(cargo) => cargo.split_once(" -- ").map_or("", |(_, flags)| flags),
+                None => line.strip_prefix("trainer ")?,
+            };
+            Some((line, flags))
+        });
+        let parse = |(line, flags): (&str, &str)| {
             let words = ["trainer"].into_iter().chain(flags.split_whitespace());
             if let Err(error) = Cli::read(words) {
-                panic!("{command}: {error}");
+                panic!("{line}: {error}");
             }
-        }
+        };
+        commands.map(parse).count()
+    }
+
+    #[test]
+    fn documented_commands_are_valid() {
+        assert!(parse_commands(include_str!("../../../README.md")) > 3);
+        assert!(parse_commands(include_str!("../../../docs/commands.md")) > 30);
     }
 }

@@ -1,23 +1,23 @@
-//! What reads bytes that it cannot trust, for the targets in `fuzz/`: any bytes end in a value or an
-//! error, and a value that was read is written and read again unchanged.
+//! Entry points of the fuzz targets in `fuzz/`: parsers of untrusted bytes.
+//!
+//! Any input must yield a value or an error, and a value must survive a round trip.
 
 use crate::config::run_config::Config;
-use crate::run::checkpoint::Checkpoint;
-
 use crate::config::settings::Settings;
+use crate::run::checkpoint::Checkpoint;
 #[cfg(feature = "serve")]
 use crate::serve::Pixels;
 
-/// Reads `text` as a configuration of a run, and as settings for one.
+/// Parses `text` as the configuration of a run, and as settings.
 ///
 /// # Panics
-/// Where the program has an error.
+/// Panics if an accepted value does not survive a round trip.
 pub fn config(text: &str) {
     let Ok(table) = text.parse::<toml::Table>() else {
         return;
     };
     if let Ok(config) = Config::from_table(table.clone()) {
-        let text = config.to_toml().expect("what was read can be written");
+        let text = config.to_toml().expect("serializable");
         let again = text.parse().map(Config::from_table);
         assert_eq!(again.expect("TOML").expect("a configuration"), config);
     }
@@ -25,29 +25,28 @@ pub fn config(text: &str) {
     if settings.overlay(table).is_ok() {
         let network = settings.model();
         let _ = network.map(|network| network.layers());
-        settings
-            .to_toml()
-            .expect("what was accepted can be written");
+        let text = settings.to_toml();
+        text.parse::<toml::Table>().expect("a serializable table");
     }
 }
 
-/// Reads `bytes` as a checkpoint: as they are, and with the checksum that belongs to them.
+/// Parses `bytes` as a checkpoint, as they are and with a valid checksum appended.
 ///
 /// # Panics
-/// Where the program has an error.
+/// Panics if an accepted checkpoint does not survive a round trip.
 pub fn checkpoint(bytes: &[u8]) {
     let _ = Checkpoint::from_bytes(bytes);
     if let Ok(checkpoint) = Checkpoint::from_bytes(&Checkpoint::seal(bytes.to_vec())) {
-        let bytes = checkpoint.to_bytes().expect("what was read can be written");
+        let bytes = checkpoint.to_bytes().expect("serializable");
         let again = Checkpoint::from_bytes(&bytes);
         assert_eq!(again.expect("a checkpoint"), checkpoint);
     }
 }
 
-/// Reads `json` as images of a request.
+/// Parses `json` as the images of a request to the server.
 ///
 /// # Panics
-/// Where the program has an error.
+/// Panics if accepted images do not survive a round trip, or have a wrong size.
 #[cfg(feature = "serve")]
 pub fn pixels(json: &[u8]) {
     if let Ok(pixels) = Pixels::read(json, [1, 2, 2]) {
@@ -64,7 +63,7 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
-    /// Where fuzzing starts from, and what it found on the way.
+    /// Returns the seed inputs and the inputs that fuzzing found.
     fn corpus(target: &str) -> Vec<Vec<u8>> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("../../fuzz/corpus")
@@ -78,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn configurations_end_in_a_value_or_an_error() {
+    fn corpus_of_configurations_passes() {
         for input in corpus("config") {
             super::config(&String::from_utf8_lossy(&input));
         }
@@ -86,14 +85,14 @@ mod tests {
 
     #[cfg(feature = "serve")]
     #[test]
-    fn pixels_end_in_a_value_or_an_error() {
+    fn corpus_of_pixels_passes() {
         for input in corpus("pixels") {
             super::pixels(&input);
         }
     }
 
     #[test]
-    fn checkpoints_end_in_a_value_or_an_error() {
+    fn corpus_of_checkpoints_passes() {
         for input in corpus("checkpoint") {
             super::checkpoint(&input);
         }

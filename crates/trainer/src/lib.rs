@@ -1,6 +1,8 @@
-//! Trains, judges and describes small image classifiers: all of the program `trainer`.
+//! The program `trainer`: trains, evaluates, explains and serves small image classifiers.
+//!
+//! [`run`] is the whole program; `main.rs` only calls it.
 
-// Arrows point down this list only.
+// A module imports only modules below it in this list; `tests/architecture.rs` checks that.
 mod cli;
 mod commands;
 #[cfg(feature = "serve")]
@@ -27,14 +29,14 @@ use crate::device::panics::catch_panic;
 use crate::process::interruption::{self, Interrupted};
 use crate::process::logging;
 
-/// Runs the program on its command line.
+/// Runs the program with the arguments of the process, and returns its exit code.
 pub fn run() -> ExitCode {
     LazyLock::force(&training::progress::PROCESS_START);
     let cli = cli::Cli::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
     logging::init(cli.verbosity());
-    // Burn panics where a device is lost; what a user sees of that is a message.
+    // Burn panics if a device is lost. The user gets an error message.
     let outcome = catch_panic(|| cli.run());
-    let outcome = outcome.unwrap_or_else(|panic| Err(anyhow!("{panic}; -v says where")));
+    let outcome = outcome.unwrap_or_else(|panic| Err(anyhow!("{panic}; -v prints the location")));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
@@ -49,10 +51,10 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Whether the reader of our output left, as `head` does: it has what it wanted.
+/// Whether the error is that the reader of standard output, such as `head`, has closed the pipe.
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
     let is_closed = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
-    let of_csv = error.downcast_ref::<csv::Error>().map(csv::Error::kind);
-    matches!(of_csv, Some(csv::ErrorKind::Io(error)) if is_closed(error))
+    let csv_error = error.downcast_ref::<csv::Error>().map(csv::Error::kind);
+    matches!(csv_error, Some(csv::ErrorKind::Io(error)) if is_closed(error))
         || error.downcast_ref::<io::Error>().is_some_and(is_closed)
 }

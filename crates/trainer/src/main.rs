@@ -1,9 +1,9 @@
-//! The program; see the library of the same name.
+//! The binary; see the library of the same name.
 
 use std::process::ExitCode;
 
-/// Tensors of a step are allocated and freed each time; the system's allocator hands large ones
-/// back to the kernel and asks for them again.
+/// Each step allocates and frees its tensors. The system's allocator would return large ones to the
+/// kernel each time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -1,107 +1,107 @@
-// The page to draw on: strokes on paper, and what the network makes of them as they grow.
+// The page to draw on. Sends the drawing to the server at each change, and shows the prediction.
 
-const paper = document.querySelector("#paper");
+const drawingCanvas = document.querySelector("#paper");
 const brush = document.querySelector("#size");
-const pen = paper.getContext("2d");
+const context = drawingCanvas.getContext("2d");
 
-/** What is on the paper: strokes `{ size, points }` and pictures `{ picture }`, in order. */
+/** The drawing: strokes `{ size, points }` and pictures `{ picture }`, in drawing order. */
 let marks = [];
-/** The stroke that the pointer draws. */
+/** The stroke that the pointer is drawing, or null. */
 let current = null;
-/** Where the keyboard's pen is, and the stroke it draws while it is down. */
-const keyboard = { x: paper.width / 2, y: paper.height / 2, stroke: null, isShown: false };
+/** The position of the keyboard pen, and the stroke that it is drawing, or null. */
+const keyboard = { x: drawingCanvas.width / 2, y: drawingCanvas.height / 2, stroke: null, isShown: false };
 let classes = [];
 let shape = [1, 28, 28];
 
 function draw() {
-  pen.fillStyle = "#fff";
-  pen.fillRect(0, 0, paper.width, paper.height);
+  context.fillStyle = "#fff";
+  context.fillRect(0, 0, drawingCanvas.width, drawingCanvas.height);
   for (const mark of marks) {
     if (mark.picture) {
       const { width, height } = mark.picture;
-      const scale = Math.min(paper.width / width, paper.height / height);
+      const scale = Math.min(drawingCanvas.width / width, drawingCanvas.height / height);
       const [w, h] = [width * scale, height * scale];
-      pen.drawImage(mark.picture, (paper.width - w) / 2, (paper.height - h) / 2, w, h);
+      context.drawImage(mark.picture, (drawingCanvas.width - w) / 2, (drawingCanvas.height - h) / 2, w, h);
     } else {
-      stroke(mark);
+      drawStroke(mark);
     }
   }
 }
 
-function stroke({ size, points }) {
-  pen.strokeStyle = pen.fillStyle = "#111";
-  pen.lineWidth = size;
-  pen.lineCap = pen.lineJoin = "round";
-  pen.beginPath();
-  pen.moveTo(...points[0]);
-  // Curves through the middles of what the pointer told: no corners.
+function drawStroke({ size, points }) {
+  context.strokeStyle = context.fillStyle = "#111";
+  context.lineWidth = size;
+  context.lineCap = context.lineJoin = "round";
+  context.beginPath();
+  context.moveTo(...points[0]);
+  // Quadratic curves through the midpoints of the pointer positions, which have no corners.
   for (let i = 1; i < points.length - 1; i++) {
     const [x, y] = points[i];
     const [nextX, nextY] = points[i + 1];
-    pen.quadraticCurveTo(x, y, (x + nextX) / 2, (y + nextY) / 2);
+    context.quadraticCurveTo(x, y, (x + nextX) / 2, (y + nextY) / 2);
   }
-  pen.lineTo(...points[points.length - 1]);
-  pen.stroke();
+  context.lineTo(...points[points.length - 1]);
+  context.stroke();
 }
 
-/** The keyboard's pen is shown over the paper, but is none of what is sent. */
-function show() {
+/** Draws the drawing, and the keyboard pen over it, which is not part of the drawing. */
+function drawWithPen() {
   draw();
   if (keyboard.isShown) {
-    pen.strokeStyle = "#0072b2";
-    pen.lineWidth = 3;
-    pen.beginPath();
-    pen.arc(keyboard.x, keyboard.y, brush.value / 2 + 3, 0, 7);
-    pen.stroke();
+    context.strokeStyle = "#0072b2";
+    context.lineWidth = 3;
+    context.beginPath();
+    context.arc(keyboard.x, keyboard.y, brush.value / 2 + 3, 0, 7);
+    context.stroke();
   }
 }
 
 function position(event) {
-  const box = paper.getBoundingClientRect();
+  const box = drawingCanvas.getBoundingClientRect();
   return [
-    ((event.clientX - box.left) * paper.width) / box.width,
-    ((event.clientY - box.top) * paper.height) / box.height,
+    ((event.clientX - box.left) * drawingCanvas.width) / box.width,
+    ((event.clientY - box.top) * drawingCanvas.height) / box.height,
   ];
 }
 
-paper.addEventListener("pointerdown", (event) => {
+drawingCanvas.addEventListener("pointerdown", (event) => {
   if (event.button !== 0) return;
-  paper.setPointerCapture(event.pointerId);
+  drawingCanvas.setPointerCapture(event.pointerId);
   current = { pointer: event.pointerId, size: Number(brush.value), points: [position(event)] };
   marks.push(current);
   keyboard.stroke = null;
   keyboard.isShown = false;
   changed();
 });
-paper.addEventListener("pointermove", (event) => {
+drawingCanvas.addEventListener("pointermove", (event) => {
   if (current?.pointer !== event.pointerId) return;
   const events = event.getCoalescedEvents?.() ?? [];
   for (const each of events.length > 0 ? events : [event]) current.points.push(position(each));
   changed();
 });
 for (const end of ["pointerup", "pointercancel"]) {
-  paper.addEventListener(end, (event) => {
+  drawingCanvas.addEventListener(end, (event) => {
     if (current?.pointer === event.pointerId) current = null;
   });
 }
 
-/** Replaces what is on the paper; a stroke that is being drawn ends. */
-function put(other) {
-  marks = other;
+/** Replaces the drawing, and ends the current stroke. */
+function replaceMarks(newMarks) {
+  marks = newMarks;
   current = keyboard.stroke = null;
   changed();
 }
 
 function undo() {
-  put(marks.slice(0, -1));
+  replaceMarks(marks.slice(0, -1));
 }
 
 function clear() {
-  put([]);
+  replaceMarks([]);
 }
 
-function resize(by) {
-  brush.value = Number(brush.value) + by;
+function resizeBrush(change) {
+  brush.value = Number(brush.value) + change;
 }
 
 document.querySelector("#undo").addEventListener("click", undo);
@@ -109,19 +109,20 @@ document.querySelector("#clear").addEventListener("click", clear);
 document.addEventListener("keydown", (event) => {
   if (event.key === "z" && (event.ctrlKey || event.metaKey)) undo();
   else if (event.ctrlKey || event.metaKey || event.altKey) return;
-  else if (event.key === "[") resize(-5);
-  else if (event.key === "]") resize(5);
+  else if (event.key === "[") resizeBrush(-5);
+  else if (event.key === "]") resizeBrush(5);
   else return;
   event.preventDefault();
 });
 
+/** The direction of each arrow key. */
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-paper.addEventListener("keydown", (event) => {
-  const step = ARROWS[event.key];
-  if (step) {
-    const by = event.shiftKey ? 5 : 20;
-    keyboard.x = Math.min(paper.width, Math.max(0, keyboard.x + by * step[0]));
-    keyboard.y = Math.min(paper.height, Math.max(0, keyboard.y + by * step[1]));
+drawingCanvas.addEventListener("keydown", (event) => {
+  const direction = ARROWS[event.key];
+  if (direction) {
+    const distance = event.shiftKey ? 5 : 20;
+    keyboard.x = Math.min(drawingCanvas.width, Math.max(0, keyboard.x + distance * direction[0]));
+    keyboard.y = Math.min(drawingCanvas.height, Math.max(0, keyboard.y + distance * direction[1]));
     keyboard.stroke?.points.push([keyboard.x, keyboard.y]);
   } else if (event.key === " ") {
     keyboard.stroke = keyboard.stroke ? null : { size: Number(brush.value), points: [[keyboard.x, keyboard.y]] };
@@ -135,87 +136,88 @@ paper.addEventListener("keydown", (event) => {
   event.preventDefault();
   changed();
 });
-paper.addEventListener("blur", () => {
+drawingCanvas.addEventListener("blur", () => {
   keyboard.stroke = null;
   keyboard.isShown = false;
-  show();
+  drawWithPen();
 });
 
-async function take(file) {
+async function showPicture(file) {
   if (!file?.type.startsWith("image/")) return;
   try {
-    put([{ picture: await createImageBitmap(file) }]);
+    replaceMarks([{ picture: await createImageBitmap(file) }]);
   } catch {
-    tell("This picture cannot be read.");
+    showError("This picture cannot be read.");
   }
 }
 
 document.querySelector("#file").addEventListener("change", (event) => {
-  take(event.target.files[0]);
+  showPicture(event.target.files[0]);
   event.target.value = "";
 });
-document.addEventListener("paste", (event) => take(event.clipboardData.files[0]));
+document.addEventListener("paste", (event) => showPicture(event.clipboardData.files[0]));
 document.addEventListener("dragover", (event) => {
   event.preventDefault();
-  paper.classList.add("over");
+  drawingCanvas.classList.add("over");
 });
-document.addEventListener("dragleave", () => paper.classList.remove("over"));
+document.addEventListener("dragleave", () => drawingCanvas.classList.remove("over"));
 document.addEventListener("drop", (event) => {
   event.preventDefault();
-  paper.classList.remove("over");
-  take(event.dataTransfer.files[0]);
+  drawingCanvas.classList.remove("over");
+  showPicture(event.dataTransfer.files[0]);
 });
 
-// One question at a time; the newest waits, those before it are left out.
-let isAsking = false;
-let next = null;
-/** How often the paper became blank: what was asked before is of no interest then. */
-let blanks = 0;
+// One request is sent at a time. Meanwhile only the newest change waits; earlier ones are skipped.
+let isSending = false;
+/** Returns the body of the next request, or null. */
+let nextBody = null;
+/** Number of times that the drawing was cleared. Responses to earlier requests are discarded. */
+let clearCount = 0;
 
 function changed() {
-  show();
+  drawWithPen();
   if (marks.length === 0) {
-    next = null;
-    blanks += 1;
-    blank();
+    nextBody = null;
+    clearCount += 1;
+    clearPrediction();
     return;
   }
-  next = async () => {
+  nextBody = async () => {
     draw();
-    const picture = await new Promise((done) => paper.toBlob(done, "image/png"));
-    show();
+    const picture = await new Promise((done) => drawingCanvas.toBlob(done, "image/png"));
+    drawWithPen();
     return picture;
   };
-  ask();
+  predict();
 }
 
-async function ask() {
-  // What drives the page can tell whether an answer is still to come.
+async function predict() {
+  // Marks the page while a prediction is pending, for programs that drive it.
   document.body.dataset.asking = "";
-  if (isAsking) return;
-  isAsking = true;
-  while (next) {
-    const question = next;
-    const before = blanks;
-    next = null;
-    const { found, problem } = await asked("/api/inspect", { method: "POST", body: await question() });
-    if (before !== blanks) continue;
-    if (problem) blank();
-    else tellAll(found);
-    tell(problem ?? "");
+  if (isSending) return;
+  isSending = true;
+  while (nextBody) {
+    const body = nextBody;
+    const countBefore = clearCount;
+    nextBody = null;
+    const { json, error } = await fetchJson("/api/inspect", { method: "POST", body: await body() });
+    if (countBefore !== clearCount) continue;
+    if (error) clearPrediction();
+    else showPrediction(json);
+    showError(error ?? "");
   }
-  isAsking = false;
+  isSending = false;
   delete document.body.dataset.asking;
 }
 
-/** What the server answers: what it found, or its problem. */
-async function asked(address, request) {
+/** Returns the JSON of a response, or an error message. */
+async function fetchJson(address, request) {
   try {
-    const answer = await fetch(address, request);
-    const found = await answer.json();
-    return answer.ok ? { found } : { problem: found.detail };
+    const response = await fetch(address, request);
+    const json = await response.json();
+    return response.ok ? { json } : { error: json.detail };
   } catch {
-    return { problem: "The server does not answer." };
+    return { error: "The server does not respond." };
   }
 }
 
@@ -223,28 +225,28 @@ function percent(probability) {
   return `${(100 * probability).toFixed(1)}%`;
 }
 
-function tell(problem) {
-  document.querySelector("#problem").textContent = problem;
+function showError(message) {
+  document.querySelector("#problem").textContent = message;
 }
 
-function blank() {
-  tell("");
+function clearPrediction() {
+  showError("");
   document.querySelector("#answer").textContent = "–";
-  for (const name of classes) bar(name, 0);
+  for (const name of classes) setBar(name, 0);
   document.querySelector("#blocks").replaceChildren();
   const seen = document.querySelector("#seen");
   seen.getContext("2d").clearRect(0, 0, seen.width, seen.height);
 }
 
-function tellAll({ prediction, seen, blocks }) {
+function showPrediction({ prediction, seen, blocks }) {
   document.querySelector("#answer").textContent = `${prediction.class}, ${percent(prediction.probability)}`;
-  for (const { class: name, probability } of prediction.top) bar(name, probability);
+  for (const { class: name, probability } of prediction.top) setBar(name, probability);
   const maps = document.querySelector("#blocks");
   maps.replaceChildren(...blocks.map((block, i) => drawBlock(block, i)));
-  paint(document.querySelector("#seen"), decoded(seen.pixels), seen.channels, seen.height, seen.width);
+  paint(document.querySelector("#seen"), decodeBase64(seen.pixels), seen.channels, seen.height, seen.width);
 }
 
-function bar(name, probability) {
+function setBar(name, probability) {
   const row = document.querySelector(`#bars li[data-class="${CSS.escape(name)}"]`);
   if (!row) return;
   row.querySelector("progress").value = probability;
@@ -252,10 +254,10 @@ function bar(name, probability) {
 }
 
 function drawBlock({ channels, height, width, pixels }, number) {
-  const bytes = decoded(pixels);
+  const bytes = decodeBase64(pixels);
   const section = document.createElement("div");
   const title = document.createElement("h3");
-  title.textContent = `Block ${number + 1}: ${channels} maps of ${height}x${width}`;
+  title.textContent = `Block ${number + 1}: ${channels} feature maps of ${height}x${width}`;
   const maps = document.createElement("div");
   maps.className = "maps";
   for (let i = 0; i < channels; i++) {
@@ -269,11 +271,11 @@ function drawBlock({ channels, height, width, pixels }, number) {
   return section;
 }
 
-function decoded(base64) {
-  return Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+function decodeBase64(text) {
+  return Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
 }
 
-/** Puts planes of bytes, one or three, on a canvas. */
+/** Paints one plane of bytes (gray) or three (RGB) on a canvas. */
 function paint(canvas, bytes, channels, height, width) {
   canvas.width = width;
   canvas.height = height;
@@ -293,44 +295,44 @@ function thumbnail(sample) {
   const canvas = document.createElement("canvas");
   canvas.className = "pixels";
   canvas.setAttribute("aria-hidden", "true");
-  const bytes = decoded(sample.pixels);
+  const bytes = decodeBase64(sample.pixels);
   paint(canvas, bytes, channels, height, width);
   const caption = document.createElement("span");
-  const isRight = sample.class === sample.predicted;
-  caption.textContent = isRight ? sample.class : `${sample.class}, not ${sample.predicted}`;
+  const isCorrect = sample.class === sample.predicted;
+  caption.textContent = isCorrect ? sample.class : `${sample.class}, not ${sample.predicted}`;
   button.append(canvas, caption);
   button.title = `Test image ${sample.index}`;
   button.addEventListener("click", () => {
     clear();
-    next = async () => JSON.stringify([...bytes]);
-    ask();
+    nextBody = async () => JSON.stringify([...bytes]);
+    predict();
   });
   return button;
 }
 
-async function thumbnails(place, address) {
-  const { found, problem } = await asked(address);
-  const section = document.querySelector(place);
-  if (problem) section.textContent = problem;
-  else section.replaceChildren(...found.map(thumbnail));
+async function showThumbnails(selector, address) {
+  const { json, error } = await fetchJson(address);
+  const section = document.querySelector(selector);
+  if (error) section.textContent = error;
+  else section.replaceChildren(...json.map(thumbnail));
 }
 
 let seed = 0;
 document.querySelector("#more").addEventListener("click", () => {
   seed += 1;
-  thumbnails("#samples", `/api/samples?count=12&seed=${seed}`);
+  showThumbnails("#samples", `/api/samples?count=12&seed=${seed}`);
 });
 
-async function begin() {
-  const { found: model, problem } = await asked("/api/model");
-  if (problem) {
-    tell(problem);
+async function start() {
+  const { json: model, error } = await fetchJson("/api/model");
+  if (error) {
+    showError(error);
     return;
   }
   ({ classes, shape } = model);
-  const judged = model.accuracy === null ? "" : `, ${(100 * model.accuracy).toFixed(2)}% of the test split`;
+  const accuracy = model.accuracy === null ? "" : `, test accuracy ${(100 * model.accuracy).toFixed(2)}%`;
   document.querySelector("#model").textContent =
-    `${model.run}: ${model.preset} on ${model.data}${judged}; ${model.device}`;
+    `${model.run}: ${model.preset} on ${model.data}${accuracy}; ${model.device}`;
   const rows = classes.map((name) => {
     const row = document.createElement("li");
     row.dataset.class = name;
@@ -346,10 +348,10 @@ async function begin() {
     return row;
   });
   document.querySelector("#bars").replaceChildren(...rows);
-  blank();
-  show();
-  thumbnails("#samples", "/api/samples?count=12&seed=0");
-  thumbnails("#mistakes", "/api/mistakes?count=12");
+  clearPrediction();
+  drawWithPen();
+  showThumbnails("#samples", "/api/samples?count=12&seed=0");
+  showThumbnails("#mistakes", "/api/mistakes?count=12");
 }
 
-begin();
+start();

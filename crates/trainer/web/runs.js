@@ -1,135 +1,136 @@
-// All runs: a table, the curves of those that are chosen as they grow, and all about one.
+// The page of runs: a table, live curves of the selected runs, and the details of one run.
 
-import { COLOURS, chart, element } from "./chart.js";
+import { COLORS, chart, element } from "./chart.js";
 
-/** How often the table is asked for anew, in milliseconds. */
-const PAUSE = 2000;
-/** Journals that are followed as they grow: browsers keep few connections to a server. */
+/** Interval at which the table is updated, in milliseconds. */
+const UPDATE_INTERVAL = 2000;
+/** Maximum number of event streams. Browsers limit the number of connections per server. */
 const MAX_STREAMS = 3;
-/** Runs whose curves are shown: `{ entries, source, read }` by name. */
-const followed = new Map();
-let known = [];
-/** The run that all is told about. */
+/** The selected runs, whose curves are shown: `{ events, source, loadedState }` by name. */
+const selected = new Map();
+/** The runs of the last update. */
+let runs = [];
+/** The name of the run whose details are shown. */
 let shown = null;
-/** The table's rows by name: each is made once, so that a click on it never meets another one. */
+/** The rows of the table by name. Rows are reused, so that an update never moves a row during a click. */
 const rows = new Map();
 
-function percent(figures) {
-  return figures ? `${(100 * figures.accuracy).toFixed(2)}%` : "–";
+function percent(metrics) {
+  return metrics ? `${(100 * metrics.accuracy).toFixed(2)}%` : "–";
 }
 
-function cell(text, kind) {
-  const made = document.createElement("td");
-  made.textContent = text;
-  if (kind) made.className = kind;
-  return made;
+function cell(text, className) {
+  const td = document.createElement("td");
+  td.textContent = text;
+  if (className) td.className = className;
+  return td;
 }
 
-function tell(problem) {
-  document.querySelector("#problem").textContent = problem;
+function showError(message) {
+  document.querySelector("#problem").textContent = message;
 }
 
-/** What the server answers; without an answer, or with a problem, an error that says so. */
-async function asked(address) {
-  const answer = await fetch(address).catch(() => null);
-  if (!answer) throw new Error("The server does not answer.");
-  const found = await answer.json();
-  if (!answer.ok) throw new Error(found.detail);
-  return found;
+/** Returns the JSON of a response. Throws an error if there is no response, or it is an error. */
+async function fetchJson(address) {
+  const response = await fetch(address).catch(() => null);
+  if (!response) throw new Error("The server does not respond.");
+  const json = await response.json();
+  if (!response.ok) throw new Error(json.detail);
+  return json;
 }
 
-/** Brings the table up to date, and again after a while. */
+/** Updates the table periodically. */
 async function list() {
   try {
-    if (!document.hidden) update(await asked("/api/runs"));
-    tell("");
+    if (!document.hidden) update(await fetchJson("/api/runs"));
+    showError("");
   } catch (error) {
-    tell(error.message);
+    showError(error.message);
   }
-  setTimeout(list, PAUSE);
+  setTimeout(list, UPDATE_INTERVAL);
 }
 
-function update(runs) {
-  if (JSON.stringify(runs) !== JSON.stringify(known)) {
-    const isFirst = known.length === 0;
-    known = runs;
-    if (isFirst) follow(runs[0].id);
+function update(newRuns) {
+  if (JSON.stringify(newRuns) !== JSON.stringify(runs)) {
+    const isFirst = runs.length === 0;
+    runs = newRuns;
+    if (isFirst) select(runs[0].id);
     const body = document.querySelector("#runs tbody");
-    const listed = runs.map(row);
-    if (listed.length !== body.children.length || listed.some((made, i) => made !== body.children[i])) {
+    const trs = runs.map(row);
+    if (trs.length !== body.children.length || trs.some((tr, i) => tr !== body.children[i])) {
       const focused = document.activeElement;
-      body.replaceChildren(...listed);
+      body.replaceChildren(...trs);
       if (body.contains(focused)) focused.focus();
     }
     for (const id of rows.keys()) if (!runs.some((run) => run.id === id)) rows.delete(id);
-    for (const id of followed.keys()) if (!runs.some((run) => run.id === id)) leave(id);
-    if (runs.some((run) => run.id === shown)) detail(shown);
-    else hide();
+    for (const id of selected.keys()) if (!runs.some((run) => run.id === id)) deselect(id);
+    if (runs.some((run) => run.id === shown)) showDetails(shown);
+    else hideDetails();
   }
-  catchUp();
+  updateEvents();
 }
 
-/** A run's row, with its figures as they are now. */
+/** Returns the row of a run, with its current metrics. */
 function row(run) {
-  if (!rows.has(run.id)) rows.set(run.id, emptyRow(run.id));
-  const made = rows.get(run.id);
-  made.querySelector("input").checked = followed.has(run.id);
+  if (!rows.has(run.id)) rows.set(run.id, newRow(run.id));
+  const tr = rows.get(run.id);
+  tr.querySelector("input").checked = selected.has(run.id);
   const state = cell(run.error ? `${run.state}: ${run.error}` : run.state, `words ${run.state}`);
-  while (made.children.length > 2) made.lastChild.remove();
-  made.append(
+  while (tr.children.length > 2) tr.lastChild.remove();
+  tr.append(
     state, cell(`${run.epochs} of ${run.epochs_total}`), cell(percent(run.validation)), cell(percent(run.test)),
     cell(run.parameters),
   );
-  return made;
+  return tr;
 }
 
-/** What one clicks on: a box for the curves, and the name for all about the run. */
-function emptyRow(id) {
-  const made = document.createElement("tr");
-  made.dataset.run = id;
-  const box = document.createElement("input");
-  box.type = "checkbox";
-  box.setAttribute("aria-label", `Show the curves of ${id}`);
-  box.addEventListener("change", () => (box.checked ? follow(id) : leave(id)));
+/** Creates a row with a checkbox, which selects the run, and the name, which shows its details. */
+function newRow(id) {
+  const tr = document.createElement("tr");
+  tr.dataset.run = id;
+  const checkbox = document.createElement("input");
+  checkbox.type = "checkbox";
+  checkbox.setAttribute("aria-label", `Show the curves of ${id}`);
+  checkbox.addEventListener("change", () => (checkbox.checked ? select(id) : deselect(id)));
   const name = document.createElement("button");
   name.type = "button";
   name.textContent = id;
   name.addEventListener("click", () => {
-    follow(id);
-    box.checked = true;
-    detail(id);
+    select(id);
+    checkbox.checked = true;
+    showDetails(id);
   });
   const [first, second] = [document.createElement("td"), document.createElement("td")];
-  first.append(box);
+  first.append(checkbox);
   second.append(name);
   second.className = "words";
-  made.append(first, second);
-  return made;
+  tr.append(first, second);
+  return tr;
 }
 
-function follow(id) {
-  if (followed.has(id)) return;
-  followed.set(id, { entries: [], source: null, read: "" });
-  catchUp();
+function select(id) {
+  if (selected.has(id)) return;
+  selected.set(id, { events: [], source: null, loadedState: "" });
+  updateEvents();
 }
 
-function leave(id) {
-  followed.get(id)?.source?.close();
-  followed.delete(id);
-  catchUp();
+function deselect(id) {
+  selected.get(id)?.source?.close();
+  selected.delete(id);
+  updateEvents();
 }
 
-/** Streams what running runs report, as far as they may; of the others, reads what is new. */
-function catchUp() {
+/** Streams the events of up to `MAX_STREAMS` running runs, and loads those of the other selected runs. */
+function updateEvents() {
   let streams = 0;
-  for (const [id, run] of followed) {
-    const row = known.find((row) => row.id === id);
+  for (const [id, run] of selected) {
+    const row = runs.find((row) => row.id === id);
     const isStreamed = row?.state === "running" && !document.hidden && streams < MAX_STREAMS;
     streams += isStreamed;
     if (!isStreamed) {
       run.source?.close();
       run.source = null;
-      read(id, run, `${row?.state} ${row?.epochs}`);
+      load(id, run, `${row?.state} ${row?.epochs}`);
     } else if (!run.source) {
       stream(id, run);
     }
@@ -139,13 +140,13 @@ function catchUp() {
 
 function stream(id, run) {
   const source = new EventSource(`/api/runs/${encodeURIComponent(id)}/events`);
-  // A connection that is made anew, like a journal that was put back, tells all from the beginning.
-  for (const event of ["open", "again"]) source.addEventListener(event, () => (run.entries = []));
+  // After a reconnection or a rewrite of the log, the stream restarts from the first event.
+  for (const type of ["open", "again"]) source.addEventListener(type, () => (run.events = []));
   source.addEventListener("entry", (event) => {
-    run.entries.push(JSON.parse(event.data));
+    run.events.push(JSON.parse(event.data));
     redraw();
   });
-  // What ends for good is begun anew with the next update, if it still runs.
+  // If the run is still running, the next update opens a new stream.
   const end = () => {
     source.close();
     if (run.source === source) run.source = null;
@@ -153,80 +154,80 @@ function stream(id, run) {
   source.addEventListener("gone", end);
   source.addEventListener("error", () => source.readyState === EventSource.CLOSED && end());
   run.source = source;
-  run.read = "";
+  run.loadedState = "";
 }
 
-/** Reads a journal, unless that was done in this state. */
-async function read(id, run, state) {
-  if (run.read === state) return;
-  run.read = state;
+/** Loads the event log of a run, unless it was loaded in this state. */
+async function load(id, run, state) {
+  if (run.loadedState === state) return;
+  run.loadedState = state;
   try {
-    const entries = await asked(`/api/runs/${encodeURIComponent(id)}/metrics`);
-    if (!run.source) run.entries = entries;
+    const events = await fetchJson(`/api/runs/${encodeURIComponent(id)}/metrics`);
+    if (!run.source) run.events = events;
     redraw();
   } catch {
     // The next update tries again.
-    run.read = "";
+    run.loadedState = "";
   }
 }
 
-let isDrawing = false;
+let isRedrawScheduled = false;
 
 function redraw() {
-  if (isDrawing) return;
-  isDrawing = true;
+  if (isRedrawScheduled) return;
+  isRedrawScheduled = true;
   requestAnimationFrame(() => {
-    isDrawing = false;
-    curves();
+    isRedrawScheduled = false;
+    drawCurves();
   });
 }
 
-/** Training loss by batches, validation by epochs, of all that are followed. */
-function curves() {
-  document.querySelector("#curves").hidden = followed.size === 0;
+/** Draws the running loss, and the metrics of each epoch, of the selected runs. */
+function drawCurves() {
+  document.querySelector("#curves").hidden = selected.size === 0;
   const [losses, accuracies, legend] = [[], [], []];
-  let place = 0;
-  for (const [id, { entries }] of followed) {
-    const colour = COLOURS[place++ % COLOURS.length];
-    const epochs = entries.filter((entry) => entry.event === "epoch");
-    const batches = entries.filter((entry) => entry.event === "batches");
+  let index = 0;
+  for (const [id, { events }] of selected) {
+    const color = COLORS[index++ % COLORS.length];
+    const epochs = events.filter((entry) => entry.event === "epoch");
+    const batches = events.filter((entry) => entry.event === "batches");
     const points = (value) => epochs.filter((epoch) => value(epoch) != null).map((epoch) => [epoch.steps, value(epoch)]);
-    const learned = batches.length > 0
+    const trainingLoss = batches.length > 0
       ? batches.map(({ steps, loss }) => [steps, loss])
       : points((epoch) => epoch.train?.loss);
-    losses.push({ colour, isDashed: true, points: learned });
-    losses.push({ colour, points: points((epoch) => epoch.validation?.loss) });
-    accuracies.push({ colour, isDashed: true, points: points((epoch) => epoch.train?.accuracy) });
-    accuracies.push({ colour, points: points((epoch) => epoch.validation?.accuracy) });
-    legend.push(entry(id, colour, "train", true), entry(id, colour, "validation", false));
+    losses.push({ color, isDashed: true, points: trainingLoss });
+    losses.push({ color, points: points((epoch) => epoch.validation?.loss) });
+    accuracies.push({ color, isDashed: true, points: points((epoch) => epoch.train?.accuracy) });
+    accuracies.push({ color, points: points((epoch) => epoch.validation?.accuracy) });
+    legend.push(legendItem(id, color, "train", true), legendItem(id, color, "validation", false));
   }
-  const isSome = ({ points }) => points.length > 0;
-  chart(document.querySelector("#loss"), losses.filter(isSome));
-  chart(document.querySelector("#accuracy"), accuracies.filter(isSome));
+  const hasPoints = ({ points }) => points.length > 0;
+  chart(document.querySelector("#loss"), losses.filter(hasPoints));
+  chart(document.querySelector("#accuracy"), accuracies.filter(hasPoints));
   document.querySelector("#legend").replaceChildren(...legend);
 }
 
-function entry(id, colour, split, isDashed) {
-  const made = document.createElement("li");
+function legendItem(id, color, split, isDashed) {
+  const item = document.createElement("li");
   const sample = element("svg", { viewBox: "0 0 24 10", "aria-hidden": "true" });
-  const line = { x1: 0, x2: 24, y1: 5, y2: 5, stroke: colour, "stroke-width": 3 };
+  const line = { x1: 0, x2: 24, y1: 5, y2: 5, stroke: color, "stroke-width": 3 };
   if (isDashed) line["stroke-dasharray"] = "6 4";
   sample.append(element("line", line));
-  made.append(sample, ` ${id}, ${split}`);
-  return made;
+  item.append(sample, ` ${id}, ${split}`);
+  return item;
 }
 
-async function detail(id) {
+async function showDetails(id) {
   const isOther = shown !== id;
   shown = id;
   let run;
   try {
-    run = await asked(`/api/runs/${encodeURIComponent(id)}`);
+    run = await fetchJson(`/api/runs/${encodeURIComponent(id)}`);
   } catch (error) {
-    tell(error.message);
+    showError(error.message);
     return;
   }
-  // Meanwhile another one may have been asked for.
+  // Another run may have been clicked in the meantime.
   if (shown !== id) return;
   document.querySelector("#detail").hidden = false;
   document.querySelector("#name").textContent = id;
@@ -235,54 +236,54 @@ async function detail(id) {
   report.href = `/runs/${encodeURIComponent(id)}/report`;
   report.hidden = !run.evaluation;
   document.querySelector("#layers tbody").replaceChildren(...run.layers.map((layer) => {
-    const made = document.createElement("tr");
-    made.append(
+    const tr = document.createElement("tr");
+    tr.append(
       cell(layer.name, "words"), cell(layer.operation, "words"), cell(`[${layer.output.join(", ")}]`, "words"),
       cell(layer.parameters),
     );
-    return made;
+    return tr;
   }));
-  confusion(run.evaluation);
+  showConfusion(run.evaluation);
   document.querySelector("#settings").textContent = run.settings;
   if (isOther) document.querySelector("#name").focus();
 }
 
-function hide() {
+function hideDetails() {
   shown = null;
   document.querySelector("#detail").hidden = true;
 }
 
-function confusion(evaluation) {
+function showConfusion(evaluation) {
   const table = document.querySelector("#confusion");
   if (!evaluation) {
     table.replaceChildren(document.createElement("caption"));
-    table.firstChild.textContent = "Not judged yet.";
+    table.firstChild.textContent = "Not evaluated yet.";
     return;
   }
-  const names = evaluation.classes.map((figures) => figures.class);
+  const names = evaluation.classes.map((metrics) => metrics.class);
   const head = document.createElement("tr");
   head.append(document.createElement("td"), ...names.map((name) => heading(name, "col")));
-  const most = Math.max(1, ...evaluation.confusion.flatMap((counts, i) => counts.filter((_, j) => i !== j)));
+  const max = Math.max(1, ...evaluation.confusion.flatMap((counts, i) => counts.filter((_, j) => i !== j)));
   const rows = evaluation.confusion.map((counts, i) => {
-    const made = document.createElement("tr");
-    made.append(heading(names[i], "row"));
-    made.append(...counts.map((count, j) => {
-      const place = cell(count, i === j ? "hit" : "miss");
-      // The more, the stronger.
-      if (i !== j) place.style.setProperty("--share", `${Math.round((60 * count) / most)}%`);
-      return place;
+    const tr = document.createElement("tr");
+    tr.append(heading(names[i], "row"));
+    tr.append(...counts.map((count, j) => {
+      const td = cell(count, i === j ? "hit" : "miss");
+      // Frequent errors have a stronger background.
+      if (i !== j) td.style.setProperty("--share", `${Math.round((60 * count) / max)}%`);
+      return td;
     }));
-    return made;
+    return tr;
   });
   table.replaceChildren(head, ...rows);
 }
 
 function heading(name, scope) {
-  const made = document.createElement("th");
-  made.scope = scope;
-  made.textContent = name;
-  return made;
+  const th = document.createElement("th");
+  th.scope = scope;
+  th.textContent = name;
+  return th;
 }
 
 list();
-document.addEventListener("visibilitychange", catchUp);
+document.addEventListener("visibilitychange", updateEvents);

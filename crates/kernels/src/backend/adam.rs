@@ -1,19 +1,19 @@
-//! A step of Adam, registered with Burn.
+//! Registers the Adam step with Burn.
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
 
-use super::InMemory;
-use crate::adam::{AdamStep, step};
-use crate::simd::InstructionSet;
+use super::cpu_backend::CpuBackend;
+use crate::cpu::adam::{self, AdamStep};
+use crate::cpu::simd::InstructionSet;
 
-/// Parameter and both moments after a step.
+/// Returns the parameter and both moments after a step.
 pub(crate) fn adam_step<const D: usize>(
     parameter: Tensor<D>,
     gradient: Tensor<D>,
     moments: [Tensor<D>; 2],
-    by: AdamStep,
+    step: AdamStep,
 ) -> (Tensor<D>, [Tensor<D>; 2]) {
     let [first, second] = moments.map(Tensor::into_dispatch);
     let (parameter, first, second) = <Dispatch as AdamBackend>::adam_step(
@@ -21,42 +21,42 @@ pub(crate) fn adam_step<const D: usize>(
         gradient.into_dispatch(),
         first,
         second,
-        by,
+        step,
     );
     let moments = [first, second].map(Tensor::from_dispatch);
     (Tensor::from_dispatch(parameter), moments)
 }
 
-/// A backend with the fused step. Gradients do not flow through it.
+/// A backend with the fused Adam step. The step is not differentiable.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
     NdArray: cfg(feature = "ndarray"),
     Remote: cfg(feature = "remote")
 )]
 pub(crate) trait AdamBackend: Backend {
-    /// Parameter, first and second moment after the step.
+    /// Returns the parameter, the first and the second moment after the step. All tensors are `f32`.
     fn adam_step(
         parameter: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
         first: FloatTensor<Self>,
         second: FloatTensor<Self>,
-        by: AdamStep,
+        step: AdamStep,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
-impl<B: InMemory> AdamBackend for B {
+impl<B: CpuBackend> AdamBackend for B {
     fn adam_step(
         parameter: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
         first: FloatTensor<Self>,
         second: FloatTensor<Self>,
-        by: AdamStep,
+        step: AdamStep,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let gradient = Self::numbers(&gradient);
+        let gradient = Self::contiguous(&gradient);
         let [parameter, first, second] =
-            Self::update([parameter, first, second], |[parameter, first, second]| {
+            Self::update_in_place([parameter, first, second], |[parameter, first, second]| {
                 let set = InstructionSet::best();
-                step(set, by, parameter, &gradient, [first, second]);
+                adam::adam_step(set, step, parameter, &gradient, [first, second]);
             });
         (parameter, first, second)
     }

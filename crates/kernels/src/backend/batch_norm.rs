@@ -1,4 +1,4 @@
-//! Batch normalization and its gradient, registered with Burn.
+//! Registers batch normalization with ReLU, and its gradient, with Burn.
 
 use std::sync::Arc;
 
@@ -9,15 +9,15 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extension};
 use burn::tensor::Tensor;
 
-use super::InMemory;
-use crate::channels::{Moments, Planes, backward, forward};
-use crate::simd::InstructionSet;
+use super::cpu_backend::CpuBackend;
+use crate::cpu::batch_norm::{Moments, NormShape, backward, forward};
+use crate::cpu::simd::InstructionSet;
 
-pub(crate) fn batch_norm_relu(images: Tensor<4>, bias: Tensor<1>, planes: Planes) -> Tensor<4> {
+pub(crate) fn batch_norm_relu(images: Tensor<4>, bias: Tensor<1>, shape: NormShape) -> Tensor<4> {
     Tensor::from_dispatch(<Dispatch as BatchNormBackend>::batch_norm_relu(
         images.into_dispatch(),
         bias.into_dispatch(),
-        planes,
+        shape,
     ))
 }
 
@@ -28,56 +28,56 @@ pub(crate) fn batch_norm_relu(images: Tensor<4>, bias: Tensor<1>, planes: Planes
     NdArray: cfg(feature = "ndarray")
 )]
 pub(crate) trait BatchNormBackend: Backend {
-    /// `[N, C, H, W]` of `[N, C, H, W]` and `[C]`, all `f32`.
+    /// Images `[N, C, H, W]` and bias `[C]` to output `[N, C, H, W]`, all `f32`.
     fn batch_norm_relu(
         images: FloatTensor<Self>,
         bias: FloatTensor<Self>,
-        planes: Planes,
+        shape: NormShape,
     ) -> FloatTensor<Self>;
 }
 
-/// The output, and the moments of the images.
-fn run_forward<B: InMemory>(
+/// Returns the output, and the moments of the images.
+fn run_forward<B: CpuBackend>(
     images: &FloatTensor<B>,
     bias: &FloatTensor<B>,
-    planes: Planes,
+    shape: NormShape,
 ) -> (FloatTensor<B>, Vec<Moments>) {
     let set = InstructionSet::best();
-    let shape = images.shape().dims::<4>();
-    let (output, moments) = forward(set, planes, &B::numbers(images), &B::numbers(bias));
-    (B::tensor(output, shape), moments)
+    let dims = images.shape().dims::<4>();
+    let (output, moments) = forward(set, shape, &B::contiguous(images), &B::contiguous(bias));
+    (B::from_vec(output, dims), moments)
 }
 
-impl<B: InMemory> BatchNormBackend for B {
+impl<B: CpuBackend> BatchNormBackend for B {
     fn batch_norm_relu(
         images: FloatTensor<Self>,
         bias: FloatTensor<Self>,
-        planes: Planes,
+        shape: NormShape,
     ) -> FloatTensor<Self> {
-        run_forward::<Self>(&images, &bias, planes).0
+        run_forward::<Self>(&images, &bias, shape).0
     }
 }
 
-impl<B: InMemory, C: CheckpointStrategy> BatchNormBackend for Autodiff<B, C> {
+impl<B: CpuBackend, C: CheckpointStrategy> BatchNormBackend for Autodiff<B, C> {
     fn batch_norm_relu(
         images: FloatTensor<Self>,
         bias: FloatTensor<Self>,
-        planes: Planes,
+        shape: NormShape,
     ) -> FloatTensor<Self> {
         let (images, image_node) = images.into_parts();
         let (bias, bias_node) = bias.into_parts();
-        let (output, moments) = run_forward::<B>(&images, &bias, planes);
+        let (output, moments) = run_forward::<B>(&images, &bias, shape);
         match BatchNormBackward
             .prepare::<C>([image_node, bias_node])
             .compute_bound()
             .stateful()
         {
             OpsKind::Tracked(operation) => {
-                let state = Saved {
+                let state = SavedForBackward {
                     images,
                     bias,
                     moments: Arc::new(moments),
-                    planes,
+                    shape,
                 };
                 operation.finish(state, output)
             }
@@ -89,41 +89,41 @@ impl<B: InMemory, C: CheckpointStrategy> BatchNormBackend for Autodiff<B, C> {
 #[derive(Debug)]
 struct BatchNormBackward;
 
-/// What the backward pass needs of the forward pass.
+/// State of the forward pass that the backward pass needs.
 #[derive(Clone, Debug)]
-struct Saved<B: Backend> {
+struct SavedForBackward<B: Backend> {
     images: FloatTensor<B>,
     bias: FloatTensor<B>,
     moments: Arc<Vec<Moments>>,
-    planes: Planes,
+    shape: NormShape,
 }
 
-impl<B: InMemory> Backward<B, 2> for BatchNormBackward {
-    type State = Saved<B>;
+impl<B: CpuBackend> Backward<B, 2> for BatchNormBackward {
+    type State = SavedForBackward<B>;
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let [image_node, bias_node] = ops.parents;
-        let Saved {
+        let SavedForBackward {
             images,
             bias,
             moments,
-            planes,
+            shape,
         } = ops.state;
         let gradient = grads.consume::<B>(&ops.node);
-        let (of_images, of_bias) = backward(
+        let (image_gradient, bias_gradient) = backward(
             InstructionSet::best(),
-            planes,
-            &B::numbers(&images),
-            &B::numbers(&bias),
+            shape,
+            &B::contiguous(&images),
+            &B::contiguous(&bias),
             &moments,
-            &B::numbers(&gradient),
+            &B::contiguous(&gradient),
         );
         if let Some(node) = image_node {
-            let shape = images.shape().dims::<4>();
-            grads.register::<B>(node.id, B::tensor(of_images, shape));
+            let dims = images.shape().dims::<4>();
+            grads.register::<B>(node.id, B::from_vec(image_gradient, dims));
         }
         if let Some(node) = bias_node {
-            grads.register::<B>(node.id, B::tensor(of_bias, [planes.channels]));
+            grads.register::<B>(node.id, B::from_vec(bias_gradient, [shape.channels]));
         }
     }
 }

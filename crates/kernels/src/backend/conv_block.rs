@@ -1,20 +1,18 @@
-//! The convolution block and its gradient, registered with Burn.
+//! Registers the convolution block and its gradient with Burn.
 
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
-use burn::backend::autodiff::grads::Gradients as GradientsOfGraph;
+use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
 
-use super::InMemory;
-use crate::backward::backward;
-use crate::forward::forward;
-use crate::shape::BlockShape;
-use crate::simd::InstructionSet;
+use super::cpu_backend::CpuBackend;
+use crate::cpu::conv_block::{BlockShape, backward, forward};
+use crate::cpu::simd::InstructionSet;
 
 pub(crate) fn conv_block(
     images: Tensor<4>,
@@ -30,7 +28,7 @@ pub(crate) fn conv_block(
     ))
 }
 
-/// A backend with the fused block.
+/// A backend with the fused block as a differentiable operation.
 #[backend_extension(
     Autodiff,
     Flex: cfg(feature = "flex"),
@@ -38,7 +36,7 @@ pub(crate) fn conv_block(
     Remote: cfg(feature = "remote")
 )]
 pub(crate) trait ConvBlockBackend: Backend {
-    /// `[N, O, H', W']` of `[N, C, H, W]`, `[O, C, K, K]` and `[O]`, all `f32`.
+    /// Images `[N, C, H, W]`, weight `[O, C, K, K]` and bias `[O]` to output `[N, O, H', W']`, all `f32`.
     fn conv_block(
         images: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -47,87 +45,89 @@ pub(crate) trait ConvBlockBackend: Backend {
     ) -> FloatTensor<Self>;
 }
 
-/// A backend that computes the block, and its gradients.
-pub(crate) trait Fused: Backend {
-    /// Which pixel of each window won.
-    type Winners: Clone + Debug + Send + 'static;
+/// A backend with the forward and the backward pass of the block.
+pub(crate) trait ConvBlockPasses: Backend {
+    /// The argmax of each pooling window.
+    type PoolArgmax: Clone + Debug + Send + 'static;
 
-    /// The output; and its winners, where a backward pass will need them.
+    /// Returns the output, and the pool argmax if `save_argmax`.
     fn forward(
         images: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         shape: BlockShape,
-        with_winners: bool,
-    ) -> (FloatTensor<Self>, Option<Self::Winners>);
+        save_argmax: bool,
+    ) -> (FloatTensor<Self>, Option<Self::PoolArgmax>);
 
-    /// The gradients, from that of the output.
+    /// Returns the gradients for `gradient`, the gradient with respect to the output.
     fn backward(
         images: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
-        winners: Self::Winners,
+        pool_argmax: Self::PoolArgmax,
         shape: BlockShape,
-        wants_images: bool,
-    ) -> Gradients<Self>;
+        needs_images: bool,
+    ) -> BlockGradients<Self>;
 }
 
-/// The gradients of the block's inputs.
-pub(crate) struct Gradients<B: Backend> {
+/// Gradients with respect to the inputs of a block.
+pub(crate) struct BlockGradients<B: Backend> {
+    /// Present if requested.
     pub(crate) images: Option<FloatTensor<B>>,
     pub(crate) weight: FloatTensor<B>,
     pub(crate) bias: FloatTensor<B>,
 }
 
-impl<B: InMemory> Fused for B {
-    type Winners = Arc<Vec<u8>>;
+impl<B: CpuBackend> ConvBlockPasses for B {
+    type PoolArgmax = Arc<Vec<u8>>;
 
     fn forward(
         images: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         shape: BlockShape,
-        with_winners: bool,
-    ) -> (FloatTensor<Self>, Option<Self::Winners>) {
-        let mut winners = with_winners.then(|| vec![0; shape.batch * shape.out_image()]);
+        save_argmax: bool,
+    ) -> (FloatTensor<Self>, Option<Self::PoolArgmax>) {
+        let mut pool_argmax = save_argmax.then(|| vec![0; shape.batch * shape.out_image_len()]);
         let output = forward(
             InstructionSet::best(),
             shape,
-            &B::numbers(&images),
-            &B::numbers(&weight),
-            &B::numbers(&bias),
-            winners.as_deref_mut(),
+            &B::contiguous(&images),
+            &B::contiguous(&weight),
+            &B::contiguous(&bias),
+            pool_argmax.as_deref_mut(),
         );
-        (B::tensor(output, shape.output()), winners.map(Arc::new))
+        let output = B::from_vec(output, shape.output_dims());
+        (output, pool_argmax.map(Arc::new))
     }
 
     fn backward(
         images: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
-        winners: Self::Winners,
+        pool_argmax: Self::PoolArgmax,
         shape: BlockShape,
-        wants_images: bool,
-    ) -> Gradients<Self> {
+        needs_images: bool,
+    ) -> BlockGradients<Self> {
         let gradients = backward(
             InstructionSet::best(),
             shape,
-            &B::numbers(&images),
-            &B::numbers(&weight),
-            &B::numbers(&gradient),
-            &winners,
-            wants_images,
+            &B::contiguous(&images),
+            &B::contiguous(&weight),
+            &B::contiguous(&gradient),
+            &pool_argmax,
+            needs_images,
         );
         let images = gradients.images;
-        Gradients {
-            images: images.map(|images| B::tensor(images, shape.input())),
-            weight: B::tensor(gradients.weight, shape.weight()),
-            bias: B::tensor(gradients.bias, [shape.out_channels]),
+        BlockGradients {
+            images: images.map(|images| B::from_vec(images, shape.images_dims())),
+            weight: B::from_vec(gradients.weight, shape.weight_dims()),
+            bias: B::from_vec(gradients.bias, [shape.out_channels]),
         }
     }
 }
 
-impl<B: Fused> ConvBlockBackend for B {
+impl<B: ConvBlockPasses> ConvBlockBackend for B {
     fn conv_block(
         images: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -138,7 +138,7 @@ impl<B: Fused> ConvBlockBackend for B {
     }
 }
 
-impl<B: Fused, C: CheckpointStrategy> ConvBlockBackend for Autodiff<B, C> {
+impl<B: ConvBlockPasses, C: CheckpointStrategy> ConvBlockBackend for Autodiff<B, C> {
     fn conv_block(
         images: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -154,12 +154,12 @@ impl<B: Fused, C: CheckpointStrategy> ConvBlockBackend for Autodiff<B, C> {
             .stateful()
         {
             OpsKind::Tracked(operation) => {
-                let (output, winners) =
+                let (output, pool_argmax) =
                     B::forward(images.clone(), weight.clone(), bias, shape, true);
-                let state = Saved {
+                let state = SavedForBackward {
                     images,
                     weight,
-                    winners: winners.expect("they were asked for"),
+                    pool_argmax: pool_argmax.expect("the argmax was requested"),
                     shape,
                 };
                 operation.finish(state, output)
@@ -174,34 +174,29 @@ impl<B: Fused, C: CheckpointStrategy> ConvBlockBackend for Autodiff<B, C> {
 #[derive(Debug)]
 struct ConvBlockBackward;
 
-/// What the backward pass needs of the forward pass.
+/// State of the forward pass that the backward pass needs.
 #[derive(Clone, Debug)]
-struct Saved<B: Fused> {
+struct SavedForBackward<B: ConvBlockPasses> {
     images: FloatTensor<B>,
     weight: FloatTensor<B>,
-    winners: B::Winners,
+    pool_argmax: B::PoolArgmax,
     shape: BlockShape,
 }
 
-impl<B: Fused> Backward<B, 3> for ConvBlockBackward {
-    type State = Saved<B>;
+impl<B: ConvBlockPasses> Backward<B, 3> for ConvBlockBackward {
+    type State = SavedForBackward<B>;
 
-    fn backward(
-        self,
-        ops: Ops<Self::State, 3>,
-        grads: &mut GradientsOfGraph,
-        _: &mut Checkpointer,
-    ) {
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
         let [image_node, weight_node, bias_node] = ops.parents;
-        let Saved {
+        let SavedForBackward {
             images,
             weight,
-            winners,
+            pool_argmax,
             shape,
         } = ops.state;
         let gradient = grads.consume::<B>(&ops.node);
-        let wants_images = image_node.is_some();
-        let gradients = B::backward(images, weight, gradient, winners, shape, wants_images);
+        let needs_images = image_node.is_some();
+        let gradients = B::backward(images, weight, gradient, pool_argmax, shape, needs_images);
         if let (Some(node), Some(images)) = (image_node, gradients.images) {
             grads.register::<B>(node.id, images);
         }

@@ -1,4 +1,4 @@
-//! `trainer bench`: how fast this machine trains and predicts, and how fast it could.
+//! `trainer bench`: measures training and inference speed, relative to a matrix product.
 
 use std::fmt;
 use std::hint::black_box;
@@ -18,32 +18,33 @@ use crate::config::presets;
 use crate::config::run_config::Config;
 use crate::config::settings::Settings;
 use crate::device::{OpenDevices, precision};
+use crate::process::table::Table;
 use crate::run::images::{self, DataSplit, PictureCache};
 use crate::run::loaders::evaluation_loader;
 use crate::run::run_dir::RunDir;
 use crate::training::progress::Style;
 use crate::training::train::train;
 
-/// Rows and columns of the matrices whose product is timed.
-const MATRIX: usize = 1024;
-/// How long one measurement takes at least.
-const ENOUGH: Duration = Duration::from_millis(300);
+/// Rows and columns of the matrices in the timed product.
+const MATRIX_SIZE: usize = 1024;
+/// Minimum duration of one measurement.
+const MIN_DURATION: Duration = Duration::from_millis(300);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The network [default: convnet]
+    /// Preset with the network [default: convnet]
     #[arg(long, value_name = "NAME")]
     preset: Option<String>,
-    /// Settings in a TOML file, of another network or other images
+    /// TOML file with the settings of another network or data set
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Batch sizes to train with
+    /// Batch sizes of training
     #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "64,512", value_parser = batch_size())]
     train: Vec<usize>,
-    /// Batch sizes to predict with
+    /// Batch sizes of inference
     #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1,64,1000", value_parser = batch_size())]
     inference: Vec<usize>,
-    /// Measurements of which each figure is the median
+    /// Number of measurements; the median is reported
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000))]
     runs: usize,
     #[command(flatten)]
@@ -57,27 +58,28 @@ fn batch_size() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..=10_000)
 }
 
-/// All figures, each the median of several measurements.
+/// The results, each the median of several measurements.
 #[derive(Debug, Serialize)]
 struct Report {
     device: String,
     preset: String,
-    /// What training, and the matrix product, are computed in.
+    /// Number format of training and of the matrix product.
     precision: Precision,
-    /// Of the CPU backends; a GPU has its own.
+    /// Threads of the CPU backends.
     threads: usize,
-    /// The rate of a matrix product, 10⁹ floating-point operations per second.
+    /// Rate of the matrix product, in 10⁹ floating-point operations per second.
     matmul_gflops: f64,
     train: Vec<Speed>,
     inference: Vec<Speed>,
 }
 
+/// The speed at one batch size.
 #[derive(Debug, Serialize)]
 struct Speed {
     batch: usize,
     images_per_second: f64,
-    /// The rate of the network's arithmetic, as a fraction of that of the matrix product. Kernels
-    /// that skip what is zero can pass 1.
+    /// The network's floating-point operations per second, as a fraction of the matrix product's rate.
+    /// Kernels that skip zeros can exceed 1.
     matmul_share: f64,
 }
 
@@ -89,9 +91,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
     };
     let (config, images) = images::resolve(settings, PictureCache::No)?;
     let devices = args.device.open()?;
-    precision::check(config.training.precision, &devices.found)?;
+    precision::check(config.training.precision, &devices.all)?;
     info!("device: {devices}, {}", devices.reason);
-    let work = Work::of(&config)?;
+    let flops = FlopsPerImage::of(&config)?;
     let bench = Bench {
         config,
         split: images.split,
@@ -99,12 +101,12 @@ pub(crate) fn run(args: Args) -> Result<()> {
         runs: args.runs,
     };
 
-    info!("matrix product of {MATRIX}x{MATRIX}");
+    info!("matrix product of {MATRIX_SIZE}x{MATRIX_SIZE}");
     let matmul_gflops = bench.matrix_product()?;
-    let speed = |batch, images_per_second, operations: f64| Speed {
+    let speed = |batch, images_per_second, flops: f64| Speed {
         batch,
         images_per_second,
-        matmul_share: images_per_second * operations / 1e9 / matmul_gflops,
+        matmul_share: images_per_second * flops / 1e9 / matmul_gflops,
     };
     let mut report = Report {
         device: bench.devices.to_string(),
@@ -118,12 +120,12 @@ pub(crate) fn run(args: Args) -> Result<()> {
     for batch in args.train {
         info!("training at batch {batch}");
         let rate = bench.training(batch)?;
-        report.train.push(speed(batch, rate, work.train));
+        report.train.push(speed(batch, rate, flops.train));
     }
     for batch in args.inference {
         info!("inference at batch {batch}");
         let rate = bench.inference(batch)?;
-        report.inference.push(speed(batch, rate, work.inference));
+        report.inference.push(speed(batch, rate, flops.inference));
     }
     let mut out = std::io::stdout().lock();
     if args.json {
@@ -134,25 +136,25 @@ pub(crate) fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// Floating-point operations of the network's definition, per image.
-struct Work {
+/// Floating-point operations per image, counted from the layer table.
+struct FlopsPerImage {
     inference: f64,
     train: f64,
 }
 
-impl Work {
-    /// An addition for each multiplication; in training twice as many again for the gradients of
-    /// the weights and of each layer's input, but for the first layer's.
+impl FlopsPerImage {
+    /// Counts two operations per multiplication, one for the addition. The backward pass computes the
+    /// gradients of the weights, and of each layer's input except the first layer's.
     fn of(config: &Config) -> Result<Self> {
-        let products: Vec<usize> = config
+        let multiplications: Vec<usize> = config
             .model
             .layers()?
             .iter()
             .map(model::Layer::multiplications)
-            .filter(|&products| products > 0)
+            .filter(|&count| count > 0)
             .collect();
-        let forward: usize = products.iter().sum();
-        let train = 3 * forward - products.first().unwrap_or(&0);
+        let forward: usize = multiplications.iter().sum();
+        let train = 3 * forward - multiplications.first().unwrap_or(&0);
         Ok(Self {
             inference: 2.0 * forward as f64,
             train: 2.0 * train as f64,
@@ -160,7 +162,7 @@ impl Work {
     }
 }
 
-/// What is measured, where, and how often.
+/// The network, data, devices and number of measurements.
 struct Bench {
     config: Config,
     split: DataSplit,
@@ -169,26 +171,26 @@ struct Bench {
 }
 
 impl Bench {
-    /// The rate of a product of square matrices, 10⁹ operations per second.
+    /// Measures a product of square matrices, in 10⁹ floating-point operations per second.
     fn matrix_product(&self) -> Result<f64> {
         let matrix = || {
             Tensor::<2>::random(
-                [MATRIX, MATRIX],
+                [MATRIX_SIZE, MATRIX_SIZE],
                 Distribution::Default,
                 &self.devices.main().device,
             )
             .cast(self.config.training.precision.dtype())
         };
         let (a, b) = (matrix(), matrix());
-        let products = rate(self.runs, || {
+        let products_per_second = rate(self.runs, || {
             black_box(a.clone().matmul(b.clone()));
             Ok(self.devices.main().device.sync()?)
         })?;
-        Ok(products * 2.0 * (MATRIX as f64).powi(3) / 1e9)
+        Ok(products_per_second * 2.0 * (MATRIX_SIZE as f64).powi(3) / 1e9)
     }
 
-    /// Images per second of `trainer train`, loader, optimizer and figures included. Each
-    /// measurement is an epoch; the first is for warming up.
+    /// Measures training in images per second, including the loader, the optimizer and the metrics. Each
+    /// measurement is one epoch, after one for warm-up.
     fn training(&self, batch: usize) -> Result<f64> {
         let mut config = self.config.clone();
         config.training.batch_size = batch;
@@ -197,13 +199,13 @@ impl Bench {
         let DataSplit {
             train: all, test, ..
         } = &self.split;
-        let images = all.len().min(batch * (10_000 / batch).max(4));
-        let parts = DataSplit {
-            train: all.select(0..images),
+        let count = all.len().min(batch * (10_000 / batch).max(4));
+        let split = DataSplit {
+            train: all.select(0..count),
             validation: all.select(0..0),
             test: test.select(0..0),
         };
-        let folder = tempfile::tempdir().context("a folder for the run")?;
+        let folder = tempfile::tempdir().context("cannot create a temporary run folder")?;
         let run = RunDir::create(
             folder.path(),
             &config.preset,
@@ -213,8 +215,8 @@ impl Bench {
         )?;
         let trained = train(
             &config,
-            &parts,
-            &self.devices.found,
+            &split,
+            &self.devices.all,
             &run,
             Style::Details,
             None,
@@ -224,8 +226,8 @@ impl Bench {
         Ok(median(rates.collect()))
     }
 
-    /// Images per second of a fresh network on batches that lie on the device, its logits read
-    /// back.
+    /// Measures inference in images per second, on a batch that is already on the device. The logits are
+    /// read back.
     fn inference(&self, batch: usize) -> Result<f64> {
         let mut config = self.config.clone();
         config.training.eval_batch_size = batch;
@@ -235,26 +237,27 @@ impl Bench {
             .init(&self.devices.main().device)?;
         let loader = evaluation_loader(&config, &self.split.test, &self.devices.main().device);
         let images = loader
-            .pass(1)
+            .batches(1)
             .next()
-            .context("no images to predict")??
+            .context("the test split has no images")??
             .images;
-        let batches = rate(self.runs, || {
+        let batches_per_second = rate(self.runs, || {
             black_box(model.forward(images.clone()).into_data());
             Ok(())
         })?;
-        Ok(batches * images.dims()[0] as f64)
+        Ok(batches_per_second * images.dims()[0] as f64)
     }
 }
 
-/// How often `work` is done per second: the median over `runs`, after one for warming up.
-fn rate(runs: usize, mut work: impl FnMut() -> Result<()>) -> Result<f64> {
+/// Returns how often `operation` runs per second: the median of `runs` measurements, after one for
+/// warm-up.
+fn rate(runs: usize, mut operation: impl FnMut() -> Result<()>) -> Result<f64> {
     let mut rates = Vec::with_capacity(runs);
     for run in 0..=runs {
         let start = Instant::now();
         let mut count = 0;
-        while start.elapsed() < ENOUGH {
-            work()?;
+        while start.elapsed() < MIN_DURATION {
+            operation()?;
             count += 1;
         }
         if run > 0 {
@@ -264,7 +267,7 @@ fn rate(runs: usize, mut work: impl FnMut() -> Result<()>) -> Result<f64> {
     Ok(median(rates))
 }
 
-/// The middle of some numbers, of an even count the upper middle; 0 of none.
+/// Returns the median, the upper one if the count is even; 0 if there are no numbers.
 fn median(mut numbers: Vec<f64>) -> f64 {
     numbers.sort_by(f64::total_cmp);
     numbers.get(numbers.len() / 2).copied().unwrap_or(0.0)
@@ -276,24 +279,19 @@ impl fmt::Display for Report {
             Precision::F32 => writeln!(f, "{} on {}", self.preset, self.device)?,
             half => writeln!(f, "{} in {half} on {}", self.preset, self.device)?,
         }
-        writeln!(f, "matrix product  {:8.1} GFLOP/s", self.matmul_gflops)?;
-        write!(
-            f,
-            "{:10}  batch  images/s  of the matrix product's rate",
-            ""
-        )?;
+        writeln!(f, "matrix product: {:.1} GFLOP/s", self.matmul_gflops)?;
+        let mut table = Table::new(["", "batch", "images/s", "of the matrix product's rate"]);
         for (name, speeds) in [("train", &self.train), ("inference", &self.inference)] {
             for speed in speeds {
-                write!(
-                    f,
-                    "\n{name:10}  {:5}  {:8.0}  {:.0}%",
-                    speed.batch,
-                    speed.images_per_second,
-                    100.0 * speed.matmul_share
-                )?;
+                table.row([
+                    name.to_string(),
+                    speed.batch.to_string(),
+                    format!("{:.0}", speed.images_per_second),
+                    format!("{:.0}%", 100.0 * speed.matmul_share),
+                ]);
             }
         }
-        Ok(())
+        write!(f, "{table}")
     }
 }
 
@@ -302,19 +300,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_work_of_the_default_network() {
+    fn counts_flops_of_the_default_network() {
         let (config, _) = Settings::preset(presets::DEFAULT)
             .and_then(|settings| images::resolve(settings, PictureCache::No))
             .unwrap();
-        // 28·28·9·32, 14·14·288·64, 3136·128 and 128·10 products.
+        // 28·28·9·32, 14·14·288·64, 3136·128 and 128·10 multiplications.
         let [conv1, conv2, dense] = [225_792.0, 3_612_672.0, 401_408.0 + 1_280.0];
-        let work = Work::of(&config).unwrap();
-        assert_eq!(work.inference, 2.0 * (conv1 + conv2 + dense));
-        assert_eq!(work.train, 2.0 * (2.0 * conv1 + 3.0 * (conv2 + dense)));
+        let flops = FlopsPerImage::of(&config).unwrap();
+        assert_eq!(flops.inference, 2.0 * (conv1 + conv2 + dense));
+        assert_eq!(flops.train, 2.0 * (2.0 * conv1 + 3.0 * (conv2 + dense)));
     }
 
     #[test]
-    fn medians() {
+    fn median_is_the_middle_number() {
         assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(vec![]), 0.0);
     }

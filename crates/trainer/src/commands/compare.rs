@@ -1,4 +1,4 @@
-//! `trainer compare RUN...`: several runs side by side.
+//! `trainer compare RUN...`: compares runs in a table and a figure.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,49 +9,50 @@ use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use crate::config::time::format_seconds;
-use crate::figures::compared;
+use crate::figures::comparison;
 use crate::inference::evaluation::Evaluation;
-use crate::run::epoch::{Epoch, best};
+use crate::process::table::Table;
+use crate::run::epoch::{Epoch, best_epoch};
 use crate::run::event_log::Events;
 use crate::run::metrics::Metrics;
 use crate::run::run_dir::{DEFAULT_ROOT, RunDir};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Runs: their folders, their names in --out, `latest`, `pretrained`, or `pretrained-best`
+    /// Runs: folders, names in --out, `latest`, `pretrained`, or `pretrained-best`
     #[arg(value_name = "RUN", required = true, num_args = 2..)]
     runs: Vec<String>,
-    /// The run that the others are measured against [default: the first dense network]
+    /// Run whose test accuracy the gain is relative to [default: the first dense network]
     #[arg(long, value_name = "RUN")]
     baseline: Option<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// The figure of their curves, without its ending, .svg and .png [default: comparison in --out,
-    /// none with --json]
+    /// File of the figure, written as .svg and .png [default: comparison in --out; none with --json]
     #[arg(long, value_name = "FILE")]
     figure: Option<PathBuf>,
-    /// Folder in which runs are looked up by name
+    /// Folder that contains the runs
     #[arg(long, value_name = "DIR", default_value = DEFAULT_ROOT)]
     out: PathBuf,
 }
 
-/// A run as its folder tells of it.
+/// The results of one run.
 #[derive(Debug, Serialize)]
 struct Row {
     run: String,
     preset: String,
     parameters: usize,
     epochs: usize,
-    /// Of the best epoch.
+    /// Metrics of the best epoch.
     validation: Option<Metrics>,
-    /// Of the best epoch's weights; absent before the run is finished.
+    /// Metrics of the saved weights; `None` until the run is evaluated.
     test: Option<Metrics>,
-    /// Test accuracy beyond that of the baseline, in percentage points.
+    /// Test accuracy minus that of the baseline, in percentage points.
     #[serde(skip_serializing_if = "Option::is_none")]
     gain: Option<f64>,
-    /// Of training, all its processes together.
+    /// Training time, summed over all processes of the run.
     seconds: Option<f64>,
+    /// Mean training speed over the epochs.
     images_per_second: Option<f64>,
     #[serde(skip)]
     is_dense: bool,
@@ -64,23 +65,25 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let mut rows = args.runs.iter().map(open).collect::<Result<Vec<Row>>>()?;
     let baseline = match &args.baseline {
         None => {
-            let judged = |row: &&Row| row.is_dense && row.test.is_some();
-            let dense = rows.iter().find(judged);
+            let is_evaluated = |row: &&Row| row.is_dense && row.test.is_some();
+            let dense = rows.iter().find(is_evaluated);
             dense.map(|row| (row.run.clone(), row.test))
         }
         Some(run) => {
             let row = open(run)?;
             ensure!(
                 row.test.is_some(),
-                "{run}: not judged on the test split yet, so it is no baseline"
+                "{run}: not evaluated on the test split, so it cannot be the baseline"
             );
             Some((row.run, row.test))
         }
     };
     let baseline = baseline.and_then(|(name, test)| Some((name, test?)));
-    if let Some((_, than)) = &baseline {
+    if let Some((_, reference)) = &baseline {
         for row in &mut rows {
-            row.gain = row.test.map(|test| 100.0 * (test.accuracy - than.accuracy));
+            row.gain = row
+                .test
+                .map(|test| 100.0 * (test.accuracy - reference.accuracy));
         }
     }
     let mut out = std::io::stdout().lock();
@@ -88,7 +91,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         writeln!(out, "{}", serde_json::to_string(&rows)?)?;
     } else {
         let name = baseline.map(|(name, _)| name);
-        write!(out, "{}", table(&rows, name.as_deref()))?;
+        write!(out, "{}", to_text(&rows, name.as_deref()))?;
     }
     let path = match &args.figure {
         Some(path) => path.clone(),
@@ -98,10 +101,10 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let curves = rows
         .iter()
         .map(|row| (row.run.clone(), row.history.as_slice()));
-    let figure = compared(&curves.collect::<Vec<(String, &[Epoch])>>());
+    let figure = comparison(&curves.collect::<Vec<(String, &[Epoch])>>());
     let [svg, png] = figure.save_as(&path)?;
     if !args.json {
-        writeln!(out, "curves in {} and {}", svg.display(), png.display())?;
+        writeln!(out, "figure: {} and {}", svg.display(), png.display())?;
     }
     Ok(())
 }
@@ -114,7 +117,7 @@ impl Row {
         let last = history.last();
         ensure!(
             last.is_some() || test.is_some(),
-            "{}: no finished epoch to compare",
+            "{}: no completed epoch to compare",
             run.path().display()
         );
         let speeds: f64 = history.iter().map(|epoch| epoch.images_per_second).sum();
@@ -122,7 +125,7 @@ impl Row {
             run: run.name(),
             parameters: config.model.parameters()?,
             epochs: history.len(),
-            validation: best(&history).and_then(|best| best.validation),
+            validation: best_epoch(&history).and_then(|best| best.validation),
             test,
             gain: None,
             seconds: last.map(|last| last.seconds),
@@ -134,58 +137,37 @@ impl Row {
     }
 }
 
-/// The rows as text; the last column tells what is gained over the baseline.
-fn table(rows: &[Row], baseline: Option<&str>) -> String {
+/// Formats the rows as a table, followed by statistics over the runs of each preset.
+fn to_text(rows: &[Row], baseline: Option<&str>) -> String {
     let or_dash = |cell: Option<String>| cell.unwrap_or_else(|| "-".into());
-    let percent = |figures: &Metrics| format!("{:.2}%", 100.0 * figures.accuracy);
-    let loss = |figures: &Metrics| format!("{:.4}", figures.loss);
-    let mut lines = vec![
-        [
-            "run",
-            "parameters",
-            "epochs",
-            "validation",
-            "test",
-            "loss",
-            "time",
-            "images/s",
-            "gain",
-        ]
-        .map(String::from),
-    ];
+    let percent = |metrics: &Metrics| format!("{:.2}%", 100.0 * metrics.accuracy);
+    let loss = |metrics: &Metrics| format!("{:.4}", metrics.loss);
+    let mut table = Table::new([
+        "run",
+        "parameters",
+        "epochs",
+        "validation",
+        "test",
+        "loss",
+        "time",
+        "images/s",
+        "gain",
+    ]);
     for row in rows {
-        lines.push([
+        table.row([
             row.run.clone(),
             row.parameters.to_string(),
             row.epochs.to_string(),
             or_dash(row.validation.as_ref().map(percent)),
             or_dash(row.test.as_ref().map(percent)),
             or_dash(row.test.as_ref().map(loss)),
-            or_dash(row.seconds.map(|time| format_seconds(time))),
+            or_dash(row.seconds.map(format_seconds)),
             or_dash(row.images_per_second.map(|speed| format!("{speed:.0}"))),
             or_dash(row.gain.map(|gain| format!("{gain:+.2}"))),
         ]);
     }
-    let mut widths = [0; 9];
-    for line in &lines {
-        for (width, cell) in widths.iter_mut().zip(line) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let mut text = String::new();
-    for line in lines {
-        let cells =
-            line.iter()
-                .zip(widths)
-                .enumerate()
-                .map(|(column, (cell, width))| match column {
-                    0 => format!("{cell:width$}"),
-                    _ => format!("{cell:>width$}"),
-                });
-        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
-        text.push('\n');
-    }
-    for (preset, accuracies) in seeds(rows) {
+    let mut text = format!("{table}\n");
+    for (preset, accuracies) in accuracies_by_preset(rows) {
         let count = accuracies.len();
         let (mean, deviation) = mean_deviation(&accuracies);
         let _ = writeln!(
@@ -195,29 +177,36 @@ fn table(rows: &[Row], baseline: Option<&str>) -> String {
             100.0 * deviation
         );
     }
-    match baseline {
-        Some(name) => text.push_str(&format!(
-            "gain: test accuracy beyond that of {name}, in percentage points\n"
-        )),
-        None => text
-            .push_str("gain: none without a judged dense network among the runs, or --baseline\n"),
-    }
+    let _ = match baseline {
+        Some(name) => writeln!(
+            text,
+            "gain: test accuracy minus that of {name}, in percentage points"
+        ),
+        None => writeln!(
+            text,
+            "gain: needs an evaluated dense network among the runs, or --baseline"
+        ),
+    };
     text
 }
 
-/// Test accuracies of the presets with several judged runs, as with several seeds.
-fn seeds(rows: &[Row]) -> BTreeMap<&str, Vec<f64>> {
-    let mut seeds = BTreeMap::<&str, Vec<f64>>::new();
+/// Returns the test accuracies of each preset with at least two evaluated runs, such as runs with
+/// several seeds.
+fn accuracies_by_preset(rows: &[Row]) -> BTreeMap<&str, Vec<f64>> {
+    let mut accuracies = BTreeMap::<&str, Vec<f64>>::new();
     for row in rows {
         if let Some(test) = row.test {
-            seeds.entry(&row.preset).or_default().push(test.accuracy);
+            accuracies
+                .entry(&row.preset)
+                .or_default()
+                .push(test.accuracy);
         }
     }
-    seeds.retain(|_, accuracies| accuracies.len() > 1);
-    seeds
+    accuracies.retain(|_, accuracies| accuracies.len() > 1);
+    accuracies
 }
 
-/// Mean and standard deviation (of the sample) of some numbers, at least two.
+/// Returns the mean and the sample standard deviation of at least two numbers.
 fn mean_deviation(numbers: &[f64]) -> (f64, f64) {
     let count = numbers.len() as f64;
     let mean = numbers.iter().sum::<f64>() / count;
@@ -230,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mean_and_deviation_of_a_sample() {
+    fn standard_deviation_is_that_of_a_sample() {
         let (mean, deviation) = mean_deviation(&[2.0, 4.0, 4.0, 6.0]);
         assert_eq!(mean, 4.0);
         assert!((deviation - (8.0f64 / 3.0).sqrt()).abs() < 1e-12);

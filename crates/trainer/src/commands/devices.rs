@@ -1,4 +1,5 @@
-//! `trainer devices`: what can compute, whether it computes right, and what to do about what cannot.
+//! `trainer devices`: lists devices, with remedies for those that do not work, and compares their
+//! results with the CPU's.
 
 use std::io::Write;
 
@@ -13,10 +14,10 @@ use crate::training::device_check::{DeviceCheck, STAGES};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Train for ten steps on each device, and compare each stage with the CPU's
+    /// Train for ten steps on each device, and compare the results of each stage with the CPU's
     #[arg(long)]
     check: bool,
-    /// Check these devices instead of all that are there, and fail where one is not
+    /// Devices to check instead of all working ones; fails if one of them is missing
     #[arg(value_name = "DEVICE", requires = "check")]
     devices: Vec<Request>,
     #[command(flatten)]
@@ -26,10 +27,8 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Result<()> {
     match (args.check, args.devices.as_slice()) {
         (false, _) => list(),
-        (true, []) => check(found()),
-        (true, devices) => {
-            check(OpenDevices::open(devices, args.token.token_file.as_deref())?.found)
-        }
+        (true, []) => check(working_devices()),
+        (true, devices) => check(OpenDevices::open(devices, args.token.token_file.as_deref())?.all),
     }
 }
 
@@ -39,8 +38,10 @@ fn list() -> Result<()> {
         match device::candidates(backend) {
             Ok(candidates) => {
                 for candidate in candidates {
-                    match candidate.probe() {
-                        Ok(found) => writeln!(out, "{:9} works: {}", found.name, found.part)?,
+                    match candidate.open() {
+                        Ok(OpenDevice { name, hardware, .. }) => {
+                            writeln!(out, "{name:9} works: {hardware}")?
+                        }
                         Err(error) => writeln!(out, "{:9} {error:#}", backend.name())?,
                     }
                 }
@@ -56,25 +57,25 @@ fn list() -> Result<()> {
         }
     }
     match device::open(&Request::Auto, None) {
-        Ok((found, reason)) => writeln!(out, "\nauto takes {found}: {reason}")?,
+        Ok((device, reason)) => writeln!(out, "\nauto selects {device}: {reason}")?,
         Err(error) => writeln!(out, "\nauto: {error:#}")?,
     }
     Ok(())
 }
 
-/// All devices that work.
-fn found() -> Vec<OpenDevice> {
+/// Opens all devices that work.
+fn working_devices() -> Vec<OpenDevice> {
     let candidates = Backend::ALL
         .into_iter()
         .filter_map(|backend| device::candidates(backend).ok());
-    let found = candidates.flatten().map(|candidate| candidate.probe());
-    found.filter_map(Result::ok).collect()
+    let opened = candidates.flatten().map(|candidate| candidate.open());
+    opened.filter_map(Result::ok).collect()
 }
 
-/// Compares devices with the best CPU backend.
+/// Compares the results of devices with those of the reference: a CPU, in 32 bits.
 fn check(devices: Vec<OpenDevice>) -> Result<()> {
     let (reference, _) = device::open(&Request::Cpu, None)
-        .context("devices are compared with a CPU: build with `--features flex`")?;
+        .context("the reference device is a CPU; build with `--features flex`")?;
     let device_check = DeviceCheck::new(&reference)?;
     for (precision, bits) in [(Precision::F32, "32"), (Precision::F16, "16")] {
         let tolerances = STAGES.map(|stage| {
@@ -85,21 +86,21 @@ fn check(devices: Vec<OpenDevice>) -> Result<()> {
     }
     let mut failed = Vec::new();
     let mut out = std::io::stdout().lock();
-    for found in devices {
-        // Asked before the first training, after which a device may be gone.
-        let precisions = catch_panic(|| precision::supported(&found));
+    for device in devices {
+        // Queried before the first training, which a remote device may not survive.
+        let precisions = catch_panic(|| precision::supported(&device));
         let precisions = precisions.unwrap_or_else(|_| vec![Precision::F32]);
         for precision in precisions {
             let name = match precision {
-                Precision::F32 => found.name.clone(),
-                precision => format!("{} in {precision}", found.name),
+                Precision::F32 => device.name.clone(),
+                precision => format!("{} in {precision}", device.name),
             };
             if name == reference.name {
-                let part = &found.part;
-                writeln!(out, "{name:14} is the reference ({part})")?;
+                let hardware = &device.hardware;
+                writeln!(out, "{name:14} is the reference ({hardware})")?;
                 continue;
             }
-            let verdict = match device_check.compare(&found, precision) {
+            let result = match device_check.compare(&device, precision) {
                 Ok(errors) => match errors.exceeded() {
                     None => format!("agrees: {errors}"),
                     Some(stage) => {
@@ -112,11 +113,15 @@ fn check(devices: Vec<OpenDevice>) -> Result<()> {
                     format!("failed: {error:#}")
                 }
             };
-            writeln!(out, "{name:14} {verdict}")?;
+            writeln!(out, "{name:14} {result}")?;
         }
     }
     match failed.as_slice() {
         [] => Ok(()),
-        failed => bail!("not as {} computes: {}", reference.name, failed.join(", ")),
+        failed => bail!(
+            "results differ from those of {}, or failed: {}",
+            reference.name,
+            failed.join(", ")
+        ),
     }
 }

@@ -1,4 +1,4 @@
-//! `trainer ensemble RUN...`: several networks judged as one.
+//! `trainer ensemble RUN...`: several networks evaluated as one, by the mean of their probabilities.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -7,22 +7,23 @@ use anyhow::{Result, ensure};
 use serde::Serialize;
 use tracing::info;
 
-use super::evaluate::JudgeFlags;
+use crate::commands::evaluate::EvaluationFlags;
 use crate::commands::flags::DeviceFlags;
 use crate::inference::classifier::{Classifier, Probabilities};
 use crate::inference::evaluation::Evaluation;
+use crate::process::table::Table;
 use crate::run::images;
 use crate::run::metrics::Metrics;
 use crate::run::run_dir::{DEFAULT_ROOT, RunDir};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Runs that learned the same classes: their folders, their names in --out, `latest`,
-    /// `pretrained`, or `pretrained-best`
+    /// Runs with the same classes: their folders, their names in --out, `latest`, `pretrained`, or
+    /// `pretrained-best`
     #[arg(value_name = "RUN", required = true, num_args = 2..)]
     runs: Vec<String>,
     #[command(flatten)]
-    judge: JudgeFlags,
+    evaluation: EvaluationFlags,
     #[command(flatten)]
     device: DeviceFlags,
     /// Folder in which runs are looked up by name
@@ -30,86 +31,97 @@ pub(crate) struct Args {
     out: PathBuf,
 }
 
-/// What was found of the networks, each and together.
+/// The result as `--json` prints it.
 #[derive(Debug, Serialize)]
 struct Report {
     runs: Vec<Member>,
     ensemble: Evaluation,
 }
 
-/// One of the networks by itself.
+/// The metrics of one network alone.
 #[derive(Debug, Serialize)]
 struct Member {
     run: String,
     #[serde(flatten)]
-    figures: Metrics,
+    metrics: Metrics,
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
-    let (found, reason) = args.device.open()?;
+    let EvaluationFlags { json, data, tta } = args.evaluation;
+    let (device, reason) = args.device.open()?;
     let open = |run: &String| {
         let run = RunDir::open(&args.out, run)?;
-        let classifier = Classifier::open(&run, found.device.clone())?;
+        let classifier = Classifier::open(&run, device.device.clone())?;
         Ok((run, classifier))
     };
-    // All are opened before the first is put to work: one that is missing is told of at once.
+    // A run that cannot be opened is reported before the first evaluation.
     let members = args.runs.iter().map(open).collect::<Result<Vec<_>>>()?;
-    let (first, leader) = &members[0];
-    let classes = leader.classes();
-    for (run, member) in &members {
-        let source = |member: &Classifier| member.config.data.source.clone();
-        ensure!(
-            member.classes() == classes
-                && (args.judge.data.is_some() || source(member) == source(leader)),
-            "{} learned {} of {}, {} learned {} of {}: judged together are runs of the same classes, \
-             on the same images or those of --data",
-            first.name(),
-            classes.join(", "),
-            source(leader),
-            run.name(),
-            member.classes().join(", "),
-            source(member),
-        );
-    }
-    info!("device: {found}, {reason}");
+    check_same_classes(&members, data.is_some())?;
+    info!("device: {device}, {reason}");
+
+    let classes = members[0].1.classes();
     let mut rows = Vec::new();
     let mut labels = Vec::new();
     let ensemble = Probabilities::mean(members.iter().map(|(run, classifier)| {
-        let images = images::of_run(run, &classifier.config, args.judge.data.as_deref())?.test;
+        let images = images::load_for_trained(run, &classifier.config, data.as_deref())?.test;
         if rows.is_empty() {
             labels = images.labels().collect();
         }
         ensure!(
             images.labels().eq(labels.iter().copied()),
-            "the images changed meanwhile"
+            "{}: other test images than those of {}",
+            run.name(),
+            members[0].0.name()
         );
-        let found = classifier.judge(&images, args.judge.tta)?;
-        let alone = Evaluation::of_probabilities(classes, images.labels(), &found)?;
+        let predictions = classifier.predict_split(&images, tta)?;
+        let alone = Evaluation::of_probabilities(classes, images.labels(), &predictions)?;
         rows.push(Member {
             run: run.name(),
-            figures: alone.metrics(),
+            metrics: alone.metrics(),
         });
-        Ok(found)
+        Ok::<_, anyhow::Error>(predictions)
     }))?;
     let report = Report {
         ensemble: Evaluation::of_probabilities(classes, labels.into_iter(), &ensemble)?,
         runs: rows,
     };
     let mut out = std::io::stdout().lock();
-    if args.judge.json {
-        writeln!(out, "{}", serde_json::to_string(&report)?)?;
-        return Ok(());
+    match json {
+        true => writeln!(out, "{}", serde_json::to_string(&report)?)?,
+        false => write!(out, "{}", text(&report))?,
     }
-    let width = report.runs.iter().map(|row| row.run.chars().count()).max();
-    let width = width.unwrap_or(0);
-    for Member { run, figures } in &report.runs {
-        let percent = 100.0 * figures.accuracy;
-        writeln!(out, "{run:width$}  {percent:.2}%  loss {:.4}", figures.loss)?;
-    }
-    writeln!(
-        out,
-        "\ntogether, by the mean of their probabilities\n{}",
-        report.ensemble
-    )?;
     Ok(())
+}
+
+/// Checks that all runs have the classes of the first one, and its data source unless `--data` names another.
+fn check_same_classes(members: &[(RunDir, Classifier)], has_data: bool) -> Result<()> {
+    let (first, leader) = &members[0];
+    let source = |member: &Classifier| member.config.data.source.clone();
+    for (run, member) in members {
+        ensure!(
+            member.classes() == leader.classes() && (has_data || source(member) == source(leader)),
+            "{} was trained on the classes {} of {}, {} on {} of {}: an ensemble needs the same classes, \
+             and the same data or --data",
+            first.name(),
+            leader.classes().join(", "),
+            source(leader),
+            run.name(),
+            member.classes().join(", "),
+            source(member),
+        );
+    }
+    Ok(())
+}
+
+fn text(report: &Report) -> String {
+    let mut table = Table::new(["run", "accuracy", "loss"]);
+    for Member { run, metrics } in &report.runs {
+        table.row([
+            run.clone(),
+            format!("{:.2}%", 100.0 * metrics.accuracy),
+            format!("{:.4}", metrics.loss),
+        ]);
+    }
+    let ensemble = &report.ensemble;
+    format!("{table}\n\nensemble, by the mean of the probabilities\n{ensemble}\n")
 }

@@ -1,4 +1,4 @@
-//! `trainer export RUN`: a network for other programs.
+//! `trainer export RUN`: writes a network in a format of other programs.
 
 use std::io::Write;
 use std::path::{MAIN_SEPARATOR, PathBuf};
@@ -20,41 +20,41 @@ Examples:
   trainer export latest --format pytorch-safetensors --to simple_cnn.safetensors
   trainer export pretrained --format onnx --raw-pixels --half
 
-docs/weights.md says what is in these files and how they are loaded.";
+docs/weights.md describes the formats and how to load them.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     #[command(flatten)]
     run: RunFlags,
-    /// For which program
+    /// File format
     #[arg(long, value_name = "FORMAT")]
     format: Format,
-    /// Keep weights in 16 bits: half the size, three digits of each
+    /// Store weights in 16-bit floating point: half the size, three significant digits
     #[arg(long)]
     half: bool,
-    /// ONNX: take pixels of 0 to 255 as unsigned bytes, and normalise them inside
+    /// ONNX only: normalize inside the network, so that its input is unsigned bytes from 0 to 255
     #[arg(long)]
     raw_pixels: bool,
-    /// The file to write, one that is not there yet [default: export/ of the run, written anew]
+    /// File to write, which must not exist [default: a file in export/ of the run, which is replaced]
     #[arg(long, value_name = "FILE")]
     to: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// safetensors with PyTorch's names and layout, for `load_state_dict`; as model.safetensors of the run
+    /// safetensors in PyTorch's names and layout, for `load_state_dict`, like model.safetensors of the run
     PytorchSafetensors,
-    /// safetensors with Burn's names and layout
+    /// safetensors in Burn's names and layout
     Safetensors,
     /// Burn's own format
     Burnpack,
-    /// The network with its weights, for ONNX Runtime and its like
+    /// Network and weights, for ONNX Runtime and similar programs
     Onnx,
 }
 
 impl Format {
-    /// How its files end.
+    /// Returns the extension of its files.
     fn extension(self) -> &'static str {
         match self {
             Self::PytorchSafetensors => "safetensors",
@@ -68,17 +68,17 @@ impl Format {
 pub(crate) fn run(args: Args) -> Result<()> {
     ensure!(
         !args.raw_pixels || args.format == Format::Onnx,
-        "--raw-pixels: only an ONNX file holds what is done to pixels"
+        "--raw-pixels: only an ONNX file contains the normalization"
     );
     if let Some(path) = &args.to {
         ensure!(
             path.symlink_metadata().is_err(),
-            "{}: is there already; choose another --to",
+            "{}: already exists; choose another --to",
             path.display()
         );
         ensure!(
             !path.to_string_lossy().ends_with(MAIN_SEPARATOR),
-            "{}: a folder; name a file in it",
+            "{}: is a folder, expected a file",
             path.display()
         );
     }
@@ -99,7 +99,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
             let half = if args.half { ".half" } else { "" };
             let raw = if args.raw_pixels { ".raw-pixels" } else { "" };
             let extension = args.format.extension();
-            run.export(&format!("{}{half}{raw}.{extension}", run.name()))
+            run.export_path(&format!("{}{half}{raw}.{extension}", run.name()))
         }
         Some(path) => path,
     };
@@ -108,12 +108,13 @@ pub(crate) fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// The network as an ONNX file that says what it knows and wants.
+/// Returns the network as an ONNX file. Its metadata describe the classes, the preprocessing and the
+/// accuracy.
 fn onnx(run: &RunDir, classifier: &Classifier, storage: Storage, is_raw: bool) -> Result<Vec<u8>> {
     let config = &classifier.config;
     let scaling = config.scaling();
     let images = &config.images;
-    let steps = match is_raw {
+    let input = match is_raw {
         true => json!({ "type": "uint8", "range": [0, 255] }),
         false => json!({
             "type": "float32",
@@ -127,7 +128,7 @@ fn onnx(run: &RunDir, classifier: &Classifier, storage: Storage, is_raw: bool) -
         "shape": images.shape(),
         "channels": if images.channels == 1 { "grey" } else { "RGB" },
         "pictures": images.preparation.description(),
-        "numbers": steps,
+        "numbers": input,
     });
     let mut metadata = vec![
         ("run", run.name()),

@@ -1,4 +1,4 @@
-//! `trainer find-lr`: a learning rate to begin with.
+//! `trainer find-lr`: suggests a learning rate by a range test.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -15,11 +15,11 @@ use crate::run::images::PictureCache;
 use crate::training::range_test::{Point, Range, range_test, suggestion};
 
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "What to try")]
+#[command(next_help_heading = "Range test")]
 pub(crate) struct Args {
     #[command(flatten)]
     settings: SettingsFlags,
-    /// The first learning rate
+    /// Lowest learning rate, of the first step
     #[arg(
         long,
         value_name = "RATE",
@@ -27,7 +27,7 @@ pub(crate) struct Args {
         allow_negative_numbers = true
     )]
     from: f64,
-    /// The last, unless the loss grows to four times its lowest before
+    /// Highest learning rate, of the last step; the test ends earlier if the loss exceeds four times its minimum
     #[arg(
         long,
         value_name = "RATE",
@@ -35,10 +35,10 @@ pub(crate) struct Args {
         allow_negative_numbers = true
     )]
     to: f64,
-    /// Optimizer steps between them
+    /// Number of optimizer steps
     #[arg(long, value_name = "N", default_value_t = 300, value_parser = RangedU64ValueParser::<usize>::new().range(10..=100_000))]
     steps: usize,
-    /// The figure, without its ending, .svg and .png
+    /// File of the figure, written as .svg and .png
     #[arg(
         long,
         value_name = "FILE",
@@ -47,8 +47,8 @@ pub(crate) struct Args {
     figure: PathBuf,
     #[command(flatten)]
     device: DeviceFlags,
-    /// Print JSON, and no figure
-    #[arg(long, help_heading = "How to run")]
+    /// Print JSON and draw no figure
+    #[arg(long, help_heading = "Run")]
     json: bool,
 }
 
@@ -58,31 +58,31 @@ pub(crate) fn run(args: Args) -> Result<()> {
     } = args;
     ensure!(
         0.0 < from && from < to && to.is_finite(),
-        "--from {from} --to {to}: expected two rates above 0, the second one larger"
+        "--from {from} --to {to}: expected 0 < FROM < TO"
     );
     let (config, images) = args.settings.resolve(PictureCache::No)?;
-    let (found, reason) = args.device.open()?;
-    precision::check(config.training.precision, slice::from_ref(&found))?;
-    info!("device: {found}, {reason}");
+    let (device, reason) = args.device.open()?;
+    precision::check(config.training.precision, slice::from_ref(&device))?;
+    info!("device: {device}, {reason}");
     let range = Range {
         lowest: from,
         highest: to,
         steps,
     };
-    let mut tried = 0;
+    let mut step = 0;
     let points = range_test(
         &config,
         &images.split.train,
-        &found.device,
+        &device.device,
         range,
         |point| {
-            tried += 1;
-            if tried % (steps / 10) == 0 {
+            step += 1;
+            if step % (steps / 10) == 0 {
                 let Point {
                     learning_rate,
                     loss,
                 } = point;
-                info!("step {tried} of {steps}: learning rate {learning_rate:.1e}, loss {loss:.4}");
+                info!("step {step} of {steps}: learning rate {learning_rate:.1e}, loss {loss:.4}");
             }
         },
     )?;
@@ -98,10 +98,10 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let [svg, png] = figures::learning_rates(&points, lowest, suggested).save_as(&args.figure)?;
     writeln!(
         out,
-        "the loss was lowest, {:.4}, at learning rate {:.1e}\n\
-         suggestion: --learning-rate {suggested:.1e}, a tenth of that; with --schedule one-cycle, \
-         whose rate is the highest, up to {:.1e}\n\
-         curve in {} and {}",
+        "lowest loss: {:.4} at learning rate {:.1e}\n\
+         suggestion: --learning-rate {suggested:.1e}, a tenth of that rate, or up to \
+         {:.1e} with --schedule one-cycle, where it is the peak\n\
+         figure: {} and {}",
         lowest.loss,
         lowest.learning_rate,
         3.0 * suggested,

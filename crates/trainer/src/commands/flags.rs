@@ -1,187 +1,158 @@
-//! The flags that describe a run, or name one, shared by the commands that take them.
+//! Flags that several commands share: settings, devices, the run.
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use clap::Args;
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
 use toml::{Table, Value};
 use tracing::info;
 
+use crate::config::constraint::Constraint;
 use crate::config::presets;
 use crate::config::run_config::Config;
+use crate::config::schema::{self, Flag, SETTINGS, Setting};
 use crate::config::settings::Settings;
 use crate::device::{self, OpenDevice, OpenDevices, Request};
 use crate::inference::classifier::Classifier;
 use crate::run::images::{self, PictureCache, RunImages};
 use crate::run::run_dir::{DEFAULT_ROOT, RunDir};
 
-/// Later ones overrule earlier ones: defaults, preset, file, flags. Values are kept as text here
-/// and checked where those of files are.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "What to train")]
+/// Flags of `-h`; `--help` has all.
+const SHORT_HELP: [&str; 3] = ["preset", "data.source", "training.epochs"];
+
+/// The flags of the settings, one for each row of the schema that has a flag, and `--config`.
+#[derive(Debug)]
 pub(crate) struct SettingsFlags {
-    /// Start from this preset [default: convnet]; `trainer presets` lists them
-    #[arg(long, value_name = "NAME")]
     preset: Option<String>,
-    /// Settings in a TOML file; `trainer presets show NAME` prints one to start from
-    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// `mnist` for the embedded one, a folder with the four IDX files of the MNIST family, or one of
-    /// pictures: a sub-folder per class, or train and test with such sub-folders
-    #[arg(long, value_name = "DIR")]
-    data: Option<String>,
-    /// Rows and columns that pictures are scaled to [default: 28]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    image_size: Option<String>,
-    /// unit (0 to 1), half (-1 to 1), mean-std (of the data), or MEAN,STD
-    #[arg(long, value_name = "HOW", allow_hyphen_values = true)]
-    normalization: Option<String>,
-    /// Fraction of the training images set aside for validation, 0 to 0.9; 0 for none
-    #[arg(long, value_name = "FRACTION", allow_negative_numbers = true)]
-    validation: Option<String>,
-    /// Which images those are: random or last
-    #[arg(long, value_name = "WHICH")]
-    validation_split: Option<String>,
-    /// Use only the first N training images
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    limit_train: Option<String>,
-    /// Probability of dropout before the last layer, 0 to 0.99
-    #[arg(long, value_name = "P", allow_negative_numbers = true)]
-    dropout: Option<String>,
-    /// How weights start: pytorch or keras
-    #[arg(long, value_name = "FRAMEWORK")]
-    initialization: Option<String>,
-    /// Passes over the training images
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    epochs: Option<String>,
-    /// End after N optimizer steps
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    max_steps: Option<String>,
-    /// End after training for so long in all: 90s, 10m, 1h30m
-    #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
-    max_time: Option<String>,
-    /// End after N epochs without a better one on validation
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    early_stopping: Option<String>,
-    /// Write a checkpoint after every N optimizer steps too, not only after each epoch
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    checkpoint_every: Option<String>,
-    /// Images per optimizer step, 1 to 65536
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    batch_size: Option<String>,
-    /// Average the gradients of N batches in each optimizer step
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    accumulate: Option<String>,
-    /// Compute feature maps and products in f32, or in bf16 or f16 where the device has it
-    #[arg(long, value_name = "TYPE")]
-    precision: Option<String>,
-    /// Images per step of an evaluation: memory and speed, not results
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    eval_batch_size: Option<String>,
-    /// adam, adamw or sgd (with momentum 0.9)
-    #[arg(long, value_name = "NAME")]
-    optimizer: Option<String>,
-    /// How much of adam's and adamw's mean gradient stays in each step, 0 to 1
-    #[arg(long, value_name = "PART", allow_negative_numbers = true)]
-    beta1: Option<String>,
-    /// How much of the mean of its squares does
-    #[arg(long, value_name = "PART", allow_negative_numbers = true)]
-    beta2: Option<String>,
-    /// Step size of the optimizer
-    #[arg(
-        long,
-        visible_alias = "lr",
-        value_name = "RATE",
-        allow_negative_numbers = true
-    )]
-    learning_rate: Option<String>,
-    /// How it changes: constant, cosine, one-cycle, step or plateau
-    #[arg(long, value_name = "HOW")]
-    schedule: Option<String>,
-    /// Steps in which it rises; one-cycle takes 0 for 30% of them all
-    #[arg(long, value_name = "STEPS", allow_negative_numbers = true)]
-    warmup_steps: Option<String>,
-    /// What `step` and `plateau` multiply it by
-    #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
-    decay: Option<String>,
-    /// After how many epochs they do
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    decay_epochs: Option<String>,
-    /// Pull weights towards 0 [default: 0.01 for adamw, else 0]
-    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
-    weight_decay: Option<String>,
-    /// Scale gradients down to this norm where theirs is larger
-    #[arg(long, value_name = "NORM", allow_negative_numbers = true)]
-    gradient_clip: Option<String>,
-    /// Judge and keep a moving average of the weights, of which so much stays in each step
-    #[arg(long, value_name = "PART", allow_negative_numbers = true)]
-    ema_decay: Option<String>,
-    /// Take so much probability from the target and spread it over all classes
-    #[arg(long, value_name = "P", allow_negative_numbers = true)]
-    label_smoothing: Option<String>,
-    /// Turn training images at random, by up to so many degrees to either side
-    #[arg(long, value_name = "DEGREES", allow_negative_numbers = true)]
-    rotation: Option<String>,
-    /// Move them by up to this part of their size
-    #[arg(long, value_name = "PART", allow_negative_numbers = true)]
-    translation: Option<String>,
-    /// Make them larger or smaller by up to this part
-    #[arg(long, value_name = "PART", allow_negative_numbers = true)]
-    scale: Option<String>,
-    /// Slant them by up to so many degrees to either side
-    #[arg(long, value_name = "DEGREES", allow_negative_numbers = true)]
-    shear: Option<String>,
-    /// Distort them as an unsteady hand does, by this part of their size on average
-    #[arg(long, value_name = "PART", allow_negative_numbers = true)]
-    elastic: Option<String>,
-    /// Probability that a rectangle in one becomes black
-    #[arg(long, value_name = "P", allow_negative_numbers = true)]
-    erasing: Option<String>,
-    /// Mirror one of two
-    #[arg(long)]
-    flip: bool,
-    /// Decides initial weights, order and changes of images, dropout and validation split
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    seed: Option<String>,
-    /// Report the test split after each epoch; nothing is chosen on it
-    #[arg(long)]
-    report_test: bool,
+    /// The settings that were given as flags, not checked yet.
+    settings: Table,
 }
 
-/// What computes.
+/// Id of the argument `--config`.
+const CONFIG: &str = "config";
+
+impl Args for SettingsFlags {
+    fn augment_args(command: Command) -> Command {
+        let config = Arg::new(CONFIG)
+            .long("config")
+            .value_name("FILE")
+            .value_parser(value_parser!(PathBuf))
+            .help_heading("Run")
+            .help("TOML file with settings; `trainer presets show NAME` prints one");
+        let settings = SETTINGS
+            .iter()
+            .filter_map(|setting| Some(argument(setting, setting.flag?)));
+        command.args(settings).arg(config)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for SettingsFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut flags = Self {
+            preset: None,
+            config: matches.get_one::<PathBuf>(CONFIG).cloned(),
+            settings: Table::new(),
+        };
+        for setting in SETTINGS {
+            let value = match setting.flag {
+                None => continue,
+                Some(flag) if flag.value_name.is_empty() => {
+                    matches.get_flag(setting.key).then(|| true.into())
+                }
+                Some(_) => {
+                    let text = matches.get_one::<String>(setting.key);
+                    text.map(|text| setting.constraint.parse(text))
+                }
+            };
+            match value {
+                // The preset is the layer below the others.
+                Some(Value::String(name)) if setting.key == "preset" => flags.preset = Some(name),
+                Some(value) => schema::insert(&mut flags.settings, setting, value),
+                None => {}
+            }
+        }
+        Ok(flags)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// Builds the argument of a setting. Its value stays text, so that flags are checked as files are.
+fn argument(setting: &Setting, flag: Flag) -> Arg {
+    let mut summary = setting.summary();
+    if let Some(default) = setting.default_text() {
+        summary.push_str(&format!(" [default: {default}]"));
+    }
+    let details = [summary.as_str(), setting.details];
+    let argument = Arg::new(setting.key)
+        .long(flag.name)
+        .visible_aliases(flag.alias)
+        .help_heading(setting.section().heading)
+        .hide_short_help(!SHORT_HELP.contains(&setting.key))
+        .long_help(details.join("\n").trim_end().to_string())
+        .help(summary);
+    if flag.value_name.is_empty() {
+        return argument.action(ArgAction::SetTrue);
+    }
+    let argument = argument.value_name(flag.value_name);
+    match setting.constraint {
+        Constraint::Integer(..) | Constraint::Number(..) | Constraint::Duration => {
+            argument.allow_negative_numbers(true)
+        }
+        // A mean may be negative: -0.1,0.5
+        Constraint::Normalization => argument.allow_hyphen_values(true),
+        _ => argument,
+    }
+}
+
+/// The device of a command.
 #[derive(Debug, Args)]
 pub(crate) struct DeviceFlags {
-    /// auto, cpu, one that `trainer devices` lists, or remote:HOST:PORT of a `trainer worker`
+    /// Device (see `trainer devices`)
+    ///
+    /// auto, cpu, a device that `trainer devices` lists, or remote:HOST:PORT of a `trainer worker`
     #[arg(
         long,
         env = device::VARIABLE,
+        hide_env_values = true,
         default_value = "auto",
-        help_heading = "How to run"
+        help_heading = "Run"
     )]
     device: Request,
     #[command(flatten)]
     token: TokenFlags,
 }
 
-/// What learns.
+/// The devices of a training.
 #[derive(Debug, Args)]
 pub(crate) struct DevicesFlags {
-    /// auto, cpu, one that `trainer devices` lists, or remote:HOST:PORT of a `trainer worker`; several,
-    /// separated by commas, learn together, each from its part of every batch
+    /// Devices (see `trainer devices`)
+    ///
+    /// auto, cpu, a device that `trainer devices` lists, or remote:HOST:PORT of a `trainer worker`. Several
+    /// devices, separated by commas, train together (data parallelism): each batch is divided among them
     #[arg(
         long,
         env = device::VARIABLE,
+        hide_env_values = true,
         value_name = "DEVICE,...",
         value_delimiter = ',',
         default_value = "auto",
-        help_heading = "How to run"
+        help_heading = "Run"
     )]
     device: Vec<Request>,
     #[command(flatten)]
     token: TokenFlags,
 }
 
-/// What workers want to know.
+/// The credentials of remote devices.
 #[derive(Debug, Args)]
 pub(crate) struct TokenFlags {
     /// File with the token of remote devices
@@ -189,54 +160,66 @@ pub(crate) struct TokenFlags {
         long,
         value_name = "FILE",
         env = "TRAINER_TOKEN_FILE",
-        help_heading = "How to run"
+        hide_short_help = true,
+        help_heading = "Run"
     )]
     pub(crate) token_file: Option<PathBuf>,
 }
 
 impl DeviceFlags {
-    /// See [`device::open`].
+    /// Opens the device and returns it with the reason for its choice.
+    ///
+    /// # Errors
+    /// Returns an error as [`device::open`] does.
     pub(crate) fn open(&self) -> Result<(OpenDevice, String)> {
         device::open(&self.device, self.token.token_file.as_deref())
     }
 }
 
 impl DevicesFlags {
-    /// See [`OpenDevices::open`].
+    /// Opens the devices.
+    ///
+    /// # Errors
+    /// Returns an error as [`OpenDevices::open`] does.
     pub(crate) fn open(&self) -> Result<OpenDevices> {
         OpenDevices::open(&self.device, self.token.token_file.as_deref())
     }
 }
 
-/// Which run a command is about, and what computes.
+/// An existing run and the device that evaluates it.
 #[derive(Debug, Args)]
 pub(crate) struct RunFlags {
-    /// A run's folder, its name in --out, `latest`, `pretrained`, or `pretrained-best`
+    /// Run: its folder, its name in --out, `latest`, `pretrained` or `pretrained-best`
     run: String,
     #[command(flatten)]
     device: DeviceFlags,
-    /// Folder in which runs are looked up by name
+    /// Folder of the runs
     #[arg(long, value_name = "DIR", default_value = DEFAULT_ROOT)]
     out: PathBuf,
 }
 
-/// Where a new run is kept.
+/// The folder of a new run.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "How to run")]
+#[command(next_help_heading = "Run")]
 pub(crate) struct NewRunFlags {
-    /// Folder in which the run's folder is made
-    #[arg(long, value_name = "DIR", default_value = DEFAULT_ROOT)]
+    /// Folder of the runs
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = DEFAULT_ROOT,
+        hide_short_help = true
+    )]
     pub(crate) out: PathBuf,
-    /// Name of the run's folder [default: PRESET-NUMBER]
-    #[arg(long, value_name = "NAME")]
+    /// Name of the new run's folder [default: PRESET-NUMBER]
+    #[arg(long, value_name = "NAME", hide_short_help = true)]
     run_name: Option<String>,
 }
 
 impl NewRunFlags {
-    /// Makes the run's folder; see [`RunDir::create`].
+    /// Creates the run's folder and lets `fill` write to it; see [`RunDir::create`].
     ///
     /// # Errors
-    /// When it cannot be made or filled, or its name is taken.
+    /// Returns an error if the folder cannot be created or filled, or its name is taken.
     pub(crate) fn create(
         &self,
         config: &Config,
@@ -248,128 +231,57 @@ impl NewRunFlags {
 }
 
 impl RunFlags {
-    /// The run.
+    /// Opens the run's folder.
     ///
     /// # Errors
-    /// When there is no such run.
+    /// Returns an error if there is no such run.
     pub(crate) fn find(&self) -> Result<RunDir> {
         RunDir::open(&self.out, &self.run)
     }
 
-    /// The run and its network.
+    /// Opens the run's folder and loads its network.
     ///
     /// # Errors
-    /// When there is no such run, the device does not work, or the weights are not there or do not
-    /// fit.
+    /// Returns an error if there is no such run, the device does not work, or the weights are missing or do
+    /// not fit the configuration.
     pub(crate) fn open(&self) -> Result<(RunDir, Classifier)> {
         let run = self.find()?;
-        let (found, reason) = self.device.open()?;
-        let classifier = Classifier::open(&run, found.device.clone())?;
-        info!("device: {found}, {reason}");
+        let (device, reason) = self.device.open()?;
+        let classifier = Classifier::open(&run, device.device.clone())?;
+        info!("device: {device}, {reason}");
         Ok((run, classifier))
     }
 }
 
 impl SettingsFlags {
-    /// The configuration that the flags describe, and its data; see [`Settings::resolve`].
+    /// Combines defaults, preset, file and flags to a configuration, and loads its images.
     ///
     /// # Errors
-    /// When a setting is unknown, out of range, or does not fit the data.
-    pub(crate) fn resolve(&self, kept: PictureCache<'_>) -> Result<(Config, RunImages)> {
+    /// Returns an error if a setting is unknown, out of range, or does not fit the images.
+    pub(crate) fn resolve(&self, cache: PictureCache<'_>) -> Result<(Config, RunImages)> {
         let mut settings = match &self.config {
             Some(path) => Settings::file(path, self.preset.as_deref())?,
             None => Settings::preset(self.preset.as_deref().unwrap_or(presets::DEFAULT))?,
         };
-        settings.overlay(self.table()).context("command line")?;
-        images::resolve(settings, kept)
+        settings
+            .overlay(self.settings.clone())
+            .context("command line")?;
+        images::resolve(settings, cache)
     }
 
-    /// The configuration of a run with what the flags say about its end and its checkpoints.
+    /// Returns the configuration of a resumed run with the flags laid over it.
     ///
     /// # Errors
-    /// When they say something else, or a value is not accepted.
+    /// Returns an error if a value is not accepted, or a flag changes anything but the end of the training,
+    /// its checkpoints or its precision.
     pub(crate) fn extend(&self, config: &Config) -> Result<Config> {
         let place = "command line, while a run is resumed";
         ensure!(
             self.preset.is_none() && self.config.is_none(),
-            "{place}: the run has its settings already; leave --preset and --config out"
+            "{place}: the run has its own settings; remove --preset and --config"
         );
-        let extended = config.with(self.table()).context(place)?;
+        let extended = config.with(self.settings.clone()).context(place)?;
         extended.check_continues(config).context(place)?;
         Ok(extended)
     }
-
-    /// The flags that were given, as the settings they stand for.
-    fn table(&self) -> Table {
-        let numbers_and_words = [
-            ("data", "image_size", &self.image_size),
-            ("data", "normalization", &self.normalization),
-            ("data", "validation", &self.validation),
-            ("data", "validation_split", &self.validation_split),
-            ("data", "limit_train", &self.limit_train),
-            ("model", "dropout", &self.dropout),
-            ("model", "initialization", &self.initialization),
-            ("training", "epochs", &self.epochs),
-            ("training", "max_steps", &self.max_steps),
-            ("training", "max_time", &self.max_time),
-            ("training", "early_stopping", &self.early_stopping),
-            ("training", "checkpoint_every", &self.checkpoint_every),
-            ("training", "batch_size", &self.batch_size),
-            ("training", "accumulate", &self.accumulate),
-            ("training", "precision", &self.precision),
-            ("training", "eval_batch_size", &self.eval_batch_size),
-            ("training", "optimizer", &self.optimizer),
-            ("training", "beta1", &self.beta1),
-            ("training", "beta2", &self.beta2),
-            ("training", "learning_rate", &self.learning_rate),
-            ("training", "schedule", &self.schedule),
-            ("training", "warmup_steps", &self.warmup_steps),
-            ("training", "decay", &self.decay),
-            ("training", "decay_epochs", &self.decay_epochs),
-            ("training", "weight_decay", &self.weight_decay),
-            ("training", "gradient_clip", &self.gradient_clip),
-            ("training", "ema_decay", &self.ema_decay),
-            ("training", "label_smoothing", &self.label_smoothing),
-            ("training", "seed", &self.seed),
-            ("augmentation", "rotation", &self.rotation),
-            ("augmentation", "translation", &self.translation),
-            ("augmentation", "scale", &self.scale),
-            ("augmentation", "shear", &self.shear),
-            ("augmentation", "elastic", &self.elastic),
-            ("augmentation", "erasing", &self.erasing),
-        ];
-        let given = numbers_and_words
-            .into_iter()
-            .filter_map(|(section, key, text)| Some((section, key, value(text.as_ref()?))));
-        // A folder may be called 2024.
-        let source = self.data.clone().map(Value::String);
-        let source = source.map(|source| ("data", "source", source));
-        let switches = [
-            ("training", "report_test", self.report_test),
-            ("augmentation", "flip", self.flip),
-        ];
-        let switched = switches
-            .into_iter()
-            .filter_map(|(section, key, is_on)| is_on.then_some((section, key, true.into())));
-
-        let mut table = Table::new();
-        for (section, key, value) in given.chain(source).chain(switched) {
-            let section = table
-                .entry(section)
-                .or_insert_with(|| Value::Table(Table::new()));
-            if let Value::Table(section) = section {
-                section.insert(key.into(), value);
-            }
-        }
-        table
-    }
-}
-
-/// The value that `text` would be in a file, quotes left out.
-fn value(text: &str) -> Value {
-    let whole = text.parse().map(Value::Integer);
-    let number = || text.parse().map(Value::Float);
-    whole
-        .or_else(|_| number())
-        .unwrap_or_else(|_| Value::String(text.into()))
 }

@@ -1,4 +1,4 @@
-//! `trainer import FILE`: weights of another program, as a run.
+//! `trainer import FILE`: creates a run from the weights of another program.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -24,25 +24,25 @@ use crate::run::loaders::evaluation_loader;
 use crate::run::metrics::table;
 use crate::training::state::Training;
 
-/// So many things that do not fit are named.
-const NAMED: usize = 20;
+/// Number of mismatched tensors listed in an error message.
+const MAX_LISTED: usize = 20;
 
-const FORMATS: &str = "\
+const EXAMPLES: &str = "\
 Examples:
-  trainer import simple_cnn.pth                        weights of PyTorch, of the network `convnet`
-  trainer import notebook.weights.h5 --preset dropout  of Keras, whose pixels were 0 to 1
-  trainer --resume latest                              train them on
+  trainer import simple_cnn.pth                        PyTorch weights of the network `convnet`
+  trainer import notebook.weights.h5 --preset dropout  Keras weights, trained on pixels from 0 to 1
+  trainer --resume latest                              continue training the imported weights
 
-Reads what torch.save(model.state_dict(), ...) writes (.pt, .pth), now and before PyTorch 1.6;
-safetensors; Keras's .weights.h5, .keras and .h5; burnpack. Nothing in a file is ever run.
+Formats: files of torch.save(model.state_dict(), ...) (.pt, .pth) of any PyTorch version;
+safetensors; Keras .weights.h5, .keras and .h5; burnpack. Code in a file is never executed.
 
---preset or --config says which network it is, and how its images are normalised; the other settings
-are for a training that goes on from these weights. docs/weights.md says how tensors are matched.";
+--preset or --config describes the network and the normalization of its images; the other settings
+apply if the training is resumed. docs/weights.md describes how tensors are matched with layers.";
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = FORMATS)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// File of weights
+    /// File with the weights
     file: PathBuf,
     #[command(flatten)]
     settings: SettingsFlags,
@@ -57,21 +57,21 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let weights = read(&args.file).with_context(place)?;
     let (config, images) = args.settings.resolve(PictureCache::Write(&args.new.out))?;
     let tensors = formats::match_to_network(&weights, &config.model)
-        .map_err(|misfit| not_fitting(&weights, &misfit, &config))
+        .map_err(|mismatch| mismatch_error(&weights, &mismatch, &config))
         .with_context(place)?;
-    let unusable = formats::not_finite(&tensors);
+    let non_finite = formats::not_finite(&tensors);
 
-    let (found, reason) = args.device.open()?;
-    info!("device: {found}, {reason}");
+    let (device, reason) = args.device.open()?;
+    info!("device: {device}, {reason}");
     let folded = config.model.without_batch_norm();
-    let network = folded.init(&found.device.clone().autodiff())?;
+    let network = folded.init(&device.device.clone().autodiff())?;
     let network = network.with_safetensors(formats::to_safetensors(&tensors)?)?;
     let training = Training::with_model(&config, network);
     let model = training.model.valid();
-    let test = match unusable.is_empty() {
+    let test = match non_finite.is_empty() {
         false => None,
         true => {
-            let loader = evaluation_loader(&config, &images.split.test, &found.device);
+            let loader = evaluation_loader(&config, &images.split.test, &device.device);
             Some(
                 evaluate(&model, &loader, &config.images.classes, |_| Ok(()))
                     .with_context(place)?,
@@ -79,77 +79,78 @@ pub(crate) fn run(args: Args) -> Result<()> {
         }
     };
 
-    let environment = Environment::of_this_process(&found.to_string());
+    let environment = Environment::of_this_process(&device.to_string());
     let source = Import {
         file: args.file.display().to_string(),
         format: weights.format.name().into(),
         sha256: weights.sha256.clone(),
     };
     let run = args.new.create(&config, |run| {
-        run.write(&run.model(), &model.to_safetensors(Storage::Single)?)?;
-        // What was normalized while it learned cannot be told from its weights, to go on with.
+        run.write(&run.model_path(), &model.to_safetensors(Storage::Single)?)?;
+        // Batch normalization is folded into the weights and cannot be recovered, so training cannot be
+        // resumed.
         if folded == config.model {
             run.write_checkpoint(0, &training.checkpoint(&config)?.to_bytes()?, None)?;
         }
         if let Some(test) = &test {
             test.write(run)?;
         }
-        let mut journal = EventLog::append(run)?;
-        journal.write(&Event::Process(&environment))?;
-        journal.write(&Event::Import(&source))?;
-        journal.write(&Event::End {
+        let mut log = EventLog::append(run)?;
+        log.write(&Event::Process(&environment))?;
+        log.write(&Event::Import(&source))?;
+        log.write(&Event::End {
             state: State::Finished,
             error: None,
         })
     })?;
 
-    logging::to_file(&run.log())?;
+    logging::to_file(&run.log_path())?;
     info!(target: FILE_ONLY, "{environment}");
     let Scaling { mean, std } = config.scaling();
     info!(
-        "{} weights of {} parameters, for images of (pixel / 255 - {mean}) / {std}; --preset or \
-         --normalization say otherwise",
+        "imported {} weights, {} parameters; images are normalized as (pixel / 255 - {mean}) / {std}, \
+         unless --preset or --normalization says otherwise",
         source.format,
         config.model.parameters()?
     );
-    for (name, count, of) in &unusable {
+    for (name, count, total) in &non_finite {
         warn!(
-            "{}: {name}: {count} of {of} values are no finite numbers",
+            "{}: {name}: {count} of {total} values are not finite",
             place()
         );
     }
     let path = run.path().display();
     if test.is_none() {
-        warn!("{path}: not judged, and of no use before that is mended");
+        warn!("{path}: not evaluated, and unusable while weights are not finite");
     }
-    let judged = test.map(|test| table(&[("test", Some(test.metrics()))]));
-    let results = format!("{}saved in    {path}\n", judged.unwrap_or_default());
+    let metrics = test.map(|test| table(&[("test", Some(test.metrics()))]));
+    let results = format!("{}saved in    {path}\n", metrics.unwrap_or_default());
     info!(target: FILE_ONLY, "result:\n{results}");
     Ok(write!(std::io::stdout().lock(), "{results}")?)
 }
 
-/// The weights of a file.
+/// Reads the weights of a file.
 fn read(path: &Path) -> Result<Weights> {
-    // Files are whatever the world has; those who read them should not, but may panic.
+    // The parsers of foreign formats may panic on damaged files.
     match catch_panic(|| formats::read(path)) {
         Ok(weights) => Ok(weights?),
         Err(panic) => bail!("damaged: {panic}"),
     }
 }
 
-/// What does not fit, and what would.
-fn not_fitting(weights: &Weights, misfit: &Mismatch, config: &Config) -> Error {
+/// Describes which tensors do not fit the network, and which presets or data would.
+fn mismatch_error(weights: &Weights, mismatch: &Mismatch, config: &Config) -> Error {
     let network = &config.model;
-    let seeming = formats::channels_and_classes(weights)
+    let inferred = formats::channels_and_classes(weights)
         .map(|[channels, classes]| ConvNetConfig {
             channels,
             classes,
             ..network.clone()
         })
-        .filter(|seeming| !fitting(weights, seeming).is_empty());
-    let remedy = match (fitting(weights, network).as_slice(), seeming) {
-        _ if misfit.has_only_extra_tensors() => {
-            "the network of the preset is in it, with more".into()
+        .filter(|inferred| !fitting_presets(weights, inferred).is_empty());
+    let hint = match (fitting_presets(weights, network).as_slice(), inferred) {
+        _ if mismatch.has_only_extra_tensors() => {
+            "the file contains this network and further tensors".into()
         }
         (
             [],
@@ -157,29 +158,29 @@ fn not_fitting(weights: &Weights, misfit: &Mismatch, config: &Config) -> Error {
                 channels, classes, ..
             }),
         ) => format!(
-            "they are for images of {channels} channels and {classes} classes, and {} has {} and {}: \
-             name others with --data",
+            "the weights are for images of {channels} channels and {classes} classes, but {} has {} \
+             channels and {} classes: choose another data set with --data",
             config.images.name, network.channels, network.classes
         ),
         ([], None) => "no preset has this network: describe it in a file for --config; \
-                       `trainer presets show NAME` prints one to start from"
+                       `trainer presets show NAME` prints a template"
             .into(),
-        (presets, _) => format!("they fit --preset {}", presets.join(", ")),
+        (presets, _) => format!("the weights fit --preset {}", presets.join(", ")),
     };
-    let mut problems = misfit.0.clone();
-    if let Some(more @ 1..) = problems.len().checked_sub(NAMED) {
-        problems.truncate(NAMED);
+    let mut problems = mismatch.0.clone();
+    if let Some(more @ 1..) = problems.len().checked_sub(MAX_LISTED) {
+        problems.truncate(MAX_LISTED);
         problems.push(format!("and {more} more"));
     }
     let problems = problems.join("\n  ");
     anyhow!(
-        "not the weights of {}:\n  {problems}\n{remedy}",
+        "the weights do not fit preset {}:\n  {problems}\n{hint}",
         config.preset
     )
 }
 
-/// The presets whose networks have such weights, for images like those of `network`.
-fn fitting(weights: &Weights, network: &ConvNetConfig) -> Vec<&'static str> {
+/// Returns the presets that the weights fit, with the input shape and the classes of `network`.
+fn fitting_presets(weights: &Weights, network: &ConvNetConfig) -> Vec<&'static str> {
     let is_fitting = |name: &&str| {
         let preset = Settings::preset(name).and_then(|settings| settings.model());
         preset.is_ok_and(|preset| {

@@ -1,4 +1,4 @@
-//! `trainer inspect RUN`: a run in pictures.
+//! `trainer inspect RUN`: draws the figures of a run.
 
 use std::io::Write;
 
@@ -12,55 +12,61 @@ use crate::run::event_log::Events;
 use crate::run::images;
 use crate::run::run_dir::RunDir;
 
-const WHAT: &str = "\
-Writes to figures/ of the run, each as SVG and PNG: augmentation (changes of training images, if there
-are some), curves (loss and accuracy by epoch), filters, feature-maps, predictions (random test
-images), mistakes (the worst), confusion, classes.";
+const FIGURES: &str = "\
+Figures, written to figures/ of the run as SVG and PNG:
+  augmentation   training images and their random variants, if the run has augmentation
+  curves         loss and accuracy by epoch
+  filters        filters of a convolution block
+  feature-maps   feature maps of an image
+  predictions    random test images with labels and predictions
+  mistakes       wrong predictions with the highest loss
+  confusion      confusion matrix
+  classes        accuracy per class";
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = WHAT)]
+#[command(after_help = FIGURES)]
 pub(crate) struct Args {
     #[command(flatten)]
     run: RunFlags,
-    /// Whose feature maps: a number of the test split, or a picture file
+    /// Image whose feature maps are drawn: an index in the test split or a picture file
     #[arg(long, value_name = "N|FILE", default_value = "0")]
     image: String,
-    /// Show the network that picture as it is, only scaled
+    /// Only scale the picture file, without further preparation
     #[arg(long)]
     raw: bool,
-    /// Which block's filters and feature maps, from 1 [default: 1]
+    /// Block whose filters and feature maps are drawn, from 1 [default: 1]
     #[arg(long, value_name = "N")]
     block: Option<usize>,
-    /// Which of its feature maps, from 0 [default: the first eight]
+    /// Feature maps to draw, from 0 [default: the first eight]
     #[arg(long, value_name = "N,...", value_delimiter = ',')]
     maps: Option<Vec<usize>>,
-    /// Filters of deeper blocks: for which channel of the block before
+    /// Input channel of the block for which its filters are drawn, from 0
     #[arg(long, value_name = "N", default_value_t = 0)]
     channel: usize,
-    /// Only the changes of training images, of a run that has some; it need not have weights yet
+    /// Draw only the augmentation figure, which needs no weights
     #[arg(long)]
     augmentation: bool,
-    /// Random test images to show
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = some())]
+    /// Number of random test images
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = image_count())]
     count: usize,
-    /// Decides which
+    /// Seed of the random selection
     #[arg(long, value_name = "N", default_value_t = 42)]
     seed: u64,
-    /// Mistakes to show
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = some())]
+    /// Number of mistakes
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = image_count())]
     mistakes: usize,
 }
 
-fn some() -> RangedU64ValueParser<usize> {
+fn image_count() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..=200)
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
     if args.augmentation {
-        return show_augmentation(&args.run.find()?);
+        return draw_augmentation(&args.run.find()?);
     }
     let (run, classifier) = args.run.open()?;
-    let choices = FigureOptions {
+    let options = FigureOptions {
         image: args.image,
         raw: args.raw,
         block: args.block,
@@ -71,23 +77,23 @@ pub(crate) fn run(args: Args) -> Result<()> {
         mistakes: args.mistakes,
     };
     let epochs = Events::read(&run)?.epochs();
-    let gallery = RunFigures::draw(&run, &classifier, &epochs, &choices)?;
-    save(&run, &gallery.figures)
+    let drawn = RunFigures::draw(&run, &classifier, &epochs, &options)?;
+    save(&run, &drawn.figures)
 }
 
-fn show_augmentation(run: &RunDir) -> Result<()> {
+fn draw_augmentation(run: &RunDir) -> Result<()> {
     let config = run.read_config()?;
-    let splits = images::of_run(run, &config, None)?;
-    let figure = run_figures::augmentation(&config, &splits)?;
-    let figure = figure.context("this run learns from its images as they are")?;
+    let dataset = images::load_for_trained(run, &config, None)?;
+    let figure = run_figures::augmentation(&config, &dataset)?;
+    let figure = figure.context("this run has no augmentation")?;
     save(run, &[figure])
 }
 
-/// Writes figures to the folder of a run, and says where.
+/// Writes figures to the folder of a run, and prints their paths.
 fn save(run: &RunDir, figures: &[Figure]) -> Result<()> {
     let mut out = std::io::stdout().lock();
     for figure in figures {
-        let [svg, png] = figure.save(&run.figure(&figure.name))?;
+        let [svg, png] = figure.save(&run.figure_path(&figure.name))?;
         writeln!(out, "{}\n{}", svg.display(), png.display())?;
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! One file per command: its `Args`, and `run`.
+//! The commands: one file each, with its `Args` and its `run`.
 
 pub(crate) mod flags;
 pub(crate) mod bench;

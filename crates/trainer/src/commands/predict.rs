@@ -1,11 +1,11 @@
-//! `trainer predict RUN PATH...`: what a network takes pictures for.
+//! `trainer predict RUN PATH...`: the classes of pictures.
 
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fmt, io};
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use clap::builder::RangedU64ValueParser;
-use data::listing::pictures;
+use data::listing::picture_files;
 use data::picture::to_png;
 use data::{ImageDataset, Picture};
 use rayon::prelude::*;
@@ -18,7 +18,7 @@ use crate::process::progress_bar::bar;
 use crate::run::images;
 use crate::run::run_dir::RunDir;
 
-/// Pictures that are decoded on all cores, then judged together.
+/// Number of pictures that are decoded on all cores and then classified in one batch.
 const CHUNK: usize = 512;
 
 #[derive(Debug, clap::Args)]
@@ -28,19 +28,19 @@ pub(crate) struct Args {
     /// Pictures (PNG, JPEG, BMP, GIF, WebP), folders of them, or - for standard input
     #[arg(value_name = "PATH", required_unless_present = "test_index")]
     paths: Vec<PathBuf>,
-    /// Images of the test split, by their numbers from 0
+    /// Images of the test split, by their index from 0
     #[arg(long, value_name = "N,...", value_delimiter = ',')]
     test_index: Vec<usize>,
-    /// Show the network the picture as it is, only scaled: not inverted, cut out and centred
+    /// Only scale pictures; do not crop, center or invert them
     #[arg(long)]
     raw: bool,
-    /// Draw what the network saw, and save it in figures/seen of the run
+    /// Print each image as the network sees it, and save it to figures/seen of the run
     #[arg(long, conflicts_with_all = ["json", "csv"])]
     show: bool,
-    /// How many classes to name, the most likely first
+    /// Number of classes to print, the most likely first
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = RangedU64ValueParser::<usize>::new().range(1..=256))]
     top: usize,
-    /// Print a JSON object for each picture
+    /// Print one JSON object per picture
     #[arg(long, conflicts_with = "csv")]
     json: bool,
     /// Print comma-separated values
@@ -48,20 +48,22 @@ pub(crate) struct Args {
     csv: bool,
 }
 
-/// Where a picture comes from.
+/// The origin of a picture.
 #[derive(Clone, Debug)]
 enum Source {
     File(PathBuf),
     StandardInput,
+    /// An index in the test split.
     Test(usize),
 }
 
-/// A picture as the network sees it.
-struct Seen {
+/// An input of the network.
+struct Input {
     source: Source,
-    pixels: Vec<u8>,
-    /// Its class, if that is known.
-    actual: Option<usize>,
+    /// `[channels, height, width]`.
+    image: Vec<u8>,
+    /// Index of the class, if it is known.
+    label: Option<usize>,
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
@@ -69,76 +71,78 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let test = match args.test_index.as_slice() {
         [] => None,
         indices => {
-            let splits = images::of_run(&run, &classifier.config, None)?;
+            let splits = images::load_for_trained(&run, &classifier.config, None)?;
             let count = splits.test.len();
             if let Some(index) = indices.iter().find(|&&index| index >= count) {
-                bail!("test image {index}: there are 0 to {}", count - 1);
+                bail!("test image {index}: expected an index below {count}");
             }
             Some(splits.test)
         }
     };
-    let (sources, mut failures) = sources(&args)?;
-    let total = sources.len() + failures.len();
-    let work = Work {
+    let (sources, mut errors) = sources(&args)?;
+    let total = sources.len() + errors.len();
+    let predictor = Predictor {
         run: &run,
         classifier: &classifier,
         test,
         args: &args,
     };
-    work.predict(&sources, &mut failures)?;
-    match failures.len() {
+    predictor.predict(&sources, &mut errors)?;
+    match errors.len() {
         0 => Ok(()),
-        1 if total == 1 => Err(failures.remove(0)),
+        1 if total == 1 => Err(errors.remove(0)),
         failed => {
-            failures.iter().for_each(|failure| error!("{failure:#}"));
+            errors.iter().for_each(|error| error!("{error:#}"));
             bail!("{failed} of {total} failed");
         }
     }
 }
 
-/// All pictures that the paths name, folders searched, and what is wrong with other paths.
+/// Lists the test images and the pictures at the paths, with an error for each path without pictures. Folders
+/// are searched.
 ///
 /// # Errors
-/// When standard input is to be read twice.
+/// Returns an error if standard input is named twice.
 fn sources(args: &Args) -> Result<(Vec<Source>, Vec<Error>)> {
     let is_input = |path: &&PathBuf| path.as_path() == Path::new("-");
     ensure!(
         args.paths.iter().filter(is_input).count() <= 1,
-        "-: standard input holds one picture, name it once"
+        "-: standard input was named twice, but it holds one picture"
     );
     let mut sources: Vec<Source> = args.test_index.iter().copied().map(Source::Test).collect();
-    let mut failures = Vec::new();
+    let mut errors = Vec::new();
     for path in &args.paths {
         if is_input(&path) {
             sources.push(Source::StandardInput);
         } else if path.is_dir() {
-            let (found, errors) = pictures(path);
-            if found.is_empty() && errors.is_empty() {
+            let (files, unreadable) = picture_files(path);
+            if files.is_empty() && unreadable.is_empty() {
                 let path = path.display();
-                failures.push(anyhow!(
+                errors.push(anyhow!(
                     "{path}: no pictures in this folder (png, jpg, bmp, gif, webp)"
                 ));
             }
-            failures.extend(errors.into_iter().map(Error::msg));
-            sources.extend(found.into_iter().map(Source::File));
+            errors.extend(unreadable.into_iter().map(Error::msg));
+            sources.extend(files.into_iter().map(Source::File));
         } else {
             sources.push(Source::File(path.clone()));
         }
     }
-    Ok((sources, failures))
+    Ok((sources, errors))
 }
 
-/// What predictions are made with.
-struct Work<'a> {
+/// Predicts and prints the classes of pictures.
+struct Predictor<'a> {
     run: &'a RunDir,
     classifier: &'a Classifier,
     test: Option<ImageDataset>,
     args: &'a Args,
 }
 
-impl Work<'_> {
-    /// Predicts and prints, in the order of the sources; what cannot be read goes to `failures`.
-    fn predict(&self, sources: &[Source], failures: &mut Vec<Error>) -> Result<()> {
+impl Predictor<'_> {
+    /// Prints the predictions in the order of the sources, and adds an error for each picture that cannot be
+    /// used.
+    fn predict(&self, sources: &[Source], errors: &mut Vec<Error>) -> Result<()> {
         let bar = bar(sources.len() as u64, "pictures");
         let Args {
             json,
@@ -155,80 +159,81 @@ impl Work<'_> {
             _ => Sink::text(),
         };
         for chunk in sources.chunks(CHUNK) {
-            let read: Vec<Result<Seen>> =
+            let results: Vec<Result<Input>> =
                 chunk.par_iter().map(|source| self.read(source)).collect();
-            let mut seen = Vec::with_capacity(read.len());
-            for picture in read {
-                match picture {
-                    Ok(picture) => seen.push(picture),
-                    Err(failure) => failures.push(failure),
+            let mut inputs = Vec::with_capacity(results.len());
+            for result in results {
+                match result {
+                    Ok(input) => inputs.push(input),
+                    Err(error) => errors.push(error),
                 }
             }
-            if !seen.is_empty() {
-                let pixels = seen.iter().map(|seen| seen.pixels.clone()).collect();
-                let probabilities = self.classifier.classify(pixels)?;
-                bar.suspend(|| {
-                    for (seen, found) in seen.iter().zip(&probabilities) {
-                        let path = seen.source.to_string();
-                        sink.write(&Prediction::new(path, found, classes, top, seen.actual))?;
-                        if show {
-                            self.show(&mut sink, seen, failures)?;
-                        }
+            let images = inputs.iter().map(|input| input.image.clone()).collect();
+            let probabilities = self.classifier.classify(images)?;
+            bar.suspend(|| {
+                for (input, probabilities) in inputs.iter().zip(&probabilities) {
+                    let path = input.source.to_string();
+                    let prediction =
+                        Prediction::new(path, probabilities, classes, top, input.label);
+                    sink.write(&prediction)?;
+                    if show {
+                        self.show(&mut sink, input, errors)?;
                     }
-                    anyhow::Ok(())
-                })?;
-            }
+                }
+                anyhow::Ok(())
+            })?;
             bar.inc(chunk.len() as u64);
         }
         bar.finish_and_clear();
         sink.finish()
     }
 
-    fn read(&self, source: &Source) -> Result<Seen> {
+    /// Reads a picture and converts it into an image.
+    fn read(&self, source: &Source) -> Result<Input> {
         let picture = match source {
             Source::Test(index) => {
                 let test = self.test.as_ref().context("no test split")?;
-                return Ok(Seen {
+                return Ok(Input {
                     source: source.clone(),
-                    pixels: test.pixels(*index).to_vec(),
-                    actual: Some(test.label(*index).into()),
+                    image: test.pixels(*index).to_vec(),
+                    label: Some(test.label(*index).into()),
                 });
             }
             Source::File(path) => Picture::open(path),
             Source::StandardInput => Picture::read(io::stdin().lock()),
         };
-        let pixels = picture
+        let image = picture
             .and_then(|picture| self.classifier.prepared(&picture, self.args.raw))
             .with_context(|| source.to_string())?;
-        Ok(Seen {
+        Ok(Input {
             source: source.clone(),
-            pixels,
-            actual: None,
+            image,
+            label: None,
         })
     }
 
-    /// Draws what the network saw, and saves it.
-    fn show(&self, sink: &mut Sink, seen: &Seen, failures: &mut Vec<Error>) -> Result<()> {
+    /// Prints an image as text and saves it as PNG.
+    fn show(&self, sink: &mut Sink, input: &Input, errors: &mut Vec<Error>) -> Result<()> {
         let [channels, height, width] = self.classifier.config.images.shape();
-        sink.line(blocks(&seen.pixels, height, width).trim_end_matches('\n'))?;
+        sink.line(text_art(&input.image, height, width).trim_end_matches('\n'))?;
         let save = || {
-            let path = self.run.seen(&seen.source.file_name())?;
+            let path = self.run.unused_input_path(&input.source.file_name())?;
             self.run
-                .write(&path, &to_png(&seen.pixels, channels, height, width))?;
+                .write(&path, &to_png(&input.image, channels, height, width))?;
             anyhow::Ok(path)
         };
         match save() {
             Ok(path) => sink.line(&format!("saved as {}", path.display())),
-            Err(failure) => {
-                failures.push(failure);
+            Err(error) => {
+                errors.push(error);
                 Ok(())
             }
         }
     }
 }
 
-impl std::fmt::Display for Source {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => path.display().fmt(f),
             Self::StandardInput => f.write_str("-"),
@@ -238,7 +243,7 @@ impl std::fmt::Display for Source {
 }
 
 impl Source {
-    /// What the picture that the network saw is called.
+    /// Returns the name of the PNG file, without extension.
     fn file_name(&self) -> String {
         match self {
             Self::File(path) => path
@@ -252,8 +257,8 @@ impl Source {
     }
 }
 
-/// An image in characters, the mean of its channels: two for each pixel, since they are narrow.
-fn blocks(pixels: &[u8], height: usize, width: usize) -> String {
+/// Draws an image, `[channels, height, width]`, with two characters per pixel: the mean over the channels.
+fn text_art(pixels: &[u8], height: usize, width: usize) -> String {
     const SHADES: [&str; 5] = ["  ", "░░", "▒▒", "▓▓", "██"];
     let plane = height * width;
     let channels = pixels.len() / plane;
@@ -276,7 +281,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shades_of_an_image() {
-        assert_eq!(blocks(&[0, 60, 128, 255], 2, 2), "  ░░\n▒▒██\n");
+    fn text_art_has_five_shades() {
+        assert_eq!(text_art(&[0, 60, 128, 255], 2, 2), "  ░░\n▒▒██\n");
     }
 }

@@ -1,4 +1,4 @@
-//! `trainer presets`: the configurations that ship with the binary.
+//! `trainer presets`: lists the built-in configurations.
 
 use std::io::Write;
 
@@ -16,9 +16,9 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Print all settings of a preset, as a file for --config
+    /// Print all settings of a preset as a TOML file for --config
     Show {
-        /// The preset
+        /// Name of the preset
         name: String,
     },
 }
@@ -26,7 +26,7 @@ enum Command {
 pub(crate) fn run(args: Args) -> Result<()> {
     let mut out = std::io::stdout().lock();
     match args.command {
-        Some(Command::Show { name }) => write!(out, "{}", Settings::preset(&name)?.to_toml()?)?,
+        Some(Command::Show { name }) => write!(out, "{}", Settings::preset(&name)?.to_toml())?,
         None => {
             for name in presets::names() {
                 let settings = Settings::preset(name)?;

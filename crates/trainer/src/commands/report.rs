@@ -1,4 +1,4 @@
-//! `trainer report RUN`: all about a run on one page that needs nothing else.
+//! `trainer report RUN`: writes a self-contained HTML page about a run.
 
 use std::io::Write;
 
@@ -15,7 +15,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> Result<()> {
     let (run, classifier) = args.run.open()?;
-    let path = run.report();
+    let path = run.report_path();
     run.write(&path, page(&run, &classifier)?.as_bytes())?;
     writeln!(std::io::stdout().lock(), "{}", path.display())?;
     Ok(())

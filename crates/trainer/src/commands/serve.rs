@@ -1,4 +1,4 @@
-//! `trainer serve`: a page to draw on, all runs, and an API.
+//! `trainer serve`: a page to draw on, a page of all runs, and an HTTP API.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -11,30 +11,30 @@ use crate::commands::flags::DeviceFlags;
 use crate::inference::classifier::Classifier;
 use crate::process::interruption;
 use crate::run::run_dir::{DEFAULT_ROOT, RunDir};
-use crate::serve::{Guard, Server, is_public};
+use crate::serve::{AccessPolicy, Server, is_public};
 
-const PAGES: &str = "\
-Pages: / to draw on, /runs with live curves, /openapi.json for the API.
+const EXAMPLES: &str = "\
+Pages: / to draw on, /runs with live curves, /openapi.json describes the API.
 
   trainer serve pretrained --open
   curl --data-binary @digit.png http://127.0.0.1:8080/api/predict
 
-Others can reach it only with --listen on an address of this machine, and then need --token, which
-browsers take as http://ADDRESS/?token=TOKEN and programs send as Authorization: Bearer TOKEN.";
+Other machines can connect only with --listen and an address of this machine, which requires --token.
+Browsers open http://ADDRESS/?token=TOKEN, and programs send Authorization: Bearer TOKEN.";
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = PAGES)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Whose network is asked: a run's folder, its name in --out, `latest`, `pretrained`, or
-    /// `pretrained-best` [default: the latest with weights, or else pretrained]
+    /// The run that predicts: a run folder, a name in --out, `latest`, `pretrained`, or
+    /// `pretrained-best` [default: the latest run with weights, or else pretrained]
     run: Option<String>,
-    /// Address and port to listen on; port 0 takes any that is free
+    /// Address and port to listen on; port 0 selects a free port
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
     /// Open the page in a browser
     #[arg(long)]
     open: bool,
-    /// What clients must know
+    /// Secret that clients must send
     #[arg(
         long,
         value_name = "TOKEN",
@@ -42,10 +42,10 @@ pub(crate) struct Args {
         hide_env_values = true
     )]
     token: Option<String>,
-    /// Let everybody in who can reach the address
+    /// Accept requests without a token from other machines
     #[arg(long, conflicts_with = "token")]
     insecure: bool,
-    /// Another name of this machine that browsers use
+    /// Additional host name of this server
     #[arg(long, value_name = "NAME")]
     host: Vec<String>,
     #[command(flatten)]
@@ -58,7 +58,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Result<()> {
     ensure!(
         !is_public(args.listen) || args.token.is_some() || args.insecure,
-        "--listen {}: others can reach it; add --token, or --insecure to let everybody in",
+        "--listen {}: other machines can connect; add --token, or --insecure to accept all requests",
         args.listen
     );
     if let Some(token) = &args.token {
@@ -67,7 +67,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
                 && token
                     .bytes()
                     .all(|byte| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte)),
-            "--token: expected 8 or more letters, digits, or - _ . ~"
+            "--token: expected at least 8 characters, which may be letters, digits, - _ . ~"
         );
     }
     interruption::listen("stopping")?;
@@ -76,13 +76,13 @@ pub(crate) fn run(args: Args) -> Result<()> {
         None => RunDir::list(&args.out)?
             .into_iter()
             .find(RunDir::has_model)
-            .context("no run with weights")?,
+            .context("no run has weights")?,
     };
-    let (found, reason) = args.device.open()?;
-    let classifier = Classifier::open(&run, found.device.clone())?;
-    info!("device: {found}, {reason}");
+    let (device, reason) = args.device.open()?;
+    let classifier = Classifier::open(&run, device.device.clone())?;
+    info!("device: {device}, {reason}");
     let query = args.token.as_ref().map(|token| format!("?token={token}"));
-    let guard = Guard {
+    let access = AccessPolicy {
         hosts: args.host,
         token: args.token,
     };
@@ -91,8 +91,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
         args.listen,
         args.out,
         (run, classifier),
-        found.to_string(),
-        guard,
+        device.to_string(),
+        access,
     )?;
     let address = format!("http://{}/", server.address()?);
     let page = format!("{address}{}", query.unwrap_or_default());
@@ -103,7 +103,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     if args.open
         && let Err(error) = open::that_detached(page)
     {
-        warn!("no browser: {error}");
+        warn!("cannot open a browser: {error}");
     }
     server.run()
 }

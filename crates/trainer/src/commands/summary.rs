@@ -1,10 +1,11 @@
-//! `trainer summary`: the layers of a network.
+//! `trainer summary`: prints the layer table of a network.
 
 use std::io::Write;
 
 use anyhow::Result;
 
 use crate::commands::flags::SettingsFlags;
+use crate::process::table::{Align, Table};
 use crate::run::images::PictureCache;
 use crate::run::run_dir::DEFAULT_ROOT;
 
@@ -20,30 +21,27 @@ pub(crate) fn run(args: Args) -> Result<()> {
         .resolve(PictureCache::Read(DEFAULT_ROOT.as_ref()))?;
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}: {}", config.preset, config.about)?;
-    let layers = config.model.layers()?;
-    let operations = layers.iter().map(|layer| layer.operation.to_string().len());
-    let width = operations.max().unwrap_or(0).max(24);
-    writeln!(
-        out,
-        "{:8} {:width$} {:16} {:>10}",
-        "layer", "", "output", "parameters"
-    )?;
-    let input = format!("{:?}", config.images.shape());
-    let kind = match config.images.channels {
-        1 => "grey image",
-        _ => "colour image",
+    let mut table = Table::new(["layer", "operation", "output", "parameters"])
+        .align(1, Align::Left)
+        .align(2, Align::Left);
+    let mut row = |name: &str, operation: &str, output: &str, parameters: usize| {
+        table.row([name, operation, output, &parameters.to_string()]);
     };
-    writeln!(out, "{:8} {kind:width$} {input:16} {:10}", "input", 0)?;
-    for layer in layers {
-        let operation = layer.operation.to_string();
+    let kind = match config.images.channels {
+        1 => "gray image",
+        _ => "color image",
+    };
+    row("input", kind, &format!("{:?}", config.images.shape()), 0);
+    for layer in config.model.layers()? {
         let output = format!("{:?}", layer.output);
-        writeln!(
-            out,
-            "{:8} {operation:width$} {output:16} {:10}",
-            layer.name, layer.parameters
-        )?;
+        row(
+            &layer.name,
+            &layer.operation.to_string(),
+            &output,
+            layer.parameters,
+        );
     }
-    let total = config.model.parameters()?;
-    writeln!(out, "{:8} {:width$} {:16} {total:10}", "total", "", "")?;
+    row("total", "", "", config.model.parameters()?);
+    writeln!(out, "{table}")?;
     Ok(())
 }

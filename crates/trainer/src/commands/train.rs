@@ -18,7 +18,7 @@ use crate::process::interruption::{self, Interrupted};
 use crate::process::logging::{self, FILE_ONLY};
 use crate::run::checkpoint::Checkpoint;
 use crate::run::environment::Environment;
-use crate::run::epoch::best;
+use crate::run::epoch::best_epoch;
 use crate::run::event_log::{Event, EventLog, State};
 use crate::run::images::{self, DataSplit, PictureCache, RunImages};
 use crate::run::loaders::evaluation_loader;
@@ -33,13 +33,15 @@ use crate::training::train::{Trained, train};
 pub(crate) struct Args {
     #[command(flatten)]
     settings: SettingsFlags,
-    /// Resume a run: its folder, its name in --out, or `latest`. Only flags that limit the training,
-    /// schedule its checkpoints or set its precision go with this, such as --epochs
+    /// Resume a run: its folder, its name in --out, or `latest`
+    ///
+    /// Only flags that limit the training, schedule its checkpoints or set its precision go with this, such as
+    /// --epochs
     #[arg(
         long,
         value_name = "RUN",
         conflicts_with = "run_name",
-        help_heading = "How to run"
+        help_heading = "Run"
     )]
     resume: Option<String>,
     #[command(flatten)]
@@ -51,7 +53,8 @@ pub(crate) struct Args {
         long,
         value_name = "STYLE",
         default_value = "auto",
-        help_heading = "How to run"
+        hide_short_help = true,
+        help_heading = "Run"
     )]
     progress: Progress,
 }
@@ -93,7 +96,7 @@ pub(crate) fn run(args: Args, quiet: bool) -> Result<()> {
             let (config, images) = args.settings.resolve(PictureCache::Write(&args.new.out))?;
             // Before the folder is created, so that nothing is left behind if a device fails.
             let devices = args.device.open()?;
-            precision::check(config.training.precision, &devices.found)?;
+            precision::check(config.training.precision, &devices.all)?;
             (create(config, images, &args.new)?, devices)
         }
     };
@@ -157,7 +160,7 @@ fn open_at_checkpoint(
     devices: &OpenDevices,
 ) -> Result<ActiveRun> {
     let lock = folder.lock()?;
-    let path = folder.config();
+    let path = folder.config_path();
     let begun = folder.read_config()?;
     let images = images::load(&begun, PictureCache::Write(&folder.root()))
         .context("the images of the run")?;
@@ -180,7 +183,7 @@ fn open_at_checkpoint(
             .with_context(|| format!("{}: edited since the run began", path.display()))?;
     }
     let config = flags.extend(&begun)?;
-    precision::check(config.training.precision, &devices.found)?;
+    precision::check(config.training.precision, &devices.all)?;
     if config != begun {
         folder.write(&path, config.to_toml()?.as_bytes())?;
     }
@@ -196,9 +199,9 @@ fn open_at_checkpoint(
 impl ActiveRun {
     /// Opens the log file of the run and writes the circumstances of this process to it.
     fn log_start(&self, environment: &Environment) -> Result<()> {
-        logging::to_file(&self.folder.log())?;
+        logging::to_file(&self.folder.log_path())?;
         info!(target: FILE_ONLY, "{environment}");
-        for message in images::left_out(&self.images.unreadable) {
+        for message in images::skipped_messages(&self.images.unreadable) {
             warn!(target: FILE_ONLY, "{message}");
         }
         info!(target: FILE_ONLY, "settings:\n{}", self.config.to_toml()?);
@@ -219,7 +222,7 @@ impl ActiveRun {
             ..
         } = self;
         let split = &images.split;
-        let trained = train(config, split, &devices.found, folder, style, checkpoint)?;
+        let trained = train(config, split, &devices.all, folder, style, checkpoint)?;
         if trained.stop_reason == StopReason::Interrupted {
             let steps = trained.position.steps;
             return Err(interrupted(folder, &format!("after step {steps}")));
@@ -245,7 +248,7 @@ impl ActiveRun {
         };
         let test = evaluate_split("test", &split.test)?;
         test.write(folder)?;
-        let validation = best(&trained.position.epochs).and_then(|best| best.validation);
+        let validation = best_epoch(&trained.position.epochs).and_then(|best| best.validation);
         let metrics = [
             ("train", train_metrics),
             ("validation", validation),
@@ -264,11 +267,11 @@ impl ActiveRun {
         } = self;
         info!("{}", heading(config, &images.split)?);
         info!("device: {devices}, {}", devices.reason);
-        if devices.found.iter().any(OpenDevice::is_gpu) {
+        if devices.all.iter().any(OpenDevice::is_gpu) {
             info!("the first run of a network on a GPU tunes its kernels; later runs start faster");
         }
         let is_cpu = |open: &OpenDevice| kernels::is_cpu(&open.device);
-        if config.training.precision != Precision::F32 && devices.found.iter().any(is_cpu) {
+        if config.training.precision != Precision::F32 && devices.all.iter().any(is_cpu) {
             info!("16-bit training is slower on a CPU, whose fast kernels compute in f32");
         }
         info!("run: {}", folder.path().display());
@@ -357,7 +360,7 @@ fn results(
         StopReason::MaxSteps => ", ended by --max-steps",
         StopReason::MaxTime => ", ended by --max-time",
     };
-    let best = best(&trained.position.epochs).map_or(0, |best| best.number);
+    let best = best_epoch(&trained.position.epochs).map_or(0, |best| best.number);
     let of = trained.position.epochs.len();
     let _ = writeln!(text, "best epoch  {best} of {of}, {chosen}{ended}");
     let _ = writeln!(text, "saved in    {}", run.path().display());

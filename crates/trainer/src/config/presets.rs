@@ -1,4 +1,4 @@
-//! The configurations that ship with the binary.
+//! The presets embedded in the binary.
 
 use anyhow::{Result, bail};
 use toml::Table;
@@ -11,7 +11,7 @@ macro_rules! presets {
     };
 }
 
-/// Name and text of each preset: what differs from the defaults.
+/// Name and TOML text of each preset: the settings that differ from the defaults.
 const PRESETS: &[(&str, &str)] = presets![
     "convnet",
     "dropout",
@@ -26,34 +26,23 @@ const PRESETS: &[(&str, &str)] = presets![
     "best"
 ];
 
-/// Every setting; presets are laid over it.
-const DEFAULTS: &str = include_str!("../../presets/defaults.toml");
-
-/// The preset of a run that names none.
+/// The preset of a run that does not name one.
 pub(crate) const DEFAULT: &str = "convnet";
 
-/// Every setting and its default.
-///
-/// # Errors
-/// Never for an undamaged binary.
-pub(crate) fn defaults() -> Result<Table> {
-    Ok(DEFAULTS.parse()?)
-}
-
-/// Names of all presets.
+/// Returns the names of all presets.
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     PRESETS.iter().map(|(name, _)| *name)
 }
 
-/// What the preset sets.
+/// Returns the settings of a preset that differ from the defaults.
 ///
 /// # Errors
-/// When there is no preset of that name.
+/// Returns an error if there is no preset of this name.
 pub(crate) fn table(name: &str) -> Result<Table> {
     let Some((_, text)) = PRESETS.iter().find(|(preset, _)| *preset == name) else {
         let known: Vec<&str> = names().collect();
         bail!(
-            "unknown preset {name}{}; there are {}",
+            "unknown preset {name}{}; expected one of {}",
             did_you_mean(name, names()),
             known.join(", ")
         );

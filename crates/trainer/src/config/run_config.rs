@@ -1,4 +1,4 @@
-//! What a run is made of, as written to `config.toml`.
+//! The configuration of a run, as written to `config.toml`.
 
 use std::fs;
 use std::path::Path;
@@ -6,220 +6,211 @@ use std::path::Path;
 use anyhow::{Context, Error, Result, bail, ensure};
 use data::{Augmentation, DatasetInfo, Normalization, Scaling, SplitMethod};
 use model::{ConvNetConfig, Precision};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use toml::{Table, Value};
 
+use crate::config::schema;
 use crate::config::time::Time;
-use crate::config::{presets, schema};
 
-/// A run: where its images come from, what learns from them, and how.
+/// The configuration of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
-    /// Name of the preset it started from.
+    /// Name of the preset.
     pub(crate) preset: String,
-    /// One line on what it is for.
+    /// Purpose of the configuration, in one line.
     pub(crate) about: String,
     pub(crate) data: DataConfig,
     pub(crate) training: TrainingConfig,
-    /// How images are changed before they are learned from.
-    #[serde(default)]
+    /// Random changes of the training images.
     pub(crate) augmentation: Augmentation,
     pub(crate) model: ConvNetConfig,
-    /// What the images told when the run began; told anew where the settings are used again.
+    /// Properties of the data set, measured when the run started. They are measured again when the
+    /// configuration starts another run.
     pub(crate) images: DatasetInfo,
 }
 
-/// The images.
+/// The data set and its preparation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DataConfig {
-    /// `mnist` for the embedded one, or the absolute path of a folder of four IDX files or of
-    /// pictures.
+    /// `mnist` for the embedded data set, or the absolute path of a folder of IDX files or pictures.
     pub(crate) source: String,
-    /// Rows and columns that pictures are scaled to; IDX files have their own.
-    #[serde(default = "image_size")]
+    /// Height and width that pictures are resized to, in pixels. IDX files keep their own size.
     pub(crate) image_size: usize,
-    /// How pixels become numbers.
+    /// Pixel normalization.
     pub(crate) normalization: Normalization,
-    /// Fraction of the training split that is set aside for validation; 0 for none.
+    /// Fraction of the training images held out for validation; 0 for none.
     pub(crate) validation: f64,
-    /// Which part that is.
+    /// Selection of the validation images.
     pub(crate) validation_split: SplitMethod,
-    /// Only the first images of the training split, before it is divided.
+    /// Number of training images to use, counted before validation images are held out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) limit_train: Option<usize>,
 }
 
-/// What checkpoints from before these were settings leave out.
-fn image_size() -> usize {
-    28
-}
-
-fn beta1() -> f64 {
-    0.9
-}
-
-fn beta2() -> f64 {
-    0.999
-}
-
-fn report_train() -> bool {
-    true
-}
-
-/// How the network learns.
+/// The optimization: its length, batches, optimizer and learning rate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TrainingConfig {
     /// Passes over the training images.
     pub(crate) epochs: usize,
-    /// Ends training after so many optimizer steps.
+    /// Number of optimizer steps after which training stops.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) max_steps: Option<u64>,
-    /// Ends training after so much of it.
+    /// Training time after which training stops, all resumed parts together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) max_time: Option<Time>,
-    /// Writes a checkpoint after every so many optimizer steps, besides those after each epoch.
+    /// Optimizer steps between checkpoints, which are also written after each epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) checkpoint_every: Option<u64>,
-    /// Images per optimizer step.
+    /// Images per batch.
     pub(crate) batch_size: usize,
-    /// What feature maps and products are computed in.
-    #[serde(default)]
+    /// Number format of feature maps and matrix products in training.
     pub(crate) precision: Precision,
-    /// Images per step of an evaluation; changes memory and speed, not results.
+    /// Images per evaluation batch; changes memory use and speed, not the results.
     pub(crate) eval_batch_size: usize,
-    /// Batches whose gradients are averaged into one optimizer step.
+    /// Batches whose gradients are averaged for one optimizer step.
     pub(crate) accumulate: usize,
     pub(crate) optimizer: OptimizerKind,
-    /// How much of Adam's and AdamW's mean gradient stays in each step ...
-    #[serde(default = "beta1")]
+    /// Decay rate of Adam's first-moment estimate (Kingma and Ba 2015).
     pub(crate) beta1: f64,
-    /// ... and how much of that of its squares.
-    #[serde(default = "beta2")]
+    /// Decay rate of Adam's second-moment estimate.
     pub(crate) beta2: f64,
-    /// Of the optimizer, or the highest where a schedule changes it.
+    /// Learning rate, or its maximum under a schedule.
     pub(crate) learning_rate: f64,
     pub(crate) schedule: Schedule,
-    /// Steps over which the learning rate rises, from 0, or from 1/25 for `one-cycle`; 0 for none, or
-    /// for 30% of all steps of `one-cycle`.
+    /// Optimizer steps over which the learning rate rises from 0, or from 1/25 of the highest one with
+    /// `one-cycle`, where 0 stands for 30% of all steps.
     pub(crate) warmup_steps: u64,
-    /// What the schedules `step` and `plateau` multiply the learning rate by ...
+    /// Factor by which the schedules `step` and `plateau` multiply the learning rate.
     pub(crate) decay: f64,
-    /// ... after so many epochs, without improvement in the case of `plateau`.
+    /// Epochs between decays of `step`, or without a lower validation loss for `plateau`.
     pub(crate) decay_epochs: usize,
-    /// Of the weights; without it, the optimizer's own.
+    /// Weight decay; `None` for the optimizer's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) weight_decay: Option<f64>,
-    /// The norm that the gradients of a step are scaled down to if theirs is larger.
+    /// Highest L2 norm of the gradients of a step; larger gradients are scaled down to it (Pascanu et al.
+    /// 2013).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) gradient_clip: Option<f64>,
-    /// How much of the average of weights, which is judged and kept instead of the last ones, stays in each
-    /// step; less in the first steps; 0 for no average.
-    #[serde(default)]
+    /// Decay rate of an exponential moving average (EMA) of the weights, which is evaluated and saved in
+    /// place of the last weights; lower in the first steps; 0 for no average.
     pub(crate) ema_decay: f64,
-    /// Probability that is taken from the target and spread over all classes while learning.
+    /// Label smoothing factor (Szegedy et al. 2016).
     pub(crate) label_smoothing: f64,
-    /// Ends training after so many epochs without a better one on validation.
+    /// Epochs without a better validation accuracy after which training stops.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) early_stopping: Option<usize>,
-    /// Decides initial weights, order of images, dropout and a random validation split.
+    /// Seed of initial weights, image order, augmentation, dropout and random validation split.
     pub(crate) seed: u64,
-    /// Whether to judge the training images once more at the end.
-    #[serde(default = "report_train")]
+    /// Whether the training images are evaluated after training.
     pub(crate) report_train: bool,
-    /// Whether to report the test split after each epoch. No choice is ever made on it.
+    /// Whether the test accuracy is reported after each epoch. No choice depends on it.
     pub(crate) report_test: bool,
 }
 
-/// The optimizers.
+/// An optimizer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum OptimizerKind {
-    /// Adam with ε 1e-8; weight decay is added to the gradient.
+    /// Adam with epsilon 1e-8 (Kingma and Ba 2015). Weight decay is added to the gradient.
     Adam,
-    /// The same with weight decay apart from the gradient, 0.01 unless stated: PyTorch's default.
+    /// Adam with decoupled weight decay, 0.01 by default as in PyTorch (Loshchilov and Hutter 2019).
     AdamW,
-    /// Stochastic gradient descent with momentum 0.9; weight decay is added to the gradient.
+    /// Stochastic gradient descent with momentum 0.9. Weight decay is added to the gradient.
     Sgd,
 }
 
-/// How the learning rate changes over a training.
+/// A learning-rate schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Schedule {
-    /// Not at all.
+    /// A constant learning rate.
     Constant,
-    /// Down to 0 along half a cosine.
+    /// Cosine annealing to 0 (Loshchilov and Hutter 2017), without restarts.
     Cosine,
-    /// Up along half a cosine, and down to almost 0 along another.
+    /// A cosine rise, then a cosine fall to almost 0 (Smith and Topin 2018).
     OneCycle,
-    /// Times `decay` after every `decay_epochs` epochs.
+    /// A multiplication by `decay` after every `decay_epochs` epochs.
     Step,
-    /// Times `decay` after `decay_epochs` epochs without a lower validation loss.
+    /// A multiplication by `decay` after `decay_epochs` epochs without a lower validation loss.
     Plateau,
 }
 
 impl Config {
-    /// Settings and the images they name, made a configuration.
+    /// Combines settings with the properties of their data set.
     ///
     /// # Errors
-    /// When the settings contradict the images, or no such network exists.
-    pub(crate) fn settle(mut settings: Table, images: &DatasetInfo) -> Result<Self> {
-        let facts = Table::try_from(images)?;
-        settings.insert("images".into(), Value::Table(facts));
+    /// Returns an error if a setting is missing, contradicts another setting or the data set, or describes an
+    /// impossible network.
+    pub(crate) fn from_settings(mut settings: Table, images: &DatasetInfo) -> Result<Self> {
+        settings.insert("images".into(), Value::Table(Table::try_from(images)?));
         if let Some(Value::Table(model)) = settings.get_mut("model") {
             let size = [images.height, images.width].map(|size| Value::Integer(size as i64));
             let classes = images.classes.len() as i64;
-            for (key, fact) in [
+            for (key, measured) in [
                 ("channels", Value::Integer(images.channels as i64)),
                 ("input", Value::Array(size.to_vec())),
                 ("classes", Value::Integer(classes)),
             ] {
-                let stated = model.insert(key.into(), fact.clone());
-                if let Some(stated) = stated.filter(|stated| *stated != fact) {
-                    bail!("model.{key} = {stated}, but {} has {fact}", images.name);
+                let stated = model.insert(key.into(), measured.clone());
+                if let Some(stated) = stated.filter(|stated| *stated != measured) {
+                    bail!("model.{key} = {stated}, but {} has {measured}", images.name);
                 }
             }
         }
         let config: Self = settings.try_into()?;
         config.model.layers()?;
-        config.check_watched()?;
+        config.check_validation()?;
         Ok(config)
     }
 
-    /// Checks that what watches the validation split has one to watch.
-    fn check_watched(&self) -> Result<()> {
+    /// Checks that there is a validation split if a setting depends on it.
+    fn check_validation(&self) -> Result<()> {
         let Self { data, training, .. } = self;
-        let watches = match (training.schedule, training.early_stopping) {
+        let dependent = match (training.schedule, training.early_stopping) {
             (Schedule::Plateau, _) => "training.schedule = \"plateau\"",
             (_, Some(_)) => "training.early_stopping",
             _ => return Ok(()),
         };
         ensure!(
             data.validation > 0.0,
-            "{watches} watches the validation split, but data.validation = 0"
+            "{dependent} needs a validation split, but data.validation = 0"
         );
         Ok(())
     }
 
-    /// The same from its text. What an older program could not write yet has its default.
+    /// Reads the configuration of a run. Settings that an older version did not have get their defaults.
     ///
     /// # Errors
-    /// When a key is unknown, or a value is missing, not accepted, or contradicts another.
+    /// Returns an error if a key is unknown, or a value is missing, not accepted, or contradicts another.
     pub(crate) fn from_table(table: Table) -> Result<Self> {
         schema::check(&table)?;
-        let mut settings = presets::defaults()?;
+        let mut settings = schema::defaults();
         merge(&mut settings, table);
         let images = settings.remove("images").context("no table images")?;
-        Self::settle(settings, &images.try_into()?)
+        Self::from_settings(settings, &images.try_into()?)
     }
 
-    /// This configuration with other settings.
+    /// Deserializes the configuration of a checkpoint. Settings that an older version did not have get their
+    /// defaults.
     ///
     /// # Errors
-    /// As [`from_table`](Self::from_table).
+    /// Returns an error if a key is unknown, or a value is missing or has another type.
+    pub(crate) fn deserialize_older<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Self, D::Error> {
+        let mut settings = schema::defaults();
+        merge(&mut settings, Table::deserialize(deserializer)?);
+        settings.try_into().map_err(D::Error::custom)
+    }
+
+    /// Returns this configuration with some settings replaced.
+    ///
+    /// # Errors
+    /// Returns an error as [`from_table`](Self::from_table) does.
     pub(crate) fn with(&self, settings: Table) -> Result<Self> {
         schema::check(&settings)?;
         let mut table = Table::try_from(self)?;
@@ -227,11 +218,11 @@ impl Config {
         Self::from_table(table)
     }
 
-    /// Checks that a training which began as `begun` can go on as this: only when it ends, how
-    /// often it is saved and what it computes in may differ.
+    /// Checks that a training with the configuration `begun` can be resumed with this one. Only the end of
+    /// the training, its checkpoints and its precision may differ.
     ///
     /// # Errors
-    /// For the first setting that differs.
+    /// Returns an error for the first other setting that differs.
     pub(crate) fn check_continues(&self, begun: &Self) -> Result<()> {
         let mut now = self.clone();
         now.training = TrainingConfig {
@@ -240,7 +231,7 @@ impl Config {
             max_time: begun.training.max_time,
             early_stopping: begun.training.early_stopping,
             checkpoint_every: begun.training.checkpoint_every,
-            // Another device may have another one.
+            // The run may be resumed on a device that supports other formats.
             precision: begun.training.precision,
             ..now.training
         };
@@ -252,21 +243,21 @@ impl Config {
         }
     }
 
-    /// The file [`read`](Self::read) reads.
+    /// Formats the configuration as `config.toml`, for [`from_table`](Self::from_table).
     ///
     /// # Errors
-    /// Never for a configuration that was read or settled.
+    /// Returns an error if a value does not fit TOML; those that were read do.
     pub(crate) fn to_toml(&self) -> Result<String> {
         Ok(toml::to_string(self)?)
     }
 
-    /// The numbers of the normalisation.
+    /// Returns the mean and the standard deviation that normalize pixels.
     pub(crate) fn scaling(&self) -> Scaling {
         self.data.normalization.scaling(self.images.scaling())
     }
 }
 
-/// Lays `over` over `base`. Lists are replaced, not joined.
+/// Replaces the values of `base` by those of `over`, table by table. Arrays are replaced as a whole.
 pub(crate) fn merge(base: &mut Table, over: Table) {
     for (key, value) in over {
         match (base.get_mut(&key), value) {
@@ -278,17 +269,7 @@ pub(crate) fn merge(base: &mut Table, over: Table) {
     }
 }
 
-/// Leaves settings alone, and takes out what only the images can tell.
-pub(crate) fn drop_facts(settings: &mut Table) {
-    settings.remove("images");
-    if let Some(Value::Table(model)) = settings.get_mut("model") {
-        model.remove("channels");
-        model.remove("input");
-        model.remove("classes");
-    }
-}
-
-/// The first key whose value differs, and both values.
+/// Returns the first key whose values differ, and both values.
 fn difference(path: &str, now: &Value, then: &Value) -> Option<(String, String, String)> {
     if let (Value::Table(now), Value::Table(then)) = (now, then) {
         return now.keys().chain(then.keys()).find_map(|key| {
@@ -301,10 +282,10 @@ fn difference(path: &str, now: &Value, then: &Value) -> Option<(String, String, 
     (now != then).then(|| (path.into(), now.to_string(), then.to_string()))
 }
 
-/// A TOML file.
+/// Reads a TOML file.
 ///
 /// # Errors
-/// When it cannot be read or is none.
+/// Returns an error if the file cannot be read or is not TOML.
 pub(crate) fn read_table(path: &Path) -> Result<Table> {
     let table = fs::read(path).map_err(Error::new).and_then(parse_table);
     table.with_context(|| path.display().to_string())
@@ -316,4 +297,69 @@ pub(crate) fn read_table(path: &Path) -> Result<Table> {
 /// Returns an error if `bytes` are not UTF-8 or not TOML.
 pub(crate) fn parse_table(bytes: Vec<u8>) -> Result<Table> {
     String::from_utf8(bytes)?.parse().context("not a TOML file")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::settings::Settings;
+
+    /// Returns the configuration of the default preset for 8x8 images of two classes.
+    fn config() -> Config {
+        let images = "name = 'images'\nclasses = ['a', 'b']\nchannels = 1\nheight = 8\nwidth = 8\n\
+                      mean = 0.5\nstd = 0.5\npreparation = 'picture'";
+        let images = images.parse::<Table>().unwrap().try_into().unwrap();
+        Settings::preset("convnet")
+            .unwrap()
+            .into_config(&images)
+            .unwrap()
+    }
+
+    #[test]
+    fn config_toml_is_read_back() {
+        let config = config();
+        let table = config.to_toml().unwrap().parse().unwrap();
+        assert_eq!(Config::from_table(table).unwrap(), config);
+    }
+
+    #[test]
+    fn settings_missing_in_older_checkpoints_get_their_defaults() {
+        let config = config();
+        let mut json = serde_json::to_value(&config).unwrap();
+        for (section, key) in [
+            ("data", "image_size"),
+            ("training", "beta1"),
+            ("training", "beta2"),
+            ("training", "precision"),
+            ("training", "ema_decay"),
+            ("training", "report_train"),
+        ] {
+            let section = json[section].as_object_mut().unwrap();
+            assert!(section.remove(key).is_some(), "{key}");
+        }
+        json.as_object_mut().unwrap().remove("augmentation");
+        assert_eq!(Config::deserialize_older(json).unwrap(), config);
+    }
+
+    #[test]
+    fn rejects_unknown_keys_in_checkpoints() {
+        let mut json = serde_json::to_value(config()).unwrap();
+        json["training"]["momentum"] = 0.9.into();
+        assert!(Config::deserialize_older(json).is_err());
+    }
+
+    #[test]
+    fn every_setting_of_the_schema_has_a_field() {
+        let mut settings = Table::try_from(config()).unwrap();
+        for setting in schema::SETTINGS {
+            if let schema::DefaultValue::Unset(example) = setting.default
+                && !setting.key.contains('[')
+            {
+                let value = setting.constraint.parse(example);
+                schema::insert(&mut settings, setting, value);
+            }
+        }
+        let config = Config::from_table(settings.clone()).unwrap();
+        assert_eq!(Table::try_from(config).unwrap(), settings);
+    }
 }

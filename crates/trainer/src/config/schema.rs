@@ -1,159 +1,540 @@
-//! Every setting a configuration may hold, and the values it may take.
+//! Every setting of a configuration, each stated once: its key, type, range, default, flag and help.
 //!
-//! Presets, files and flags are checked here, before they are merged, so that an error names the
-//! place where the user can mend it.
+//! The command line, the checks, the defaults, the commented files of `presets show` and docs/settings.md
+//! all come from [`SETTINGS`]. A new setting is a row here and a field in `run_config`.
 
-use std::fmt;
+use std::sync::LazyLock;
 
 use anyhow::{Result, bail};
-use data::Normalization;
 use toml::{Table, Value};
 
+use crate::config::constraint::Constraint::{
+    self, Array, Boolean, Duration, Integer, Normalization, Number, OneOf, Text,
+};
 use crate::config::suggest::did_you_mean;
-use crate::config::time::Time;
 
-/// What a setting may be.
+/// A setting.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Constraint {
-    /// A whole number between these, both included.
-    Whole(i64, i64),
-    /// A number between these, both included.
-    Number(f64, f64),
-    /// One of these words.
-    OneOf(&'static [&'static str]),
-    /// Any words.
-    Text,
-    /// A [`Normalization`] as text.
-    Normalized,
-    /// A [`Time`] as text.
-    Span,
-    /// `true` or `false`.
-    Switch,
-    /// A list, each element of which is accepted by the key followed by `[]`.
-    List,
+pub(crate) struct Setting {
+    /// Path of the key in a configuration file; `[]` stands for the elements of an array.
+    pub(crate) key: &'static str,
+    /// Type and range.
+    pub(crate) constraint: Constraint,
+    /// Unit of the value; empty for none.
+    unit: &'static str,
+    /// Value of a run that does not set it.
+    pub(crate) default: DefaultValue,
+    /// Flag of the command line.
+    pub(crate) flag: Option<Flag>,
+    /// Description in one sentence, without a final period.
+    pub(crate) help: &'static str,
+    /// Further sentences; empty for none.
+    pub(crate) details: &'static str,
 }
 
-use Constraint::{List, Normalized, Number, OneOf, Span, Switch, Text, Whole};
+/// The value of a setting that neither preset, file nor flag sets. Values are text for
+/// [`Constraint::parse`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum DefaultValue {
+    /// A value.
+    Value(&'static str),
+    /// No value: the feature is off. The text is an example.
+    Unset(&'static str),
+    /// A property of the data set, measured when the run starts.
+    Measured,
+}
 
-const SIZE: Constraint = Whole(1, model::MAX_SIZE as i64);
+/// A flag of the command line.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flag {
+    /// Long name, without the hyphens in front.
+    pub(crate) name: &'static str,
+    /// Name of the value in the help; empty for a switch, which sets `true`.
+    pub(crate) value_name: &'static str,
+    /// Second long name.
+    pub(crate) alias: Option<&'static str>,
+}
 
-/// All settings, in the order of a configuration file.
-pub(crate) const KEYS: &[(&str, Constraint)] = &[
-    ("preset", Text),
-    ("about", Text),
-    ("data.source", Text),
-    ("data.normalization", Normalized),
-    ("data.validation", Number(0.0, 0.9)),
-    ("data.validation_split", OneOf(&["random", "last"])),
-    ("data.image_size", Whole(8, 1024)),
-    ("data.limit_train", Whole(1, u32::MAX as i64)),
-    ("model.channels", Whole(1, 3)),
-    ("model.input", List),
-    ("model.input[]", SIZE),
-    ("model.classes", SIZE),
-    ("model.dense", List),
-    ("model.dense[]", SIZE),
-    ("model.dropout", Number(0.0, 0.99)),
-    ("model.initialization", OneOf(&["pytorch", "keras"])),
-    ("model.blocks", List),
-    ("model.blocks[].channels", SIZE),
-    ("model.blocks[].kernel", Whole(1, model::MAX_KERNEL as i64)),
-    (
-        "model.blocks[].padding",
-        Whole(0, model::MAX_KERNEL as i64 - 1),
+/// A table of the configuration file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Section {
+    /// Name of the table; empty for the keys in front of the first table.
+    pub(crate) name: &'static str,
+    /// Heading in the help.
+    pub(crate) heading: &'static str,
+    /// Description in full sentences; empty for none.
+    pub(crate) summary: &'static str,
+}
+
+/// The tables, in the order of a configuration file.
+pub(crate) const SECTIONS: &[Section] = &[
+    section("", "Run", ""),
+    section("data", "Data", ""),
+    section("model", "Network", ""),
+    section("training", "Training", ""),
+    section(
+        "augmentation",
+        "Augmentation",
+        "Random changes of the training images, drawn anew in each epoch; 0 and false disable them.",
     ),
-    ("model.blocks[].pool", Switch),
-    ("model.blocks[].norm", Switch),
-    ("training.epochs", Whole(1, 100_000)),
-    ("training.max_steps", Whole(1, i64::MAX)),
-    ("training.max_time", Span),
-    ("training.checkpoint_every", Whole(1, i64::MAX)),
-    ("training.batch_size", Whole(1, 65_536)),
-    ("training.precision", OneOf(&["f32", "bf16", "f16"])),
-    ("training.eval_batch_size", Whole(1, 65_536)),
-    ("training.accumulate", Whole(1, 65_536)),
-    ("training.optimizer", OneOf(&["adam", "adamw", "sgd"])),
-    ("training.beta1", Number(0.0, 0.999_999)),
-    ("training.beta2", Number(0.0, 0.999_999)),
-    ("training.learning_rate", Number(1e-10, 100.0)),
-    (
-        "training.schedule",
-        OneOf(&["constant", "cosine", "one-cycle", "step", "plateau"]),
-    ),
-    ("training.warmup_steps", Whole(0, i64::MAX)),
-    ("training.decay", Number(1e-6, 1.0)),
-    ("training.decay_epochs", Whole(1, 100_000)),
-    ("training.weight_decay", Number(0.0, 10.0)),
-    ("training.gradient_clip", Number(1e-6, 1e6)),
-    ("training.ema_decay", Number(0.0, 0.999_999)),
-    ("training.label_smoothing", Number(0.0, 0.9)),
-    ("training.early_stopping", Whole(1, 100_000)),
-    ("training.seed", Whole(0, i64::MAX)),
-    ("training.report_train", Switch),
-    ("training.report_test", Switch),
-    ("augmentation.rotation", Number(0.0, 180.0)),
-    ("augmentation.translation", Number(0.0, 1.0)),
-    ("augmentation.scale", Number(0.0, 0.9)),
-    ("augmentation.shear", Number(0.0, 80.0)),
-    ("augmentation.elastic", Number(0.0, 0.5)),
-    ("augmentation.erasing", Number(0.0, 1.0)),
-    ("augmentation.flip", Switch),
-    ("images.name", Text),
-    ("images.classes", List),
-    ("images.classes[]", Text),
-    ("images.channels", Whole(1, 3)),
-    ("images.height", SIZE),
-    ("images.width", SIZE),
-    ("images.mean", Number(0.0, 1.0)),
-    ("images.std", Number(1e-6, 1.0)),
-    (
-        "images.preparation",
-        OneOf(&["handwriting", "object", "picture"]),
+    section(
+        "images",
+        "Images",
+        "Properties of the data set, which the program measures and writes to a run's config.toml.",
     ),
 ];
 
-impl Constraint {
-    fn accepts(self, value: &Value) -> bool {
-        match (self, value) {
-            (Whole(least, most), &Value::Integer(number)) => (least..=most).contains(&number),
-            (Number(least, most), &Value::Float(number)) => (least..=most).contains(&number),
-            (Number(least, most), &Value::Integer(number)) => {
-                (least..=most).contains(&(number as f64))
-            }
-            (OneOf(words), Value::String(text)) => words.contains(&text.as_str()),
-            (Normalized, Value::String(text)) => text.parse::<Normalization>().is_ok(),
-            (Span, Value::String(text)) => {
-                Time::try_from(text.clone()).is_ok_and(|Time(time)| !time.is_zero())
-            }
-            (Text, Value::String(_)) | (Switch, Value::Boolean(_)) | (List, Value::Array(_)) => {
-                true
-            }
-            _ => false,
+/// Outputs of a layer, or pixels of a side.
+const SIZE: Constraint = Integer(1, model::MAX_SIZE as i64);
+const MAX_KERNEL: i64 = model::MAX_KERNEL as i64;
+
+/// All settings, in the order of a configuration file.
+pub(crate) const SETTINGS: &[Setting] = &[
+    setting("preset", Text)
+        .default("convnet")
+        .flag("preset", "NAME")
+        .help("Preset to start from; `trainer presets` lists them"),
+    setting("about", Text)
+        .default("")
+        .help("Purpose of the configuration, in one line"),
+    setting("data.source", Text)
+        .default("mnist")
+        .flag("data", "DIR")
+        .help("Data set: mnist, a folder of IDX files, or a folder per class")
+        .details("mnist is embedded; docs/pictures.md describes folders of pictures, one sub-folder per class."),
+    setting("data.image_size", Integer(8, 1024))
+        .unit("pixels")
+        .default("28")
+        .flag("image-size", "N")
+        .help("Height and width that pictures are resized to")
+        .details("IDX files keep their own size."),
+    setting("data.normalization", Normalization)
+        .default("mean-std")
+        .flag("normalization", "HOW")
+        .help("Pixel normalization")
+        .details(
+            "unit scales pixels to 0..1 and half to -1..1; mean-std standardizes by the data set's mean and \
+             standard deviation, MEAN,STD by the given ones.",
+        ),
+    setting("data.validation", Number(0.0, 0.9))
+        .default("0.1")
+        .flag("validation", "FRACTION")
+        .help("Fraction of the training images held out for validation"),
+    setting("data.validation_split", OneOf(&["random", "last"]))
+        .default("random")
+        .flag("validation-split", "HOW")
+        .help("Selection of the validation images")
+        .details("last takes the end of the training split, as Keras does."),
+    setting("data.limit_train", Integer(1, u32::MAX as i64))
+        .unset("1000")
+        .flag("limit-train", "N")
+        .help("Number of training images to use, before the validation split"),
+    setting("model.channels", Integer(1, 3))
+        .measured()
+        .help("Color channels of the images"),
+    setting("model.input", Array)
+        .measured()
+        .help("Height and width of the images"),
+    setting("model.input[]", SIZE)
+        .unit("pixels")
+        .measured()
+        .help("Height or width"),
+    setting("model.classes", SIZE)
+        .measured()
+        .help("Number of classes"),
+    setting("model.blocks", Array)
+        .default(
+            "[{ channels = 32, kernel = 3, padding = 1, pool = true }, \
+              { channels = 64, kernel = 3, padding = 1, pool = true }]",
+        )
+        .help("Convolution blocks, in order; [] for a dense network"),
+    setting("model.blocks[].channels", SIZE)
+        .default("32")
+        .help("Output channels of the convolution"),
+    setting("model.blocks[].kernel", Integer(1, MAX_KERNEL))
+        .unit("pixels")
+        .default("3")
+        .help("Height and width of the kernel"),
+    setting("model.blocks[].padding", Integer(0, MAX_KERNEL - 1))
+        .unit("pixels")
+        .default("1")
+        .help("Zero padding on each side"),
+    setting("model.blocks[].pool", Boolean)
+        .default("true")
+        .help("Whether 2x2 max-pooling with stride 2 ends the block"),
+    setting("model.blocks[].norm", Boolean)
+        .default("false")
+        .help("Whether batch normalization precedes the ReLU (Ioffe and Szegedy 2015)")
+        .details("It is folded into the weights that are saved for use."),
+    setting("model.dense", Array)
+        .default("[128]")
+        .help("Outputs of the hidden dense layers, in order"),
+    setting("model.dense[]", SIZE).help("Outputs of a layer"),
+    setting("model.dropout", Number(0.0, 0.99))
+        .default("0.0")
+        .flag("dropout", "P")
+        .help("Dropout probability before the last layer"),
+    setting("model.initialization", OneOf(&["pytorch", "keras"]))
+        .default("pytorch")
+        .flag("initialization", "FRAMEWORK")
+        .help("Weight initialization")
+        .details("pytorch is Kaiming uniform, keras Glorot uniform with zero biases."),
+    setting("training.epochs", Integer(1, 100_000))
+        .default("5")
+        .flag("epochs", "N")
+        .help("Passes over the training images"),
+    setting("training.max_steps", Integer(1, i64::MAX))
+        .unset("1000")
+        .flag("max-steps", "N")
+        .help("Number of optimizer steps after which training stops"),
+    setting("training.max_time", Duration)
+        .unset("10m")
+        .flag("max-time", "TIME")
+        .help("Total training time after which training stops")
+        .details("It includes the time before a run was resumed."),
+    setting("training.early_stopping", Integer(1, 100_000))
+        .unset("3")
+        .flag("early-stopping", "N")
+        .help("Epochs without a better validation accuracy after which training stops"),
+    setting("training.checkpoint_every", Integer(1, i64::MAX))
+        .unset("500")
+        .flag("checkpoint-every", "N")
+        .help("Optimizer steps between checkpoints")
+        .details("A checkpoint is also written after each epoch."),
+    setting("training.batch_size", Integer(1, 65_536))
+        .default("64")
+        .flag("batch-size", "N")
+        .help("Images per batch"),
+    setting("training.accumulate", Integer(1, 65_536))
+        .default("1")
+        .flag("accumulate", "N")
+        .help("Batches whose gradients are averaged for one optimizer step"),
+    setting("training.eval_batch_size", Integer(1, 65_536))
+        .default("250")
+        .flag("eval-batch-size", "N")
+        .help("Images per evaluation batch")
+        .details("It changes memory use and speed, not the results."),
+    setting("training.precision", OneOf(&["f32", "bf16", "f16"]))
+        .default("f32")
+        .flag("precision", "TYPE")
+        .help("Number format of feature maps and matrix products in training")
+        .details(
+            "Weights and evaluations stay in f32; bf16 and f16 need a device that supports them \
+             (Micikevicius et al. 2018).",
+        ),
+    setting("training.optimizer", OneOf(&["adam", "adamw", "sgd"]))
+        .default("adam")
+        .flag("optimizer", "NAME")
+        .help("Optimizer")
+        .details("sgd has momentum 0.9."),
+    setting("training.beta1", Number(0.0, 0.999_999))
+        .default("0.9")
+        .flag("beta1", "RATE")
+        .help("Adam's beta1: decay rate of the first-moment estimate (Kingma and Ba 2015)"),
+    setting("training.beta2", Number(0.0, 0.999_999))
+        .default("0.999")
+        .flag("beta2", "RATE")
+        .help("Adam's beta2: decay rate of the second-moment estimate"),
+    setting("training.learning_rate", Number(1e-10, 100.0))
+        .default("0.001")
+        .flag("learning-rate", "RATE")
+        .alias("lr")
+        .help("Learning rate, or its maximum under a schedule"),
+    setting(
+        "training.schedule",
+        OneOf(&["constant", "cosine", "one-cycle", "step", "plateau"]),
+    )
+    .default("constant")
+    .flag("schedule", "NAME")
+    .help("Learning-rate schedule")
+    .details(
+        "cosine anneals to 0; one-cycle rises and falls (Smith and Topin 2018); step decays at fixed epochs, \
+         plateau when the validation loss stops falling.",
+    ),
+    setting("training.warmup_steps", Integer(0, i64::MAX))
+        .unit("steps")
+        .default("0")
+        .flag("warmup-steps", "N")
+        .help("Length of the learning-rate warmup")
+        .details("With one-cycle, 0 stands for 30% of all steps."),
+    setting("training.decay", Number(1e-6, 1.0))
+        .default("0.1")
+        .flag("decay", "FACTOR")
+        .help("Factor by which the schedules step and plateau multiply the learning rate"),
+    setting("training.decay_epochs", Integer(1, 100_000))
+        .default("2")
+        .flag("decay-epochs", "N")
+        .help("Epochs between decays (step) or without a lower validation loss (plateau)"),
+    setting("training.weight_decay", Number(0.0, 10.0))
+        .unset("0.01")
+        .flag("weight-decay", "RATE")
+        .help("Weight decay")
+        .details("Without it, adamw uses 0.01 (Loshchilov and Hutter 2019), the other optimizers 0."),
+    setting("training.gradient_clip", Number(1e-6, 1e6))
+        .unset("1.0")
+        .flag("gradient-clip", "NORM")
+        .help("Maximum L2 norm of the gradients: gradient clipping (Pascanu et al. 2013)"),
+    setting("training.ema_decay", Number(0.0, 0.999_999))
+        .default("0.0")
+        .flag("ema-decay", "RATE")
+        .help("Decay rate of an exponential moving average of the weights")
+        .details("Above 0, the average is evaluated and saved in place of the last weights."),
+    setting("training.label_smoothing", Number(0.0, 0.9))
+        .default("0.0")
+        .flag("label-smoothing", "P")
+        .help("Label smoothing factor (Szegedy et al. 2016)"),
+    setting("training.seed", Integer(0, i64::MAX))
+        .default("42")
+        .flag("seed", "N")
+        .help("Seed of weights, image order, augmentation, dropout and validation split"),
+    setting("training.report_train", Boolean)
+        .default("true")
+        .help("Evaluate the training images after training"),
+    setting("training.report_test", Boolean)
+        .default("false")
+        .switch("report-test")
+        .help("Report the test accuracy after each epoch; no choice depends on it"),
+    setting("augmentation.rotation", Number(0.0, 180.0))
+        .unit("degrees")
+        .default("0.0")
+        .flag("rotation", "DEGREES")
+        .help("Maximum rotation in either direction"),
+    setting("augmentation.translation", Number(0.0, 1.0))
+        .default("0.0")
+        .flag("translation", "FRACTION")
+        .help("Maximum translation as a fraction of height and width"),
+    setting("augmentation.scale", Number(0.0, 0.9))
+        .default("0.0")
+        .flag("scale", "FRACTION")
+        .help("Maximum enlargement or reduction as a fraction of the size"),
+    setting("augmentation.shear", Number(0.0, 80.0))
+        .unit("degrees")
+        .default("0.0")
+        .flag("shear", "DEGREES")
+        .help("Maximum shear in either direction"),
+    setting("augmentation.elastic", Number(0.0, 0.5))
+        .default("0.0")
+        .flag("elastic", "FRACTION")
+        .help("Elastic distortion: standard deviation of displacements as a fraction of the longer side")
+        .details("Displacements vary smoothly over the image (Simard et al. 2003)."),
+    setting("augmentation.erasing", Number(0.0, 1.0))
+        .default("0.0")
+        .flag("erasing", "P")
+        .help("Probability that a rectangle of 2 to 20% of the image becomes black"),
+    setting("augmentation.flip", Boolean)
+        .default("false")
+        .switch("flip")
+        .help("Mirror each image left to right with probability 0.5"),
+    setting("images.name", Text)
+        .measured()
+        .help("Name of the data set"),
+    setting("images.classes", Array)
+        .measured()
+        .help("Names of the classes, in the order of the labels"),
+    setting("images.classes[]", Text)
+        .measured()
+        .help("Name of a class"),
+    setting("images.channels", Integer(1, 3))
+        .measured()
+        .help("Color channels: 1 for grayscale, 3 for RGB"),
+    setting("images.height", SIZE)
+        .unit("pixels")
+        .measured()
+        .help("Height of an image"),
+    setting("images.width", SIZE)
+        .unit("pixels")
+        .measured()
+        .help("Width of an image"),
+    setting("images.mean", Number(0.0, 1.0))
+        .measured()
+        .help("Mean of the training pixels, scaled to 0..1"),
+    setting("images.std", Number(1e-6, 1.0))
+        .measured()
+        .help("Standard deviation of the training pixels, scaled to 0..1"),
+    setting(
+        "images.preparation",
+        OneOf(&["handwriting", "object", "picture"]),
+    )
+    .measured()
+    .help("Preparation of pictures for a network trained on these images"),
+];
+
+const fn section(name: &'static str, heading: &'static str, summary: &'static str) -> Section {
+    Section {
+        name,
+        heading,
+        summary,
+    }
+}
+
+const fn setting(key: &'static str, constraint: Constraint) -> Setting {
+    Setting {
+        key,
+        constraint,
+        unit: "",
+        default: DefaultValue::Unset(""),
+        flag: None,
+        help: "",
+        details: "",
+    }
+}
+
+impl Setting {
+    const fn unit(self, unit: &'static str) -> Self {
+        Self { unit, ..self }
+    }
+
+    const fn default(self, text: &'static str) -> Self {
+        let default = DefaultValue::Value(text);
+        Self { default, ..self }
+    }
+
+    const fn unset(self, example: &'static str) -> Self {
+        let default = DefaultValue::Unset(example);
+        Self { default, ..self }
+    }
+
+    const fn measured(self) -> Self {
+        let default = DefaultValue::Measured;
+        Self { default, ..self }
+    }
+
+    const fn flag(self, name: &'static str, value_name: &'static str) -> Self {
+        let flag = Some(Flag {
+            name,
+            value_name,
+            alias: None,
+        });
+        Self { flag, ..self }
+    }
+
+    const fn switch(self, name: &'static str) -> Self {
+        self.flag(name, "")
+    }
+
+    const fn alias(self, alias: &'static str) -> Self {
+        let flag = match self.flag {
+            Some(flag) => Some(Flag {
+                alias: Some(alias),
+                ..flag
+            }),
+            None => None,
+        };
+        Self { flag, ..self }
+    }
+
+    const fn help(self, help: &'static str) -> Self {
+        Self { help, ..self }
+    }
+
+    const fn details(self, details: &'static str) -> Self {
+        Self { details, ..self }
+    }
+
+    /// Returns the name of its table and its key in there.
+    pub(crate) fn path(&self) -> (&'static str, &'static str) {
+        self.key.split_once('.').unwrap_or(("", self.key))
+    }
+
+    /// Returns its table.
+    pub(crate) fn section(&self) -> Section {
+        let (name, _) = self.path();
+        let section = SECTIONS.iter().find(|section| section.name == name);
+        *section.unwrap_or(&SECTIONS[0])
+    }
+
+    /// Returns the accepted values with their unit: `8 to 1024 pixels`.
+    pub(crate) fn values(&self) -> String {
+        let space = if self.unit.is_empty() { "" } else { " " };
+        format!("{}{space}{}", self.constraint.values(), self.unit)
+    }
+
+    /// Returns the description with the accepted values, for the help.
+    pub(crate) fn summary(&self) -> String {
+        let (help, values) = (self.help, self.values());
+        match self.constraint {
+            Integer(..) | Number(..) => format!("{help}, {values}"),
+            Duration => format!("{help}, such as {values}"),
+            OneOf(_) | Normalization => format!("{help}: {values}"),
+            Text | Boolean | Array => help.into(),
+        }
+    }
+
+    /// Returns the default value for the help; `None` for a switch, which is off.
+    pub(crate) fn default_text(&self) -> Option<String> {
+        match self.default_value()? {
+            Value::Boolean(_) => None,
+            Value::String(text) => Some(text),
+            // Without the fraction of 0.0.
+            Value::Float(number) => Some(number.to_string()),
+            value => Some(value.to_string()),
+        }
+    }
+
+    /// Returns the default value, if it has one.
+    pub(crate) fn default_value(&self) -> Option<Value> {
+        match self.default {
+            DefaultValue::Value(text) => Some(self.constraint.parse(text)),
+            DefaultValue::Unset(_) | DefaultValue::Measured => None,
         }
     }
 }
 
-impl fmt::Display for Constraint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Whole(least, most) => write!(f, "a whole number from {least} to {most}"),
-            Number(least, most) => write!(f, "a number from {least} to {most}"),
-            OneOf(words) => f.write_str(&words.join(" or ")),
-            Text => f.write_str("a text"),
-            Normalized => f.write_str(
-                "unit, half, mean-std, or MEAN,STD such as 0.1307,0.3081, the latter above 0",
-            ),
-            Span => f.write_str("a time such as 90s, 10m or 1h30m"),
-            Switch => f.write_str("true or false"),
-            List => f.write_str("a list"),
+/// Returns the default of every setting that has one.
+pub(crate) fn defaults() -> Table {
+    static DEFAULTS: LazyLock<Table> = LazyLock::new(|| {
+        let mut defaults = Table::new();
+        for setting in SETTINGS.iter().filter(|setting| !setting.key.contains('[')) {
+            if let Some(value) = setting.default_value() {
+                insert(&mut defaults, setting, value);
+            }
         }
+        defaults
+    });
+    DEFAULTS.clone()
+}
+
+/// Sets the value of a setting.
+pub(crate) fn insert(settings: &mut Table, setting: &Setting, value: Value) {
+    let (section, key) = setting.path();
+    if section.is_empty() {
+        settings.insert(key.into(), value);
+        return;
+    }
+    let section = settings
+        .entry(section)
+        .or_insert_with(|| Value::Table(Table::new()));
+    if let Value::Table(section) = section {
+        section.insert(key.into(), value);
     }
 }
 
-/// Checks that every key of `table` is known and every value accepted.
+/// Returns the value of a setting.
+pub(crate) fn get<'a>(settings: &'a Table, setting: &Setting) -> Option<&'a Value> {
+    match setting.path() {
+        ("", key) => settings.get(key),
+        (section, key) => settings.get(section)?.get(key),
+    }
+}
+
+/// Removes the settings that the program measures on the data set.
+pub(crate) fn remove_measured(settings: &mut Table) {
+    let measured = |setting: &&Setting| matches!(setting.default, DefaultValue::Measured);
+    for setting in SETTINGS.iter().filter(measured) {
+        let (section, key) = setting.path();
+        if let Some(Value::Table(section)) = settings.get_mut(section) {
+            section.remove(key);
+        }
+    }
+    settings.remove("images");
+}
+
+/// Checks that every key of `table` is known and every value accepted. Presets, files and flags are checked
+/// before they are merged, so that the error can name where the setting comes from.
 ///
 /// # Errors
-/// For the first one that is not: the key, what was found, what was expected.
+/// Returns an error for the first key that is unknown or whose value is not accepted, with the value that was
+/// found and the values that are accepted.
 pub(crate) fn check(table: &Table) -> Result<()> {
     check_table("", table)
 }
@@ -171,9 +552,9 @@ fn check_table(path: &str, table: &Table) -> Result<()> {
 }
 
 fn check_value(path: &str, value: &Value) -> Result<()> {
-    let is_section = KEYS.iter().any(|(key, _)| {
-        key.strip_prefix(path)
-            .is_some_and(|rest| rest.starts_with('.'))
+    let is_section = SETTINGS.iter().any(|setting| {
+        let rest = setting.key.strip_prefix(path);
+        rest.is_some_and(|rest| rest.starts_with('.'))
     });
     if let (true, Value::Table(table)) = (is_section, value) {
         return check_table(path, table);
@@ -181,12 +562,12 @@ fn check_value(path: &str, value: &Value) -> Result<()> {
     if is_section {
         bail!("{path} = {value}: expected a table");
     }
-    let Some((_, accepts)) = KEYS.iter().find(|(key, _)| *key == path) else {
-        let known = KEYS.iter().map(|(key, _)| *key);
+    let Some(setting) = SETTINGS.iter().find(|setting| setting.key == path) else {
+        let known = SETTINGS.iter().map(|setting| setting.key);
         bail!("unknown key {path}{}", did_you_mean(path, known));
     };
-    if !accepts.accepts(value) {
-        bail!("{path} = {value}: expected {accepts}");
+    if !setting.constraint.accepts(value) {
+        bail!("{path} = {value}: expected {}", setting.constraint);
     }
     if let Value::Array(elements) = value {
         for element in elements {
@@ -198,6 +579,8 @@ fn check_value(path: &str, value: &Value) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use model::{BlockConfig, ConvNetConfig};
+
     use super::*;
 
     #[track_caller]
@@ -206,7 +589,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_keys_suggest_the_near_one() {
+    fn unknown_keys_suggest_the_nearest_one() {
         assert_eq!(
             error("training.epocs = 3"),
             "unknown key training.epocs (did you mean training.epochs?)"
@@ -223,14 +606,14 @@ mod tests {
     }
 
     #[test]
-    fn values_out_of_range_name_the_range() {
+    fn rejected_values_name_the_range() {
         assert_eq!(
             error("training.batch_size = 0"),
-            "training.batch_size = 0: expected a whole number from 1 to 65536"
+            "training.batch_size = 0: expected an integer from 1 to 65536"
         );
         assert_eq!(
             error("training.batch_size = -5"),
-            "training.batch_size = -5: expected a whole number from 1 to 65536"
+            "training.batch_size = -5: expected an integer from 1 to 65536"
         );
         assert_eq!(
             error("training.learning_rate = nan"),
@@ -241,5 +624,49 @@ mod tests {
             "training.optimizer = \"adm\": expected adam or adamw or sgd"
         );
         assert_eq!(error("training = 3"), "training = 3: expected a table");
+    }
+
+    #[test]
+    fn keys_and_flags_are_unique_and_described() {
+        for (index, setting) in SETTINGS.iter().enumerate() {
+            let others = &SETTINGS[..index];
+            assert!(!setting.help.is_empty() && !setting.help.ends_with('.'));
+            assert!(others.iter().all(|other| other.key != setting.key));
+            let name = |setting: &Setting| setting.flag.map(|flag| flag.name);
+            let is_same = |other: &Setting| name(other).is_some() && name(other) == name(setting);
+            assert!(!others.iter().any(is_same), "{}", setting.key);
+        }
+    }
+
+    #[test]
+    fn defaults_and_examples_are_accepted() {
+        check(&defaults()).unwrap();
+        for setting in SETTINGS {
+            let text = match setting.default {
+                DefaultValue::Value(text) | DefaultValue::Unset(text) => text,
+                DefaultValue::Measured => continue,
+            };
+            let value = setting.constraint.parse(text);
+            let is_element = setting.key.ends_with("[]");
+            assert!(
+                is_element || setting.constraint.accepts(&value),
+                "{}",
+                setting.key
+            );
+        }
+    }
+
+    #[test]
+    fn network_defaults_are_those_of_the_model_crate() {
+        let model: ConvNetConfig = defaults()["model"].clone().try_into().unwrap();
+        assert_eq!(model, ConvNetConfig::default());
+        let mut block = Table::new();
+        for setting in SETTINGS {
+            if let Some(key) = setting.key.strip_prefix("model.blocks[].") {
+                block.insert(key.into(), setting.default_value().unwrap());
+            }
+        }
+        let block: BlockConfig = block.try_into().unwrap();
+        assert_eq!(block, BlockConfig::default());
     }
 }

@@ -1,4 +1,4 @@
-//! Defaults, preset, file and flags on their way to a configuration.
+//! Settings in layers: defaults, then preset, then file, then flags.
 
 use std::path::Path;
 
@@ -7,31 +7,32 @@ use data::DatasetInfo;
 use model::ConvNetConfig;
 use toml::{Table, Value};
 
-use crate::config::run_config::{Config, DataConfig, drop_facts, merge, read_table};
-use crate::config::{presets, schema};
+use crate::config::run_config::{Config, DataConfig, merge, read_table};
+use crate::config::{commented, presets, schema};
 
-/// Settings; each layer overrules those before it.
+/// Settings without the properties of a data set; each layer overrides the layers before it.
 #[derive(Debug)]
 pub(crate) struct Settings(Table);
 
 impl Settings {
-    /// The defaults, then the named preset.
+    /// Returns the defaults with the named preset over them.
     ///
     /// # Errors
-    /// When there is no such preset.
+    /// Returns an error if there is no such preset.
     pub(crate) fn preset(name: &str) -> Result<Self> {
-        let mut settings = Self(presets::defaults()?);
+        let mut settings = Self(schema::defaults());
         let mut table = presets::table(name)?;
         table.insert("preset".into(), name.into());
         settings.overlay(table)?;
         Ok(settings)
     }
 
-    /// The file `path`, over the preset it names, or over `preset`, or over the default one.
+    /// Reads the file at `path` and lays it over the preset that it names, or over `preset`, or over the
+    /// default preset.
     ///
     /// # Errors
-    /// When the file cannot be read, is not TOML, holds something else than settings, or names
-    /// another preset than `preset`.
+    /// Returns an error if the file cannot be read, is not TOML, contains a key or value that is not
+    /// accepted, or names a preset other than `preset`.
     pub(crate) fn file(path: &Path, preset: Option<&str>) -> Result<Self> {
         let place = || path.display().to_string();
         let table = read_table(path)?;
@@ -42,7 +43,7 @@ impl Settings {
             (Some(named), Some(given)) => {
                 ensure!(
                     named == given,
-                    "{} starts from preset {named}, not from {given}: leave one of them out",
+                    "{} has preset = \"{named}\", but --preset is {given}: remove one of them",
                     path.display()
                 );
                 Self::preset(named).with_context(place)?
@@ -52,33 +53,33 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Lays `table` over what is there.
+    /// Lays `table` over the settings.
     ///
     /// # Errors
-    /// When a key is unknown or its value not accepted.
+    /// Returns an error if a key is unknown or its value is not accepted.
     pub(crate) fn overlay(&mut self, mut table: Table) -> Result<()> {
         schema::check(&table)?;
         if table.contains_key("images") {
-            // The configuration of a run: what its images told may not hold for these.
-            drop_facts(&mut table);
+            // The configuration of a run, whose measured properties may not hold for this data set.
+            schema::remove_measured(&mut table);
         }
         merge(&mut self.0, table);
         Ok(())
     }
 
-    /// Where the images come from: `mnist` or a folder.
+    /// Returns the source of the images: `mnist` or a folder.
     pub(crate) fn source(&self) -> Option<&str> {
         self.0.get("data")?.get("source")?.as_str()
     }
 
-    /// Replaces where the images come from.
+    /// Replaces the source of the images.
     pub(crate) fn set_source(&mut self, source: String) {
         if let Some(Value::Table(data)) = self.0.get_mut("data") {
             data.insert("source".into(), Value::String(source));
         }
     }
 
-    /// The settings of the images.
+    /// Returns the settings of the data set.
     ///
     /// # Errors
     /// Returns an error if the settings contradict each other.
@@ -86,33 +87,30 @@ impl Settings {
         self.section("data")
     }
 
-    /// The configuration of a run on the images that `images` describes.
+    /// Combines the settings with the properties of their data set.
     ///
     /// # Errors
-    /// Returns an error if the settings do not fit the images, or no such network exists.
-    pub(crate) fn configure(self, images: &DatasetInfo) -> Result<Config> {
-        Config::settle(self.0, images)
+    /// Returns an error if the settings do not fit the images or describe an impossible network.
+    pub(crate) fn into_config(self, images: &DatasetInfo) -> Result<Config> {
+        Config::from_settings(self.0, images)
     }
 
-    /// What it is for, in a line.
+    /// Returns the purpose of the settings in one line.
     pub(crate) fn about(&self) -> &str {
         self.0.get("about").and_then(Value::as_str).unwrap_or("")
     }
 
-    /// The network, as it would be for MNIST.
+    /// Returns the network, with input and classes of MNIST where the settings have none.
     ///
     /// # Errors
-    /// When the settings contradict each other.
+    /// Returns an error if the settings contradict each other.
     pub(crate) fn model(&self) -> Result<ConvNetConfig> {
         self.section("model")
     }
 
-    /// A file for `--config`.
-    ///
-    /// # Errors
-    /// Never for settings that were accepted.
-    pub(crate) fn to_toml(&self) -> Result<String> {
-        Ok(toml::to_string(&self.0)?)
+    /// Formats all settings as a commented file for `--config`.
+    pub(crate) fn to_toml(&self) -> String {
+        commented::to_toml(&self.0)
     }
 
     fn section<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<T> {

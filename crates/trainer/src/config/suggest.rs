@@ -1,9 +1,10 @@
-//! "Did you mean".
+//! Suggestions for mistyped names: "did you mean".
 
-/// Below this similarity a suggestion would be a guess.
-const LEAST_SIMILARITY: f64 = 0.8;
+/// Jaro-Winkler similarity that a suggestion must exceed.
+const MIN_SIMILARITY: f64 = 0.8;
 
-/// ` (did you mean NEAR?)` for the candidate that `text` was probably meant to be, or nothing.
+/// Returns ` (did you mean NAME?)` for the candidate most similar to `text`, or an empty string if none is
+/// similar.
 pub(crate) fn did_you_mean<'a>(
     text: &str,
     candidates: impl IntoIterator<Item = &'a str>,
@@ -11,13 +12,13 @@ pub(crate) fn did_you_mean<'a>(
     candidates
         .into_iter()
         .map(|candidate| (similarity(text, candidate), candidate))
-        .filter(|((name, _), _)| *name > LEAST_SIMILARITY)
+        .filter(|((name, _), _)| *name > MIN_SIMILARITY)
         .max_by(|(a, _), (b, _)| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)))
         .map_or_else(String::new, |(_, near)| format!(" (did you mean {near}?)"))
 }
 
-/// From 0 to 1, of the names and then of the whole paths: a setting under the wrong section is a
-/// near miss, another one of the same section is not.
+/// Returns the similarity of the last parts of two keys and that of the whole keys, each from 0 to 1. The last
+/// parts count first: a setting in the wrong section is more likely meant than another one of its section.
 fn similarity(text: &str, candidate: &str) -> (f64, f64) {
     let name = |path: &str| path.rsplit('.').next().unwrap_or(path).to_string();
     (
@@ -31,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn near_misses_are_found_and_far_ones_are_not() {
+    fn suggests_similar_names_only() {
         let presets = ["convnet", "dense", "tiny"];
         assert_eq!(did_you_mean("covnet", presets), " (did you mean convnet?)");
         assert_eq!(did_you_mean("resnet50", presets), "");

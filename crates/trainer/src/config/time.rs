@@ -1,10 +1,10 @@
-//! Durations, written as people write them.
+//! Durations in settings and messages.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// A duration as a setting, written `90s`, `10m` or `1h 30m`.
+/// A duration as a setting: `90s`, `10m` or `1h30m`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct Time(pub(crate) Duration);
@@ -23,8 +23,7 @@ impl From<Time> for String {
     }
 }
 
-/// Formats seconds for people, rounded to whole seconds: `3m 5s`. A value that is not a duration
-/// counts as 0.
+/// Formats seconds, rounded to integers: `3m 5s`. Negative and non-finite values are formatted as `0s`.
 pub(crate) fn format_seconds(seconds: f64) -> String {
     let seconds = Duration::try_from_secs_f64(seconds.round()).unwrap_or_default();
     humantime::format_duration(seconds).to_string()

@@ -1,4 +1,4 @@
-//! The backends, one cargo feature each.
+//! The backends. Each is a cargo feature.
 
 use std::fmt;
 
@@ -17,27 +17,27 @@ compile_error!(
     "no backend: enable at least one of the features flex, ndarray, wgpu, vulkan, metal, cuda, rocm"
 );
 
-/// A family of devices, one cargo feature each.
+/// A backend of Burn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Backend {
-    /// NVIDIA GPUs, through CUDA.
+    /// NVIDIA GPUs with CUDA.
     Cuda,
-    /// AMD GPUs, through ROCm.
+    /// AMD GPUs with ROCm.
     Rocm,
-    /// Any GPU, through the system's best graphics API.
+    /// GPUs with the graphics API of the system, by WebGPU.
     Wgpu,
-    /// Any GPU, through Vulkan.
+    /// GPUs with Vulkan.
     Vulkan,
-    /// Apple GPUs, through Metal.
+    /// Apple GPUs with Metal.
     Metal,
-    /// CPUs, Burn's maintained backend.
+    /// CPUs; Burn's maintained CPU backend.
     Flex,
-    /// CPUs, Burn's former backend.
+    /// CPUs; Burn's deprecated CPU backend.
     Ndarray,
 }
 
 impl Backend {
-    /// All backends, in the order in which `auto` prefers them.
+    /// All backends, in the order in which `auto` tries them.
     pub(crate) const ALL: [Self; 7] = [
         Self::Cuda,
         Self::Rocm,
@@ -48,7 +48,7 @@ impl Backend {
         Self::Ndarray,
     ];
 
-    /// Its name on the command line, and that of its cargo feature.
+    /// Returns the name on the command line, which is also the name of the cargo feature.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Cuda => "cuda",
@@ -61,7 +61,7 @@ impl Backend {
         }
     }
 
-    /// Whether this binary holds it.
+    /// Whether this build includes the backend.
     pub(crate) fn is_compiled_in(self) -> bool {
         match self {
             Self::Cuda => cfg!(feature = "cuda"),
@@ -78,21 +78,21 @@ impl Backend {
         matches!(self, Self::Flex | Self::Ndarray)
     }
 
-    /// What to do where it finds no device.
+    /// Returns the advice to print if no device is found or works.
     pub(super) fn remedy(self) -> &'static str {
         match self {
-            Self::Cuda => "install the NVIDIA driver, until `nvidia-smi` lists the GPU",
-            Self::Rocm => "install ROCm, until `rocminfo` lists the GPU",
+            Self::Cuda => "install the NVIDIA driver; `nvidia-smi` must list the GPU",
+            Self::Rocm => "install ROCm; `rocminfo` must list the GPU",
             Self::Wgpu | Self::Vulkan => {
-                "install the GPU's Vulkan driver (on Debian mesa-vulkan-drivers or the vendor's), \
-                 until `vulkaninfo --summary` lists the GPU"
+                "install the GPU's Vulkan driver (on Debian mesa-vulkan-drivers or the vendor's); \
+                 `vulkaninfo --summary` must list the GPU"
             }
-            Self::Metal => "Metal is there on macOS alone",
+            Self::Metal => "Metal is available on macOS only",
             Self::Flex | Self::Ndarray => "please report this as a bug",
         }
     }
 
-    /// Its devices, in the order of their index.
+    /// Returns the devices in the order of their indices.
     pub(super) fn enumerate(self) -> Vec<Device> {
         #[cfg(feature = "_gpu")]
         use burn::tensor::DeviceType;

@@ -1,13 +1,19 @@
-//! OpenDevices: the backends compiled in, the devices they find, and what a user asks for.
+//! Devices: the backends compiled in, the devices they find, and the devices of other machines.
 //!
-//! Backends are named in this module only. The rest of the program works on Burn's `Device`.
+//! The only module of this crate that names backends. Everything else works on Burn's `Device`.
 
 mod backend;
-pub(crate) mod open;
+mod request;
+mod open_device;
+mod candidate;
+mod open_devices;
 pub(crate) mod panics;
 pub(crate) mod precision;
 #[cfg(feature = "remote")]
 pub(crate) mod remote;
 
 pub(crate) use backend::Backend;
-pub(crate) use open::{OpenDevice, OpenDevices, Request, VARIABLE, candidates, open};
+pub(crate) use candidate::candidates;
+pub(crate) use open_device::OpenDevice;
+pub(crate) use open_devices::{OpenDevices, open};
+pub(crate) use request::{Request, VARIABLE};

@@ -1,13 +1,13 @@
-//! The number formats that devices can train in.
+//! The floating-point formats that devices support.
 
 use std::iter;
 
 use anyhow::{Result, ensure};
 use model::Precision;
 
-use crate::device::open::OpenDevice;
+use crate::device::open_device::OpenDevice;
 
-/// Returns the number formats that a device supports, `f32` first.
+/// Returns the floating-point formats that a device supports, `f32` first.
 pub(crate) fn supported(device: &OpenDevice) -> Vec<Precision> {
     let halves = [Precision::Bf16, Precision::F16].into_iter();
     let halves = halves.filter(|half| device.device.supports_dtype(half.dtype()));
@@ -17,9 +17,9 @@ pub(crate) fn supported(device: &OpenDevice) -> Vec<Precision> {
 /// Checks that all devices support `precision`.
 ///
 /// # Errors
-/// Returns an error that lists the formats of the first device without it.
+/// Returns an error that lists the formats of the first device without support.
 pub(crate) fn check(precision: Precision, devices: &[OpenDevice]) -> Result<()> {
-    // All devices support `f32`; remote ones need not be asked.
+    // All devices support `f32`, so remote devices are not queried for it.
     for device in devices.iter().filter(|_| precision != Precision::F32) {
         let supported = supported(device);
         ensure!(

@@ -1,4 +1,4 @@
-//! A picture of lines, words and pixels, as SVG and as PNG.
+//! A drawing of lines, text and images, as SVG and as PNG.
 
 use std::sync::{Arc, LazyLock};
 
@@ -10,32 +10,34 @@ use resvg::usvg::{self, fontdb};
 use svg::node::element::{Circle, Image, Line, Polyline, Rectangle, Text, Title};
 use svg::{Document, Node};
 
-/// What is written and drawn with. The report shows these in other shades where the reader prefers
-/// a dark page, so nothing else may be used. Data is told apart by Okabe and Ito's colours, which
-/// colour-blind people tell apart too: <https://jfly.uni-koeln.de/color/>.
-pub(crate) mod colour {
-    /// Words and axes.
+/// The colors of all figures.
+///
+/// The style sheet of the report maps each of them to a shade for dark pages, so figures use no
+/// others. Data series have the colors of Okabe and Ito, which are distinguishable for color-blind
+/// readers: <https://jfly.uni-koeln.de/color/>.
+pub(crate) mod color {
+    /// Text and axes.
     pub(crate) const INK: &str = "#222222";
-    /// Words of less weight.
+    /// Secondary text.
     pub(crate) const FAINT: &str = "#666666";
-    /// ProgressLines behind data.
+    /// Grid lines behind data.
     pub(crate) const GRID: &str = "#dddddd";
-    /// What is drawn on.
+    /// Background.
     pub(crate) const PAPER: &str = "#ffffff";
-    /// Data, and what is right.
+    /// First data series; correct predictions.
     pub(crate) const BLUE: &str = "#0072b2";
-    /// Other data, and what is wrong.
+    /// Second data series; wrong predictions.
     pub(crate) const RED: &str = "#d55e00";
-    /// Of several runs, in their order; beyond these they repeat, with other dashes.
+    /// Colors of several runs, in order. More runs reuse them with another dash pattern.
     pub(crate) const SERIES: [&str; 6] = [BLUE, RED, "#009e73", "#cc79a7", "#b8860b", "#56b4e9"];
 }
 
-/// Pixels of a PNG for each unit of the drawing: sharp on a fine screen and on paper.
+/// PNG pixels per unit of the drawing, for high-resolution screens and print.
 const PNG_SCALE: f32 = 2.0;
-/// Width of a letter, on average, for a font size of 1.
-const LETTER: f64 = 0.52;
+/// Average width of a character at font size 1.
+const CHARACTER_WIDTH: f64 = 0.52;
 
-/// A picture under construction, on white. Units are those of a web page, pixels of 1/96 inch.
+/// A drawing on a white background. Units are CSS pixels (1/96 inch).
 #[derive(Clone, Debug)]
 pub(crate) struct Drawing {
     document: Document,
@@ -43,7 +45,7 @@ pub(crate) struct Drawing {
     height: f64,
 }
 
-/// Which part of a text its x coordinate is.
+/// The point of a text that lies at its x coordinate.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Anchor {
     Start,
@@ -51,56 +53,59 @@ pub(crate) enum Anchor {
     End,
 }
 
-/// How a text is written.
+/// Size, alignment and color of a text.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Font {
     pub(crate) size: f64,
     pub(crate) anchor: Anchor,
-    pub(crate) colour: &'static str,
+    pub(crate) color: &'static str,
 }
 
 impl Font {
+    /// Returns a font in the default text color.
     pub(crate) fn new(size: f64, anchor: Anchor) -> Self {
         Self {
             size,
             anchor,
-            colour: colour::INK,
+            color: color::INK,
         }
     }
 
-    pub(crate) fn anchored(self, anchor: Anchor) -> Self {
+    /// Returns the font with another alignment.
+    pub(crate) fn with_anchor(self, anchor: Anchor) -> Self {
         Self { anchor, ..self }
     }
 
-    pub(crate) fn coloured(self, colour: &'static str) -> Self {
-        Self { colour, ..self }
+    /// Returns the font in another color.
+    pub(crate) fn with_color(self, color: &'static str) -> Self {
+        Self { color, ..self }
     }
 
-    fn write(self, words: &str) -> Text {
+    fn element(self, text: &str) -> Text {
         let anchor = match self.anchor {
             Anchor::Start => "start",
             Anchor::Middle => "middle",
             Anchor::End => "end",
         };
-        Text::new(words)
+        Text::new(text)
             .set("font-size", self.size)
             .set("text-anchor", anchor)
-            .set("fill", self.colour)
+            .set("fill", self.color)
     }
 
-    /// How wide a text is, about.
+    /// Estimates the width of a text.
     pub(crate) fn width(self, text: &str) -> f64 {
-        text.chars().count() as f64 * self.size * LETTER
+        text.chars().count() as f64 * self.size * CHARACTER_WIDTH
     }
 
-    /// As much of a text as fits, with an ellipsis for the rest.
+    /// Shortens a text to `width`, with an ellipsis in place of the rest.
     pub(crate) fn fit(self, text: &str, width: f64) -> String {
         if self.width(text) <= width {
             return text.into();
         }
-        let letters = (width / (self.size * LETTER)) as usize;
-        let kept: String = text.chars().take(letters.saturating_sub(1)).collect();
-        format!("{kept}…")
+        let count = (width / (self.size * CHARACTER_WIDTH)) as usize;
+        let start: String = text.chars().take(count.saturating_sub(1)).collect();
+        format!("{start}…")
     }
 }
 
@@ -114,8 +119,8 @@ pub(crate) struct Area {
 }
 
 impl Area {
-    /// The largest area in this one, centred, in the shape of an image of `height` x `width`.
-    pub(crate) fn shaped(self, height: usize, width: usize) -> Self {
+    /// Returns the largest centered part with the aspect ratio of `height` x `width` pixels.
+    pub(crate) fn fit_image(self, height: usize, width: usize) -> Self {
         let (rows, columns) = (height as f64, width as f64);
         let scale = (self.width / columns).min(self.height / rows);
         Self {
@@ -128,7 +133,7 @@ impl Area {
 }
 
 impl Drawing {
-    /// White paper with a title that is written at its top, and read to who does not see it.
+    /// Creates a drawing with a title, which is also its accessible name.
     pub(crate) fn new(title: &str, width: f64, height: f64) -> Self {
         let document = Document::new()
             .set("viewBox", (0, 0, width, height))
@@ -148,7 +153,7 @@ impl Drawing {
             width,
             height,
         };
-        drawing.fill(paper, colour::PAPER, 1.0);
+        drawing.fill(paper, color::PAPER, 1.0);
         let font = Font::new(15.0, Anchor::Start);
         drawing.text(12.0, 22.0, font, &font.fit(title, width - 24.0));
         drawing
@@ -158,40 +163,41 @@ impl Drawing {
         self.document.append(node);
     }
 
-    /// Words, on a line at `y`.
-    pub(crate) fn text(&mut self, x: f64, y: f64, font: Font, words: &str) {
-        self.add(font.write(words).set("x", rounded(x)).set("y", rounded(y)));
+    /// Draws a text with its baseline at `y`.
+    pub(crate) fn text(&mut self, x: f64, y: f64, font: Font, text: &str) {
+        let text = font.element(text);
+        self.add(text.set("x", rounded(x)).set("y", rounded(y)));
     }
 
-    /// Words that begin at a point and rise from there, to save width.
-    pub(crate) fn slanted(&mut self, x: f64, y: f64, font: Font, words: &str) {
-        let place = format!("translate({} {}) rotate(-45)", rounded(x), rounded(y));
-        self.add(font.write(words).set("transform", place));
+    /// Draws a text that rises by 45 degrees from a point.
+    pub(crate) fn slanted_text(&mut self, x: f64, y: f64, font: Font, text: &str) {
+        let transform = format!("translate({} {}) rotate(-45)", rounded(x), rounded(y));
+        self.add(font.element(text).set("transform", transform));
     }
 
-    /// A filled rectangle.
-    pub(crate) fn fill(&mut self, area: Area, colour: &str, opacity: f64) {
-        let rectangle = rectangle(area).set("fill", colour).set("stroke", "none");
+    /// Draws a filled rectangle.
+    pub(crate) fn fill(&mut self, area: Area, color: &str, opacity: f64) {
+        let rectangle = rectangle(area).set("fill", color).set("stroke", "none");
         self.add(match opacity {
             1.0 => rectangle,
             _ => rectangle.set("fill-opacity", rounded(opacity)),
         });
     }
 
-    /// A rectangle's outline.
-    pub(crate) fn frame(&mut self, area: Area, colour: &str, width: f64) {
-        let outline = rectangle(area).set("fill", "none").set("stroke", colour);
+    /// Draws the outline of a rectangle.
+    pub(crate) fn frame(&mut self, area: Area, color: &str, width: f64) {
+        let outline = rectangle(area).set("fill", "none").set("stroke", color);
         self.add(outline.set("stroke-width", width));
     }
 
-    /// A straight line.
-    pub(crate) fn line(&mut self, from: (f64, f64), to: (f64, f64), colour: &str, dash: &str) {
+    /// Draws a straight line; an empty `dash` means solid.
+    pub(crate) fn line(&mut self, from: (f64, f64), to: (f64, f64), color: &str, dash: &str) {
         let line = Line::new()
             .set("x1", rounded(from.0))
             .set("y1", rounded(from.1))
             .set("x2", rounded(to.0))
             .set("y2", rounded(to.1))
-            .set("stroke", colour)
+            .set("stroke", color)
             .set("stroke-width", 1);
         self.add(match dash {
             "" => line,
@@ -199,8 +205,8 @@ impl Drawing {
         });
     }
 
-    /// A line through points.
-    pub(crate) fn curve(&mut self, points: &[(f64, f64)], colour: &str, dash: &str) {
+    /// Draws a line through points; an empty `dash` means solid.
+    pub(crate) fn curve(&mut self, points: &[(f64, f64)], color: &str, dash: &str) {
         let points: Vec<String> = points
             .iter()
             .map(|&(x, y)| format!("{},{}", rounded(x), rounded(y)))
@@ -208,7 +214,7 @@ impl Drawing {
         let curve = Polyline::new()
             .set("points", points.join(" "))
             .set("fill", "none")
-            .set("stroke", colour)
+            .set("stroke", color)
             .set("stroke-width", 2);
         self.add(match dash {
             "" => curve,
@@ -216,20 +222,20 @@ impl Drawing {
         });
     }
 
-    /// A dot, full or hollow.
-    pub(crate) fn dot(&mut self, x: f64, y: f64, colour: &str, is_full: bool) {
+    /// Draws a filled or hollow dot.
+    pub(crate) fn dot(&mut self, x: f64, y: f64, color: &str, is_filled: bool) {
         let dot = Circle::new()
             .set("cx", rounded(x))
             .set("cy", rounded(y))
             .set("r", 3.5)
-            .set("stroke", colour)
+            .set("stroke", color)
             .set("stroke-width", 1.5);
-        let inside = if is_full { colour } else { colour::PAPER };
-        self.add(dot.set("fill", inside));
+        let fill = if is_filled { color } else { color::PAPER };
+        self.add(dot.set("fill", fill));
     }
 
-    /// An image, given as a PNG, its pixels as squares.
-    pub(crate) fn pixels(&mut self, area: Area, png: &[u8]) {
+    /// Draws a PNG image, scaled without interpolation.
+    pub(crate) fn image(&mut self, area: Area, png: &[u8]) {
         let image = Image::new()
             .set("x", rounded(area.x))
             .set("y", rounded(area.y))
@@ -244,17 +250,17 @@ impl Drawing {
         self.add(image);
     }
 
-    /// The drawing as an SVG file.
+    /// Returns the drawing as an SVG file.
     pub(crate) fn to_svg(&self) -> String {
         let mut svg = self.document.to_string();
         svg.push('\n');
         svg
     }
 
-    /// The drawing as a PNG file.
+    /// Returns the drawing as a PNG file.
     ///
     /// # Errors
-    /// When it is too large for the memory.
+    /// Returns an error if the drawing is too large to rasterize.
     pub(crate) fn to_png(&self) -> Result<Vec<u8>> {
         static FONTS: LazyLock<Arc<fontdb::Database>> = LazyLock::new(|| {
             let mut fonts = fontdb::Database::new();
@@ -268,8 +274,9 @@ impl Drawing {
         };
         let tree = usvg::Tree::from_str(&self.to_svg(), &options)?;
         let pixels = |units: f64| (units as f32 * PNG_SCALE).ceil() as u32;
-        let mut pixmap = Pixmap::new(pixels(self.width), pixels(self.height))
-            .context("no memory for so large a figure")?;
+        let (width, height) = (pixels(self.width), pixels(self.height));
+        let mut pixmap = Pixmap::new(width, height)
+            .with_context(|| format!("a PNG of {width}x{height} pixels is too large"))?;
         let scale = Transform::from_scale(PNG_SCALE, PNG_SCALE);
         resvg::render(&tree, scale, &mut pixmap.as_mut());
         Ok(pixmap.encode_png()?)
@@ -284,7 +291,7 @@ fn rectangle(area: Area) -> Rectangle {
         .set("height", rounded(area.height))
 }
 
-/// Hundredths are finer than any screen.
+/// Rounds to hundredths, finer than any screen.
 fn rounded(number: f64) -> f64 {
     (100.0 * number).round() / 100.0
 }

@@ -1,14 +1,15 @@
-//! Pictures of a run: what its network learned, what it does, and how it got there.
+//! The figures of a run (filters, feature maps, predictions, metrics by epoch) and its report.
 
 mod drawing;
-mod chart;
-mod changed;
+mod axes;
+mod augmentation;
+mod curves;
+mod evaluation;
+mod learning_rates;
+mod network;
+mod predictions;
 pub(crate) mod report;
 pub(crate) mod run_figures;
-mod learned;
-mod judged;
-mod curves;
-mod learning_rates;
 
 use std::path::{Path, PathBuf};
 
@@ -16,42 +17,44 @@ use anyhow::Result;
 
 use crate::run::atomic_file;
 
-pub(crate) use changed::{Changed, augmentation};
-pub(crate) use curves::{compared, curves};
+pub(crate) use augmentation::{AugmentedImage, augmentation};
+pub(crate) use curves::{comparison, curves};
 pub(crate) use drawing::Drawing;
-pub(crate) use judged::{Judged, class_accuracies, confusion, mistakes, predictions};
-pub(crate) use learned::{Seen, feature_maps, filters};
+pub(crate) use evaluation::{class_accuracies, confusion};
 pub(crate) use learning_rates::learning_rates;
+pub(crate) use network::{Plane, feature_maps, filters};
+pub(crate) use predictions::{mistakes, predictions};
 
-/// A drawing with the name of its files.
+/// A drawing with its name.
 #[derive(Clone, Debug)]
 pub(crate) struct Figure {
-    /// Without ending.
+    /// File name without extension.
     pub(crate) name: String,
     pub(crate) drawing: Drawing,
 }
 
 impl Figure {
-    /// The same, where `path` may end as one of the two does.
+    /// Writes the figure as SVG and PNG; an extension `svg` or `png` of `path` is ignored. Returns
+    /// both paths.
     ///
     /// # Errors
-    /// When they cannot be written.
+    /// Returns an error if a file cannot be written.
     pub(crate) fn save_as(&self, path: &Path) -> Result<[PathBuf; 2]> {
-        let ending = path.extension().unwrap_or_default();
-        match ending == "svg" || ending == "png" {
+        let extension = path.extension().unwrap_or_default();
+        match extension == "svg" || extension == "png" {
             true => self.save(&path.with_extension("")),
             false => self.save(path),
         }
     }
 
-    /// Writes `stem.svg` and `stem.png`, and returns their paths.
+    /// Writes `stem.svg` and `stem.png`. Returns their paths.
     ///
     /// # Errors
-    /// When they cannot be written.
+    /// Returns an error if a file cannot be written.
     pub(crate) fn save(&self, stem: &Path) -> Result<[PathBuf; 2]> {
-        let [svg, png] = ["svg", "png"].map(|ending| {
+        let [svg, png] = ["svg", "png"].map(|extension| {
             let mut path = stem.as_os_str().to_owned();
-            path.push(format!(".{ending}"));
+            path.push(format!(".{extension}"));
             PathBuf::from(path)
         });
         atomic_file::write(&svg, self.drawing.to_svg().as_bytes())?;

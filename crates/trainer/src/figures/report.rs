@@ -1,4 +1,4 @@
-//! The report of a run: one page that needs nothing else.
+//! The report of a run: one self-contained HTML page.
 
 use anyhow::Result;
 use askama::Template;
@@ -11,14 +11,14 @@ use crate::figures::run_figures::{FigureOptions, RunFigures};
 use crate::inference::classifier::Classifier;
 use crate::inference::evaluation::Evaluation;
 use crate::run::environment::{Environment, quoted};
-use crate::run::epoch::{Epoch, best};
+use crate::run::epoch::{Epoch, best_epoch};
 use crate::run::event_log::{Events, Import};
 use crate::run::run_dir::RunDir;
 
-/// The page.
+/// Data of the template `report.html`.
 #[derive(Template)]
 #[template(path = "report.html")]
-struct Page<'a> {
+struct Report<'a> {
     run: String,
     config: &'a Config,
     settings: String,
@@ -27,68 +27,68 @@ struct Page<'a> {
     evaluation: &'a Evaluation,
     epochs: &'a [Epoch],
     best: Option<&'a Epoch>,
-    /// How long training took.
+    /// Training time.
     time: Option<String>,
-    figures: Vec<Inline<'a>>,
+    figures: Vec<InlineFigure<'a>>,
     processes: Vec<Environment>,
-    /// Where its first weights came from, if not from chance.
+    /// Source of the initial weights, if they were imported.
     import: Option<Import>,
-    /// The command that repeats the run.
-    repeat: Option<String>,
+    /// Command that reproduces the run.
+    reproduce: Option<String>,
 }
 
-/// A figure within the page.
-struct Inline<'a> {
+/// A figure embedded in the page.
+struct InlineFigure<'a> {
     name: &'a str,
     svg: String,
 }
 
-impl Inline<'_> {
-    fn of(figure: &Figure) -> Inline<'_> {
-        Inline {
+impl<'a> From<&'a Figure> for InlineFigure<'a> {
+    fn from(figure: &'a Figure) -> Self {
+        Self {
             name: &figure.name,
             svg: figure.drawing.to_svg(),
         }
     }
 }
 
-/// The page of a run.
+/// Renders the report of a run.
 ///
 /// # Errors
-/// When its images cannot be read, or the device fails.
+/// Returns an error if the event log or the images cannot be read, or the device fails.
 pub(crate) fn page(run: &RunDir, classifier: &Classifier) -> Result<String> {
-    let entries = Events::read(run)?;
-    let epochs = &entries.epochs();
-    let gallery = RunFigures::draw(run, classifier, epochs, &FigureOptions::default())?;
+    let events = Events::read(run)?;
+    let epochs = &events.epochs();
+    let drawn = RunFigures::draw(run, classifier, epochs, &FigureOptions::default())?;
     let config = &classifier.config;
-    let import = entries.import();
-    let processes = entries.processes();
-    let page = Page {
+    let import = events.import();
+    let processes = events.processes();
+    let report = Report {
         run: run.name(),
         config,
         settings: config.to_toml()?,
         layers: config.model.layers()?,
         parameters: config.model.parameters()?,
-        evaluation: &gallery.evaluation,
+        evaluation: &drawn.evaluation,
         epochs,
-        best: best(epochs),
+        best: best_epoch(epochs),
         time: epochs.last().map(|last| format_seconds(last.seconds)),
-        figures: gallery.figures.iter().map(Inline::of).collect(),
-        repeat: match &import {
+        figures: drawn.figures.iter().map(InlineFigure::from).collect(),
+        reproduce: match &import {
             Some(_) => processes.first().map(|process| process.command.clone()),
             None if run.is_shipped() => Some(format!("trainer --preset {}", config.preset)),
             None => Some(format!(
                 "trainer --config {}",
-                quoted(&run.config().to_string_lossy())
+                quoted(&run.config_path().to_string_lossy())
             )),
         },
         import,
         processes,
     };
-    Ok(page.render()?)
+    Ok(report.render()?)
 }
 
-/// A fraction as a percentage.
+/// Formats a fraction as a percentage.
 fn percent(fraction: &f64) -> String {
     format!("{:.2}%", 100.0 * fraction)
 }

@@ -5,32 +5,39 @@ use burn::data::dataset::Dataset as _;
 use data::{Dataset, ImageDataset, Picture, permutation};
 
 use crate::config::run_config::Config;
-use crate::figures::{self, Changed, Figure, Judged, Seen};
-use crate::inference::classifier::{Classifier, Probabilities};
-use crate::inference::evaluation::{Evaluation, evaluate};
+use crate::figures::{self, AugmentedImage, Figure, Plane};
+use crate::inference::classifier::Classifier;
+use crate::inference::evaluation::Evaluation;
+use crate::inference::labeled_prediction::{LabeledPrediction, mistakes, predict_dataset};
 use crate::run::epoch::Epoch;
 use crate::run::images::{self, DataSplit};
-use crate::run::loaders::evaluation_loader;
 use crate::run::run_dir::RunDir;
 
-/// What to draw.
+/// Number of feature maps drawn by default.
+const FEATURE_MAPS: usize = 8;
+/// Number of training images in the augmentation figure.
+const AUGMENTED_IMAGES: usize = 6;
+/// Number of variants of each of them.
+const VARIANTS: usize = 8;
+
+/// Options of a run's figures.
 #[derive(Clone, Debug)]
 pub(crate) struct FigureOptions {
-    /// Whose feature maps: a number of the test split, or a picture's path.
+    /// Image whose feature maps are drawn: an index in the test split or a picture file.
     pub(crate) image: String,
-    /// Whether that picture is shown to the network as it is.
+    /// Whether the picture file is only scaled, without further preparation.
     pub(crate) raw: bool,
-    /// Which block's filters and feature maps, from 1.
+    /// Block whose filters and feature maps are drawn, from 1; the first by default.
     pub(crate) block: Option<usize>,
-    /// Which of its feature maps; the first eight.
+    /// Indices of the feature maps, from 0; the first eight by default.
     pub(crate) maps: Option<Vec<usize>>,
-    /// For which of the channels before the block its filters are shown.
+    /// Input channel of the block for which its filters are drawn, from 0.
     pub(crate) channel: usize,
-    /// Random test images.
+    /// Number of random test images.
     pub(crate) count: usize,
-    /// Decides which.
+    /// Seed of the random selection.
     pub(crate) seed: u64,
-    /// Mistakes.
+    /// Number of mistakes.
     pub(crate) mistakes: usize,
 }
 
@@ -49,10 +56,7 @@ impl Default for FigureOptions {
     }
 }
 
-/// Feature maps that are shown unless others are asked for.
-const MAPS: usize = 8;
-
-/// The figures of a run, and what some of them show.
+/// The figures of a run, and the evaluation on its test split that they show.
 #[derive(Debug)]
 pub(crate) struct RunFigures {
     pub(crate) figures: Vec<Figure>,
@@ -60,39 +64,40 @@ pub(crate) struct RunFigures {
 }
 
 impl RunFigures {
-    /// Judges the test split of a run, and draws that and its epochs.
+    /// Evaluates the network of a run on the test split, and draws all figures.
     ///
     /// # Errors
-    /// When something is asked for that is not there: the error says what is.
+    /// Returns an error if the images cannot be read, the options name a block, feature map, channel or
+    /// image that does not exist, or the device fails.
     pub(crate) fn draw(
         run: &RunDir,
         classifier: &Classifier,
         epochs: &[Epoch],
-        choices: &FigureOptions,
+        options: &FigureOptions,
     ) -> Result<Self> {
-        let splits = images::of_run(run, &classifier.config, None)?;
-        let test = &splits.test;
+        let dataset = images::load_for_trained(run, &classifier.config, None)?;
+        let test = &dataset.test;
         let mut figures = Vec::new();
-        figures.extend(augmentation(&classifier.config, &splits)?);
+        figures.extend(augmentation(&classifier.config, &dataset)?);
         if !epochs.is_empty() {
             figures.push(figures::curves(epochs));
         }
-        if let Some(block) = block(classifier, choices.block)? {
-            figures.push(filters(classifier, block, choices.channel)?);
-            figures.push(feature_maps(classifier, block, test, choices)?);
+        if let Some(block) = block_index(classifier, options.block)? {
+            figures.push(filters(classifier, block, options.channel)?);
+            figures.push(feature_maps(classifier, block, test, options)?);
         }
         let classes = classifier.classes();
-        let (evaluation, judged) = judge(classifier, test)?;
-        let random = permutation(judged.len(), choices.seed, 0)
+        let (evaluation, predictions) = predict_dataset(classifier, test)?;
+        let random: Vec<&LabeledPrediction> = permutation(predictions.len(), options.seed, 0)
             .into_iter()
-            .take(choices.count);
-        let random: Vec<Judged> = random.map(|at| judged[at as usize].image(test)).collect();
-        figures.push(figures::predictions(&random, classes));
+            .take(options.count)
+            .map(|index| &predictions[index as usize])
+            .collect();
+        figures.push(figures::predictions(&random, test, classes));
 
-        let wrong = mistakes(&judged);
-        let worst = wrong.iter().take(choices.mistakes);
-        let worst: Vec<Judged> = worst.map(|guess| guess.image(test)).collect();
-        figures.push(figures::mistakes(&worst, wrong.len(), classes));
+        let mistakes = mistakes(&predictions);
+        let worst = &mistakes[..mistakes.len().min(options.mistakes)];
+        figures.push(figures::mistakes(worst, mistakes.len(), test, classes));
         figures.push(figures::confusion(&evaluation));
         figures.push(figures::class_accuracies(&evaluation));
         Ok(Self {
@@ -102,106 +107,39 @@ impl RunFigures {
     }
 }
 
-/// Training images that are shown with their changes, and changes of each.
-const CHANGED: (usize, usize) = (6, 8);
-
-/// Some images that a run trains on, as they are and as they are changed; `None` where they are not.
+/// Draws training images of a run with their random variants; `None` without augmentation.
 ///
 /// # Errors
-/// When the training split cannot be divided as the run says.
-pub(crate) fn augmentation(config: &Config, splits: &Dataset) -> Result<Option<Figure>> {
+/// Returns an error if there are too few images to divide into training and validation.
+pub(crate) fn augmentation(config: &Config, dataset: &Dataset) -> Result<Option<Figure>> {
     let augmentation = config.augmentation;
     if augmentation.is_identity() {
         return Ok(None);
     }
     let seed = config.training.seed;
     let DataSplit { train, .. } =
-        DataSplit::new(&config.data, seed, &splits.train, splits.test.clone())?;
-    let (images, changes) = CHANGED;
-    let shown = 0..images.min(train.len());
-    let changed = shown.map(|index| {
+        DataSplit::new(&config.data, seed, &dataset.train, dataset.test.clone())?;
+    let images = (0..AUGMENTED_IMAGES.min(train.len())).map(|index| {
         let original = train.get(index)?;
-        let changes = (1..=changes as u64).map(|epoch| {
+        let variants = (1..=VARIANTS as u64).map(|epoch| {
             let mut sample = original.clone();
-            augmentation.apply(&mut sample, config.training.seed, epoch, index);
+            augmentation.apply(&mut sample, seed, epoch, index);
             sample.pixels
         });
-        Ok(Changed {
-            changes: changes.collect(),
+        Ok(AugmentedImage {
+            variants: variants.collect(),
             original: original.pixels,
         })
     });
-    let changed = changed.collect::<Result<Vec<_>>>()?;
-    Ok(Some(figures::augmentation(&changed, config.images.shape())))
+    let images = images.collect::<Result<Vec<_>>>()?;
+    Ok(Some(figures::augmentation(&images, config.images.shape())))
 }
 
-/// What the network makes of a test image.
-pub(crate) struct Guess {
-    pub(crate) index: usize,
-    pub(crate) label: usize,
-    pub(crate) probabilities: Probabilities,
-}
-
-impl Guess {
-    fn is_wrong(&self) -> bool {
-        self.probabilities.best().0 != self.label
-    }
-
-    fn loss(&self) -> f32 {
-        self.probabilities.loss(self.label)
-    }
-
-    fn image(&self, test: &ImageDataset) -> Judged {
-        Judged {
-            index: self.index,
-            pixels: test.pixels(self.index).to_vec(),
-            shape: [test.channels(), test.height(), test.width()],
-            label: self.label,
-            probabilities: self.probabilities.clone(),
-        }
-    }
-}
-
-/// The images that are taken for something else, the worst first.
-pub(crate) fn mistakes(guesses: &[Guess]) -> Vec<&Guess> {
-    let mut wrong: Vec<&Guess> = guesses.iter().filter(|guess| guess.is_wrong()).collect();
-    wrong.sort_by(|a, b| b.loss().total_cmp(&a.loss()));
-    wrong
-}
-
-/// Judges all images of the test split.
-///
-/// # Errors
-/// When the device fails.
-pub(crate) fn judge(
-    classifier: &Classifier,
-    test: &ImageDataset,
-) -> Result<(Evaluation, Vec<Guess>)> {
-    let Classifier {
-        config,
-        model,
-        device,
-    } = classifier;
-    let loader = evaluation_loader(config, test, device);
-    let mut guesses = Vec::with_capacity(test.len());
-    let evaluation = evaluate(model, &loader, classifier.classes(), |batch| {
-        for probabilities in Probabilities::of_logits(batch.logits)? {
-            let index = guesses.len();
-            guesses.push(Guess {
-                index,
-                label: test.label(index).into(),
-                probabilities,
-            });
-        }
-        Ok(())
-    })?;
-    Ok((evaluation, guesses))
-}
-
-/// Which block to show, from 0: the first unless another is asked for; `None` of a dense network.
-fn block(classifier: &Classifier, asked: Option<usize>) -> Result<Option<usize>> {
+/// Returns the index of block `number`, counted from 1, or of the first block by default; `None` for a
+/// dense network.
+fn block_index(classifier: &Classifier, number: Option<usize>) -> Result<Option<usize>> {
     let count = classifier.model.blocks().len();
-    match asked {
+    match number {
         None => Ok((count > 0).then_some(0)),
         Some(block) if (1..=count).contains(&block) => Ok(Some(block - 1)),
         Some(block) if count == 0 => {
@@ -211,45 +149,45 @@ fn block(classifier: &Classifier, asked: Option<usize>) -> Result<Option<usize>>
     }
 }
 
-/// The filters of a block for one of the channels before it.
+/// Draws the filters of a block for one of its input channels.
 fn filters(classifier: &Classifier, block: usize, channel: usize) -> Result<Figure> {
     let weights = classifier.model.blocks()[block].weights();
     let [filters, channels, height, width] = weights.dims();
     ensure!(
         channel < channels,
-        "channel {channel}: block {} takes channels 0 to {}",
+        "channel {channel}: block {} has input channels 0 to {}",
         block + 1,
         channels - 1
     );
     let weights = weights.slice([0..filters, channel..channel + 1]);
-    let seen = planes(weights.into_data().iter::<f32>().collect(), height, width);
-    Ok(figures::filters(block + 1, channel, channels, &seen))
+    let planes = planes(weights.into_data().iter::<f32>().collect(), height, width);
+    Ok(figures::filters(block + 1, channel, channels, &planes))
 }
 
-/// What a block makes of the chosen image.
+/// Draws the feature maps that a block computes of the chosen image.
 fn feature_maps(
     classifier: &Classifier,
     block: usize,
     test: &ImageDataset,
-    choices: &FigureOptions,
+    options: &FigureOptions,
 ) -> Result<Figure> {
-    let (pixels, caption) = chosen_image(classifier, test, choices)?;
+    let (pixels, caption) = chosen_image(classifier, test, options)?;
     let images = classifier.normalized(vec![pixels.clone()]);
     let maps = classifier.model.feature_maps(images).swap_remove(block);
     let [_, count, height, width] = maps.dims();
-    let chosen = match &choices.maps {
+    let chosen = match &options.maps {
         Some(maps) => maps.clone(),
-        None => (0..count.min(MAPS)).collect(),
+        None => (0..count.min(FEATURE_MAPS)).collect(),
     };
     if let Some(map) = chosen.iter().find(|&&map| map >= count) {
         bail!(
-            "feature map {map}: block {} makes maps 0 to {}",
+            "feature map {map}: block {} has feature maps 0 to {}",
             block + 1,
             count - 1
         );
     }
     let all = planes(maps.into_data().iter::<f32>().collect(), height, width);
-    let chosen: Vec<Seen> = chosen.into_iter().map(|map| all[map].clone()).collect();
+    let chosen: Vec<Plane> = chosen.into_iter().map(|map| all[map].clone()).collect();
     let image = (pixels.as_slice(), classifier.config.images.shape());
     Ok(figures::feature_maps(
         block + 1,
@@ -260,35 +198,36 @@ fn feature_maps(
     ))
 }
 
-/// The image whose feature maps are drawn, as the network sees it, and what it is.
+/// Returns the pixels of the image whose feature maps are drawn, `[channels, height, width]`, and a
+/// caption with its label or predicted class.
 fn chosen_image(
     classifier: &Classifier,
     test: &ImageDataset,
-    choices: &FigureOptions,
+    options: &FigureOptions,
 ) -> Result<(Vec<u8>, String)> {
-    let image = choices.image.as_str();
+    let image = options.image.as_str();
     if let Ok(index) = image.parse::<usize>() {
         ensure!(
             index < test.len(),
-            "test image {index}: there are 0 to {}",
+            "test image {index}: the test split has images 0 to {}",
             test.len() - 1
         );
         let class = &classifier.classes()[usize::from(test.label(index))];
         return Ok((test.pixels(index).to_vec(), format!("label {class}")));
     }
     let pixels = Picture::open(image.as_ref())
-        .and_then(|picture| classifier.prepared(&picture, choices.raw))
+        .and_then(|picture| classifier.prepared(&picture, options.raw))
         .with_context(|| image.to_string())?;
     let (class, _) = classifier.classify(vec![pixels.clone()])?[0].best();
-    Ok((pixels, format!("taken for {}", classifier.classes()[class])))
+    Ok((pixels, format!("predicted {}", classifier.classes()[class])))
 }
 
-/// Numbers `[N, height, width]` as N planes.
-fn planes(values: Vec<f32>, height: usize, width: usize) -> Vec<Seen> {
+/// Splits values of shape `[N, height, width]` into N planes.
+fn planes(values: Vec<f32>, height: usize, width: usize) -> Vec<Plane> {
     let planes = values.chunks(height * width).enumerate();
     planes
-        .map(|(number, values)| Seen {
-            number,
+        .map(|(index, values)| Plane {
+            index,
             values: values.to_vec(),
             height,
             width,

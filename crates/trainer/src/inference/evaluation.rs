@@ -6,11 +6,12 @@ use std::io::ErrorKind;
 use anyhow::{Context, Result, ensure};
 use burn::data::dataloader::{DataLoaderIterator, Progress};
 use burn::tensor::{Int, Tensor};
+use classifier::Probabilities;
 use data::{Batch, Loader};
 use model::{ConvNet, cross_entropy};
 use serde::{Deserialize, Serialize};
 
-use crate::inference::classifier::Probabilities;
+use crate::process::table::Table;
 use crate::run::metrics::Metrics;
 use crate::run::run_dir::RunDir;
 
@@ -34,9 +35,9 @@ pub(crate) struct Evaluation {
 pub(crate) struct ClassMetrics {
     /// Name of the class.
     pub(crate) class: String,
-    /// Fraction of the images predicted as this class that are of it.
+    /// Fraction of the predictions of this class that are correct.
     pub(crate) precision: f64,
-    /// Fraction of the images of this class predicted as it.
+    /// Fraction of the images of this class that are classified correctly.
     pub(crate) recall: f64,
     /// Harmonic mean of precision and recall.
     pub(crate) f1: f64,
@@ -52,11 +53,11 @@ pub(crate) struct EvaluatedBatch {
     pub(crate) logits: Tensor<2>,
     /// `[N]`.
     pub(crate) targets: Tensor<1, Int>,
-    /// Images of the pass so far.
+    /// Number of images evaluated so far.
     pub(crate) progress: Progress,
 }
 
-/// Evaluates `model` on all images of the loader; `observe` sees each batch.
+/// Evaluates `model` on all images of the loader; `observe` is called with each batch.
 ///
 /// # Errors
 /// Returns an error if there are no images, the loss is not finite, or `observe` fails.
@@ -71,10 +72,7 @@ pub(crate) fn evaluate(
 ) -> Result<Evaluation> {
     let mut loss_sum = 0.0;
     let mut confusion = vec![vec![0u64; classes.len()]; classes.len()];
-    let mut batches = loader.batches(1);
-    while let Some(batch) = batches.next() {
-        let Batch { images, targets } = batch?;
-        let logits = model.forward(images);
+    for_each_batch(model, loader, 1, |logits, targets, progress| {
         let mean_loss = cross_entropy(logits.clone(), targets.clone(), 0.0);
         let actual = targets.clone().into_data();
         let predicted = logits.clone().argmax(1).into_data();
@@ -88,10 +86,29 @@ pub(crate) fn evaluate(
             loss: mean_loss,
             logits,
             targets,
-            progress: batches.progress(),
-        })?;
-    }
+            progress,
+        })
+    })?;
     Evaluation::from_sums(classes, confusion, loss_sum)
+}
+
+/// Calls `observe` with the logits `[N, classes]`, the targets `[N]` and the progress of each batch of a pass.
+/// The epoch selects the random numbers of the loader's augmentation.
+///
+/// # Errors
+/// Returns an error if a batch cannot be loaded or `observe` fails.
+pub(crate) fn for_each_batch(
+    model: &ConvNet,
+    loader: &Loader,
+    epoch: u64,
+    mut observe: impl FnMut(Tensor<2>, Tensor<1, Int>, Progress) -> Result<()>,
+) -> Result<()> {
+    let mut batches = loader.batches(epoch);
+    while let Some(batch) = batches.next() {
+        let Batch { images, targets } = batch?;
+        observe(model.forward(images), targets, batches.progress())?;
+    }
+    Ok(())
 }
 
 fn class_metrics(classes: &[String], confusion: &[Vec<u64>]) -> Vec<ClassMetrics> {
@@ -99,27 +116,27 @@ fn class_metrics(classes: &[String], confusion: &[Vec<u64>]) -> Vec<ClassMetrics
         0 => 0.0,
         _ => part as f64 / whole as f64,
     };
-    let figures = |(index, class): (usize, &String)| {
+    let metrics = |(index, class): (usize, &String)| {
         let hits = confusion[index][index];
         let support: u64 = confusion[index].iter().sum();
-        let taken: u64 = confusion.iter().map(|row| row[index]).sum();
+        let predicted: u64 = confusion.iter().map(|row| row[index]).sum();
         ClassMetrics {
             class: class.clone(),
-            precision: ratio(hits, taken),
+            precision: ratio(hits, predicted),
             recall: ratio(hits, support),
-            // The harmonic mean of hits/taken and hits/support.
-            f1: ratio(2 * hits, taken + support),
+            // The harmonic mean of hits/predicted and hits/support.
+            f1: ratio(2 * hits, predicted + support),
             support,
         }
     };
-    classes.iter().enumerate().map(figures).collect()
+    classes.iter().enumerate().map(metrics).collect()
 }
 
 impl Evaluation {
     /// Evaluates predicted probabilities against labels.
     ///
     /// # Errors
-    /// Returns an error if there are none.
+    /// Returns an error if there are no predictions.
     ///
     /// # Panics
     /// Panics if a label is not below the number of classes.
@@ -159,7 +176,7 @@ impl Evaluation {
     /// # Errors
     /// Returns an error if the file cannot be read.
     pub(crate) fn of_run(run: &RunDir) -> Result<Option<Self>> {
-        let path = run.evaluation();
+        let path = run.evaluation_path();
         let place = || path.display().to_string();
         match run.read(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -175,7 +192,7 @@ impl Evaluation {
     /// Returns an error if the folder cannot be written to.
     pub(crate) fn write(&self, run: &RunDir) -> Result<()> {
         let json = serde_json::to_string_pretty(self)?;
-        run.write(&run.evaluation(), json.as_bytes())
+        run.write(&run.evaluation_path(), json.as_bytes())
     }
 
     /// Returns the loss and the accuracy.
@@ -189,8 +206,6 @@ impl Evaluation {
 
 impl fmt::Display for Evaluation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = self.classes.iter().map(|row| row.class.chars().count());
-        let width = width.max().unwrap_or(0).max("class".len());
         writeln!(
             f,
             "accuracy {:.2}%  loss {:.4}  ({} images)\n",
@@ -198,31 +213,26 @@ impl fmt::Display for Evaluation {
             self.loss,
             self.examples
         )?;
-        writeln!(f, "{:width$}  precision  recall      f1  support", "class")?;
+        let mut table = Table::new(["class", "precision", "recall", "f1", "support"]);
         for row in &self.classes {
-            writeln!(
-                f,
-                "{:width$}     {:.4}  {:.4}  {:.4}  {:7}",
-                row.class, row.precision, row.recall, row.f1, row.support
-            )?;
+            table.row([
+                row.class.clone(),
+                format!("{:.4}", row.precision),
+                format!("{:.4}", row.recall),
+                format!("{:.4}", row.f1),
+                row.support.to_string(),
+            ]);
         }
+        writeln!(f, "{table}")?;
+
         writeln!(f, "\nconfusion matrix (row: class, column: predicted)")?;
-        let most = self.confusion.iter().flatten().max().unwrap_or(&0);
-        let digits = most
-            .to_string()
-            .len()
-            .max((self.classes.len() - 1).to_string().len());
-        write!(f, "{:width$} ", "")?;
-        for index in 0..self.classes.len() {
-            write!(f, " {index:digits$}")?;
-        }
+        let indices = (0..self.classes.len()).map(|index| index.to_string());
+        let mut table = Table::new([String::new()].into_iter().chain(indices));
         for (row, counts) in self.classes.iter().zip(&self.confusion) {
-            write!(f, "\n{:width$} ", row.class)?;
-            for count in counts {
-                write!(f, " {count:digits$}")?;
-            }
+            let counts = counts.iter().map(u64::to_string);
+            table.row([row.class.clone()].into_iter().chain(counts));
         }
-        Ok(())
+        write!(f, "{table}")
     }
 }
 
@@ -231,9 +241,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_of_a_known_confusion() {
+    fn class_metrics_match_scikit_learn() {
         let classes = ["cat", "dog", "eel"].map(String::from);
-        let figures = class_metrics(&classes, &[vec![3, 1, 0], vec![2, 4, 0], vec![0, 0, 0]]);
+        let metrics = class_metrics(&classes, &[vec![3, 1, 0], vec![2, 4, 0], vec![0, 0, 0]]);
         let row = |i: usize| {
             let ClassMetrics {
                 precision,
@@ -241,7 +251,7 @@ mod tests {
                 f1,
                 support,
                 ..
-            } = figures[i];
+            } = metrics[i];
             (precision, recall, f1, support)
         };
         assert_eq!(row(0), (0.6, 0.75, 6.0 / 9.0, 4));

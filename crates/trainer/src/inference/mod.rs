@@ -2,4 +2,5 @@
 
 pub(crate) mod classifier;
 pub(crate) mod evaluation;
+pub(crate) mod labeled_prediction;
 pub(crate) mod prediction;

@@ -1,4 +1,4 @@
-//! What is told of a picture: as text, JSON or CSV.
+//! The printed form of a prediction: text, JSON or CSV.
 
 use std::fmt::Write as _;
 use std::io::{self, BufWriter, StdoutLock, Write};
@@ -8,17 +8,21 @@ use serde::Serialize;
 
 use crate::inference::classifier::Probabilities;
 
-/// What is told of a picture.
+/// The prediction for one picture.
 #[derive(Debug, Serialize)]
 pub(crate) struct Prediction<'a> {
     pub(crate) path: String,
+    /// The most likely class.
     pub(crate) class: &'a str,
     pub(crate) probability: f32,
+    /// The most likely classes, in descending order.
     pub(crate) top: Vec<Candidate<'a>>,
+    /// The label, if it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) actual: Option<&'a str>,
 }
 
+/// A class and its probability.
 #[derive(Debug, Serialize)]
 pub(crate) struct Candidate<'a> {
     pub(crate) class: &'a str,
@@ -26,35 +30,34 @@ pub(crate) struct Candidate<'a> {
 }
 
 impl<'a> Prediction<'a> {
-    /// The prediction for the picture called `path`, which is of class `actual` if that is known,
-    /// with its `top` likeliest classes.
+    /// Creates the prediction for a picture, with its `top` most likely classes.
     pub(crate) fn new(
         path: String,
-        found: &Probabilities,
+        probabilities: &Probabilities,
         classes: &'a [String],
         top: usize,
-        actual: Option<usize>,
+        label: Option<usize>,
     ) -> Self {
         let candidate = |(class, probability): (usize, f32)| Candidate {
             class: &classes[class],
             probability,
         };
-        let (class, probability) = found.best();
+        let (class, probability) = probabilities.best();
         Self {
             path,
             class: &classes[class],
             probability,
-            top: found
+            top: probabilities
                 .ranked()
                 .into_iter()
                 .take(top)
                 .map(candidate)
                 .collect(),
-            actual: actual.map(|class| classes[class].as_str()),
+            actual: label.map(|class| classes[class].as_str()),
         }
     }
 
-    /// For people.
+    /// Returns the prediction as a line of text.
     fn line(&self) -> String {
         let percent = |probability: f32| format!("{:.1}%", 100.0 * probability);
         let mut line = format!(
@@ -82,7 +85,7 @@ impl<'a> Prediction<'a> {
     }
 }
 
-/// Where predictions go, and in which form.
+/// Writes predictions to standard output.
 pub(crate) enum Sink {
     Text(BufWriter<StdoutLock<'static>>),
     Json(BufWriter<StdoutLock<'static>>),
@@ -90,31 +93,31 @@ pub(crate) enum Sink {
 }
 
 impl Sink {
-    /// ProgressLines for people.
+    /// Writes lines of text.
     pub(crate) fn text() -> Self {
         Self::Text(BufWriter::new(io::stdout().lock()))
     }
 
-    /// An object for each picture.
+    /// Writes one JSON object per line.
     pub(crate) fn json() -> Self {
         Self::Json(BufWriter::new(io::stdout().lock()))
     }
 
-    /// Comma-separated values under a header, of `top` classes for each picture, and of its own
-    /// class if that is known.
+    /// Writes comma-separated values: a header, and a row with `top` classes per picture. With labels there is a
+    /// last column `actual`.
     ///
     /// # Errors
-    /// When standard output cannot be written to.
-    pub(crate) fn csv(top: usize, has_actual: bool) -> Result<Self> {
+    /// Returns an error if standard output cannot be written to.
+    pub(crate) fn csv(top: usize, has_labels: bool) -> Result<Self> {
         let mut columns = vec!["path".to_string(), "class".into(), "probability".into()];
         for place in 2..=top {
             columns.push(format!("class_{place}"));
             columns.push(format!("probability_{place}"));
         }
-        if has_actual {
+        if has_labels {
             columns.push("actual".into());
         }
-        // Only pictures of the test split have the last column.
+        // Pictures have no label, so their rows are shorter than those of test images.
         let mut writer = csv::WriterBuilder::new()
             .flexible(true)
             .from_writer(io::stdout().lock());
@@ -125,7 +128,7 @@ impl Sink {
     /// Writes a prediction.
     ///
     /// # Errors
-    /// When standard output cannot be written to.
+    /// Returns an error if standard output cannot be written to.
     pub(crate) fn write(&mut self, prediction: &Prediction<'_>) -> Result<()> {
         match self {
             Self::Text(_) => self.line(&prediction.line()),
@@ -141,10 +144,10 @@ impl Sink {
         }
     }
 
-    /// Writes a line for people.
+    /// Writes a line of text; in JSON and CSV, nothing.
     ///
     /// # Errors
-    /// When standard output cannot be written to.
+    /// Returns an error if standard output cannot be written to.
     pub(crate) fn line(&mut self, line: &str) -> Result<()> {
         match self {
             Self::Text(out) => Ok(writeln!(out, "{line}")?),
@@ -152,10 +155,10 @@ impl Sink {
         }
     }
 
-    /// Writes what is left.
+    /// Flushes the output.
     ///
     /// # Errors
-    /// When standard output cannot be written to.
+    /// Returns an error if standard output cannot be written to.
     pub(crate) fn finish(self) -> Result<()> {
         match self {
             Self::Text(mut out) | Self::Json(mut out) => Ok(out.flush()?),

@@ -1,36 +1,35 @@
-//! Ctrl-C, SIGTERM and SIGHUP: the first asks the training to stop after its step, the second stops
-//! the process.
+//! Ctrl-C, SIGTERM and SIGHUP: the first signal requests a graceful stop, the second one exits at once.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
 use tracing::info;
 
-/// What the shell reports of a process that Ctrl-C ended.
+/// The exit code of an interrupted process: 128 plus the number of SIGINT, as shells report it.
 pub(crate) const EXIT_CODE: u8 = 130;
 
-/// How often one of the signals came.
-static REQUESTS: AtomicU32 = AtomicU32::new(0);
+/// Number of signals received.
+static SIGNALS: AtomicU32 = AtomicU32::new(0);
 
-/// Handles the signals from here on, and says `first` at the first one.
+/// Installs the signal handler. It logs `message` at the first signal.
 ///
 /// # Errors
-/// When the system refuses the handler.
-pub(crate) fn listen(first: &'static str) -> Result<()> {
-    let terminal = Terminal::now();
+/// Returns an error if the handler cannot be installed.
+pub(crate) fn listen(message: &'static str) -> Result<()> {
+    let terminal = TerminalState::save();
     on_signal(move || {
-        if REQUESTS.fetch_add(1, Ordering::Relaxed) > 0 {
-            // Whoever draws on the terminal waits for this lock, to the end.
+        if SIGNALS.fetch_add(1, Ordering::Relaxed) > 0 {
+            // Held until the exit, so that nothing draws on the restored terminal.
             let mut out = std::io::stdout().lock();
             terminal.restore(&mut out);
             std::process::exit(EXIT_CODE.into());
         }
-        info!("{first}; once more stops at once");
+        info!("{message}; a second signal exits at once");
     })
     .context("cannot handle Ctrl-C")
 }
 
-/// Calls `handle`, in a thread of its own, for each signal.
+/// Calls `handle` for each signal, in a separate thread.
 #[cfg(unix)]
 fn on_signal(handle: impl Fn() + Send + 'static) -> std::io::Result<()> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -50,7 +49,7 @@ fn on_signal(handle: impl Fn() + Send + 'static) -> Result<(), ctrlc::Error> {
     ctrlc::set_handler(handle)
 }
 
-/// Whether `nohup` started the process: it shall outlive its terminal. Known on Linux alone.
+/// Whether the process ignores SIGHUP, as under `nohup`. Detected on Linux only.
 #[cfg(unix)]
 fn is_hangup_ignored() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -59,22 +58,22 @@ fn is_hangup_ignored() -> bool {
     mask.is_some_and(|mask| mask & 1 << (signal_hook::consts::SIGHUP - 1) != 0)
 }
 
-/// Asks the training to stop, as the first signal does.
+/// Requests a graceful stop, as the first signal does.
 pub(crate) fn request() {
-    REQUESTS.fetch_max(1, Ordering::Relaxed);
+    SIGNALS.fetch_max(1, Ordering::Relaxed);
 }
 
-/// Whether the training shall stop.
+/// Whether a stop is requested.
 pub(crate) fn is_requested() -> bool {
-    REQUESTS.load(Ordering::Relaxed) > 0
+    SIGNALS.load(Ordering::Relaxed) > 0
 }
 
-/// The user stopped the program. What it takes to go on was saved, as the message says.
+/// The error of a command that the user interrupted. Its message names the command to resume with.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Interrupted(pub(crate) String);
 
-/// Whether there is a terminal to read keys from.
+/// Whether there is a terminal to read key presses from.
 pub(crate) fn has_terminal() -> bool {
     #[cfg(unix)]
     return terminal().is_some();
@@ -82,8 +81,8 @@ pub(crate) fn has_terminal() -> bool {
     return std::io::IsTerminal::is_terminal(&std::io::stdin());
 }
 
-/// Makes Ctrl-C a signal again under a dashboard, which opens the terminal such that it is a key.
-/// Waits for that: the dashboard opens it in a thread of its own.
+/// Makes Ctrl-C send a signal again under the dashboard, which sets the terminal to raw mode. Waits for
+/// up to ten seconds until the thread of the dashboard has done so.
 pub(crate) fn keep_signals() {
     #[cfg(unix)]
     {
@@ -91,8 +90,8 @@ pub(crate) fn keep_signals() {
             LocalModes, OptionalActions, SpecialCodeIndex, tcgetattr, tcsetattr,
         };
         use std::time::Duration;
-        /// Switches a special key off: POSIX's `_POSIX_VDISABLE`.
-        const NO_KEY: u8 = if cfg!(target_os = "linux") { 0 } else { 0xff };
+        /// Disables a special character: POSIX's `_POSIX_VDISABLE`.
+        const DISABLED: u8 = if cfg!(target_os = "linux") { 0 } else { 0xff };
         let Some(terminal) = terminal() else {
             return;
         };
@@ -100,10 +99,10 @@ pub(crate) fn keep_signals() {
             match tcgetattr(&terminal) {
                 Ok(mut modes) if !modes.local_modes.contains(LocalModes::ISIG) => {
                     modes.local_modes.insert(LocalModes::ISIG);
-                    // Stopped or aborted by a key, the dashboard would leave the terminal as it is.
-                    modes.special_codes[SpecialCodeIndex::VSUSP] = NO_KEY;
-                    modes.special_codes[SpecialCodeIndex::VQUIT] = NO_KEY;
-                    // Where the terminal refuses, the dashboard's own keys remain.
+                    // A process suspended or aborted by a key would leave the terminal in raw mode.
+                    modes.special_codes[SpecialCodeIndex::VSUSP] = DISABLED;
+                    modes.special_codes[SpecialCodeIndex::VQUIT] = DISABLED;
+                    // If this fails, the keys of the dashboard still work.
                     let _ = tcsetattr(&terminal, OptionalActions::Now, &modes);
                     return;
                 }
@@ -114,7 +113,7 @@ pub(crate) fn keep_signals() {
     }
 }
 
-/// What a dashboard reads keys from: standard input, or the terminal of the process.
+/// Returns the terminal that the dashboard reads keys from: standard input, or that of the process.
 #[cfg(unix)]
 fn terminal() -> Option<std::os::fd::OwnedFd> {
     use std::fs::File;
@@ -127,14 +126,14 @@ fn terminal() -> Option<std::os::fd::OwnedFd> {
     }
 }
 
-/// The terminal as it was before a dashboard opened it.
-struct Terminal {
+/// The state of the terminal before the dashboard changes it.
+struct TerminalState {
     #[cfg(unix)]
     modes: Option<rustix::termios::Termios>,
 }
 
-impl Terminal {
-    fn now() -> Self {
+impl TerminalState {
+    fn save() -> Self {
         Self {
             #[cfg(unix)]
             modes: terminal().and_then(|terminal| rustix::termios::tcgetattr(terminal).ok()),
@@ -144,7 +143,7 @@ impl Terminal {
     fn restore(&self, out: &mut std::io::StdoutLock<'_>) {
         use std::io::{IsTerminal, Write};
         if out.is_terminal() {
-            // No mouse reports, the usual screen, a visible cursor.
+            // Disables mouse reports, leaves the alternate screen, shows the cursor.
             let _ = out.write_all(
                 b"\x1b[?1006l\x1b[?1015l\x1b[?1003l\x1b[?1002l\x1b[?1000l\x1b[?1049l\x1b[?25h",
             );

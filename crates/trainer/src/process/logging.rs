@@ -1,4 +1,4 @@
-//! What the program says: on standard error, and with the time of day in a run's `train.log`.
+//! Log messages: on standard error, and with a time stamp in the log file of a run.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -17,66 +17,67 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// How much is said on standard error.
+/// The level of the messages on standard error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verbosity {
-    /// Errors.
+    /// Errors only.
     Quiet,
-    /// What happens.
+    /// Errors, warnings and progress.
     Normal,
-    /// Details, and what the libraries have to say.
+    /// Debug messages, and the messages of libraries.
     Verbose,
 }
 
-/// The target of what is only for the file.
+/// The target of messages for the log file only.
 pub(crate) const FILE_ONLY: &str = "trainer::file_only";
 
-/// The log of the run, once there is one.
+/// The log file of the run, if there is one.
 static FILE: Mutex<Option<File>> = Mutex::new(None);
 
-/// Whether standard error is for messages now.
-static CONSOLE: AtomicBool = AtomicBool::new(true);
+/// Whether messages are printed on standard error.
+static CONSOLE_ENABLED: AtomicBool = AtomicBool::new(true);
 
-/// Starts to listen to what this program and its libraries say.
+/// Installs the subscriber of the log messages of this program and its libraries.
 pub(crate) fn init(verbosity: Verbosity) {
-    let most = match verbosity {
+    let max_level = match verbosity {
         Verbosity::Quiet => LevelFilter::ERROR,
         Verbosity::Normal => LevelFilter::INFO,
         Verbosity::Verbose => LevelFilter::DEBUG,
     };
-    let of_libraries = match verbosity {
+    let max_level_of_libraries = match verbosity {
         Verbosity::Quiet | Verbosity::Normal => LevelFilter::ERROR,
         Verbosity::Verbose => LevelFilter::INFO,
     };
-    let wanted = move |metadata: &Metadata<'_>, most: LevelFilter| {
-        let most = if is_ours(metadata) {
-            most
+    let is_enabled = move |metadata: &Metadata<'_>, max_level: LevelFilter| {
+        let max_level = if is_own(metadata) {
+            max_level
         } else {
-            of_libraries
+            max_level_of_libraries
         };
-        *metadata.level() <= most
+        *metadata.level() <= max_level
     };
     let console = layer()
-        .event_format(Plain)
+        .event_format(PlainFormat)
         .with_writer(io::stderr)
         .log_internal_errors(false)
         .with_filter(
             dynamic_filter_fn(move |metadata, _| {
-                CONSOLE.load(Ordering::Relaxed)
+                CONSOLE_ENABLED.load(Ordering::Relaxed)
                     && metadata.target() != FILE_ONLY
-                    && wanted(metadata, most)
+                    && is_enabled(metadata, max_level)
             })
-            .with_max_level_hint(most),
+            .with_max_level_hint(max_level),
         );
-    let most = most.max(LevelFilter::INFO);
+    let max_level = max_level.max(LevelFilter::INFO);
     let file = layer()
         .with_ansi(false)
         .with_target(false)
         .with_writer(|| LogFile)
-        // A full disk ends the training where it cannot write a checkpoint, not here.
+        // A full disk is reported as the error of the next checkpoint.
         .log_internal_errors(false)
         .with_filter(
-            dynamic_filter_fn(move |metadata, _| wanted(metadata, most)).with_max_level_hint(most),
+            dynamic_filter_fn(move |metadata, _| is_enabled(metadata, max_level))
+                .with_max_level_hint(max_level),
         );
     tracing_subscriber::registry()
         .with(console)
@@ -84,10 +85,10 @@ pub(crate) fn init(verbosity: Verbosity) {
         .init();
 }
 
-/// Writes all that follows to the end of `path` too.
+/// Appends all further messages to the log file `path`, too.
 ///
 /// # Errors
-/// When the file cannot be opened.
+/// Returns an error if the file cannot be opened.
 pub(crate) fn to_file(path: &Path) -> Result<()> {
     let file = OpenOptions::new().append(true).create(true).open(path);
     let file = file.with_context(|| format!("{}: cannot write", path.display()))?;
@@ -95,33 +96,33 @@ pub(crate) fn to_file(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Says nothing on standard error while this lives: the screen is a dashboard's.
+/// Suppresses messages on standard error until dropped, while the dashboard uses the screen.
 #[derive(Debug)]
 pub(crate) struct ConsolePause(());
 
 impl ConsolePause {
     pub(crate) fn new() -> Self {
-        CONSOLE.store(false, Ordering::Relaxed);
+        CONSOLE_ENABLED.store(false, Ordering::Relaxed);
         Self(())
     }
 }
 
 impl Drop for ConsolePause {
     fn drop(&mut self) {
-        CONSOLE.store(true, Ordering::Relaxed);
+        CONSOLE_ENABLED.store(true, Ordering::Relaxed);
     }
 }
 
-/// Whether this program says it, not a library.
-fn is_ours(metadata: &Metadata<'_>) -> bool {
+/// Whether the message is from this program, not from a library.
+fn is_own(metadata: &Metadata<'_>) -> bool {
     let target = metadata.target();
     target == "trainer" || target.starts_with("trainer::")
 }
 
-/// A message as it is; one that is more than a message says so.
-struct Plain;
+/// Formats a message for the console: the text, with a prefix for errors and warnings.
+struct PlainFormat;
 
-impl<S, N> FormatEvent<S, N> for Plain
+impl<S, N> FormatEvent<S, N> for PlainFormat
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
@@ -132,7 +133,7 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        // What comes through the crate `log` has its own name there.
+        // Messages of the crate `log` carry their target in the normalized metadata.
         let normalized = event.normalized_metadata();
         let metadata = normalized.as_ref().unwrap_or_else(|| event.metadata());
         match *metadata.level() {
@@ -143,14 +144,14 @@ where
         context
             .field_format()
             .format_fields(writer.by_ref(), event)?;
-        if !is_ours(metadata) {
+        if !is_own(metadata) {
             write!(writer, " ({})", metadata.target())?;
         }
         writeln!(writer)
     }
 }
 
-/// Writes to the log of the run, if there is one.
+/// Writes to the log file of the run, if there is one.
 struct LogFile;
 
 impl Write for LogFile {

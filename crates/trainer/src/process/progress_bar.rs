@@ -1,16 +1,17 @@
-//! Progress bars of long work.
+//! Progress bars.
 
 use std::fmt;
 
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use tracing::Level;
 
-/// A bar for long work of `total` pieces, on a terminal; nothing elsewhere, or with --quiet.
-pub(crate) fn bar(total: u64, pieces: &str) -> ProgressBar {
+/// Returns a progress bar over `total` items; `unit` is their plural. It is hidden with --quiet, or if
+/// standard error is not a terminal.
+pub(crate) fn bar(total: u64, unit: &str) -> ProgressBar {
     if !tracing::enabled!(Level::INFO) {
         return ProgressBar::hidden();
     }
-    let template = format!("{{bar:30}} {{pos}}/{{len}} {pieces}, {{rate}}, {{eta}} left");
+    let template = format!("{{bar:30}} {{pos}}/{{len}} {unit}, {{rate}}, {{eta}} left");
     let bar = ProgressBar::new(total);
     match ProgressStyle::with_template(&template) {
         Ok(style) => bar.with_style(style.with_key(

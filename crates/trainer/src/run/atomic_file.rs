@@ -1,4 +1,4 @@
-//! Files and folders that are written whole or not at all.
+//! Atomic writes of files and folders.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -6,28 +6,28 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-/// How the name of a file or folder begins that is being written.
-const UNFINISHED: &str = ".unfinished-";
+/// Prefix of the temporary names of files and folders that are being written.
+const TEMPORARY_PREFIX: &str = ".unfinished-";
 
-/// Writes a file, whole or not at all, and makes its folder if need be.
+/// Writes a file atomically, and creates its folder if necessary.
 ///
 /// # Errors
-/// When it cannot be written.
+/// Returns an error if the file cannot be written.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let place = || format!("{}: cannot write", path.display());
-    fs::create_dir_all(folder_of(path)).with_context(place)?;
-    write_atomically(path, bytes).with_context(place)
+    let context = || format!("{}: cannot write", path.display());
+    fs::create_dir_all(folder_of(path)).with_context(context)?;
+    write_and_rename(path, bytes).with_context(context)
 }
 
-/// Writes a folder of files, whole or not at all. One that is there is replaced.
+/// Writes a folder of files and renames it into place. An existing folder is replaced.
 ///
 /// # Errors
-/// When it cannot be written.
+/// Returns an error if a file cannot be written.
 pub(crate) fn write_folder(path: &Path, files: &[(&str, Vec<u8>)]) -> Result<()> {
     let write_files = || -> Result<()> {
         let parent = folder_of(path);
         fs::create_dir_all(parent)?;
-        let folder = unfinished(0o777).tempdir_in(parent)?;
+        let folder = temporary(0o777).tempdir_in(parent)?;
         for (name, bytes) in files {
             let mut file = File::create(folder.path().join(name))?;
             file.write_all(bytes)?;
@@ -37,18 +37,17 @@ pub(crate) fn write_folder(path: &Path, files: &[(&str, Vec<u8>)]) -> Result<()>
             fs::remove_dir_all(path)?;
         }
         fs::rename(folder.path(), path)?;
-        // It has another name now.
+        // The temporary name no longer exists, so that nothing is left to delete.
         let _ = folder.keep();
         Ok(())
     };
     write_files().with_context(|| format!("{}: cannot write", path.display()))
 }
 
-/// What makes files and folders that are being written: as readable as any other of this `mode`,
-/// which the umask still applies to.
-pub(crate) fn unfinished(mode: u32) -> tempfile::Builder<'static, 'static> {
+/// Returns a builder of temporary files and folders with the permissions `mode`, less the umask.
+pub(crate) fn temporary(mode: u32) -> tempfile::Builder<'static, 'static> {
     let mut builder = tempfile::Builder::new();
-    builder.prefix(UNFINISHED);
+    builder.prefix(TEMPORARY_PREFIX);
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
     #[cfg(not(unix))]
@@ -56,13 +55,14 @@ pub(crate) fn unfinished(mode: u32) -> tempfile::Builder<'static, 'static> {
     builder
 }
 
-/// Whether a file or folder was still being written when its process was killed, or is now.
-pub(crate) fn is_unfinished(path: &Path) -> bool {
+/// Whether a file or folder has a temporary name. Its process is still writing it, or was killed.
+pub(crate) fn is_temporary(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default();
-    name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes())
+    name.as_encoded_bytes()
+        .starts_with(TEMPORARY_PREFIX.as_bytes())
 }
 
-/// The folder that a file is in.
+/// Returns the folder of a file, `.` for a plain file name.
 pub(crate) fn folder_of(path: &Path) -> &Path {
     let parent = path
         .parent()
@@ -70,15 +70,15 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
     parent.unwrap_or(Path::new("."))
 }
 
-/// Writes beside the file, then puts it in its place.
-fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+/// Writes a temporary file in the same folder, and renames it.
+fn write_and_rename(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = folder_of(path);
-    let mut file = unfinished(0o666).tempfile_in(folder)?;
-    // The file itself: errors of the wrapper name the temporary path.
+    let mut file = temporary(0o666).tempfile_in(folder)?;
+    // Writes to the inner file, because the errors of the wrapper contain the temporary path.
     file.as_file_mut().write_all(bytes)?;
     file.as_file().sync_all()?;
     file.persist(path)?;
-    // The new name outlives a power cut once the folder is on the disk too.
+    // Makes the rename durable: the folder must be synchronized too.
     #[cfg(unix)]
     File::open(folder)?.sync_all()?;
     Ok(())

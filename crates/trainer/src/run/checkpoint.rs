@@ -1,4 +1,4 @@
-//! Checkpoints: everything a training needs to go on as if it had never stopped.
+//! Checkpoints: the complete state of a training, from which it resumes bit for bit.
 
 use std::fs;
 use std::path::Path;
@@ -10,38 +10,39 @@ use sha2::{Digest, Sha256};
 use crate::config::run_config::Config;
 use crate::run::position::Position;
 
-/// The first line, up to the version of what follows it.
+/// The first line, without the version number.
 const TITLE: &[u8] = b"trainer checkpoint ";
-/// The version that is written and read.
+/// The version of the format.
 const VERSION: u32 = 1;
-/// Bytes of the checksum at the end.
-const CHECKSUM: usize = 32;
+/// Length of the checksum, in bytes.
+const CHECKSUM_LEN: usize = 32;
 
-/// A training between two steps.
+/// The state of a training between two steps.
 ///
-/// As a file: a title with a version, a line of JSON, the four records, and the SHA-256 of all
-/// that.
+/// File format: a line with title and version, a line of JSON (the header), the four records, and the
+/// SHA-256 of all preceding bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Checkpoint {
-    /// The configuration it was trained with.
+    /// The configuration of the run.
     pub(crate) config: Config,
     pub(crate) position: Position,
-    /// The network, as Burn records it.
+    /// The network, as a Burn record.
     pub(crate) model: Vec<u8>,
-    /// The optimizer's state, as Burn records it.
+    /// The state of the optimizer, as a Burn record.
     pub(crate) optimizer: Vec<u8>,
-    /// The weights of the best epoch so far, as safetensors; empty before the first epoch ended.
+    /// The weights of the best epoch so far, as safetensors; empty during the first epoch.
     pub(crate) best: Vec<u8>,
-    /// The average of the weights, as Burn records it; empty where none is kept.
+    /// The moving average of the weights, as a Burn record; empty without `ema_decay`.
     pub(crate) average: Vec<u8>,
 }
 
-/// The line of JSON.
+/// The header of the file.
 #[derive(Serialize, Deserialize)]
 struct Header {
+    #[serde(deserialize_with = "Config::deserialize_older")]
     config: Config,
     position: Position,
-    /// Bytes of the records.
+    /// Lengths of the records, in bytes.
     model: usize,
     optimizer: usize,
     best: usize,
@@ -50,7 +51,7 @@ struct Header {
 }
 
 impl Header {
-    /// Whether the numbers can be those of one training.
+    /// Whether the numbers of steps, epochs and batches are consistent.
     fn is_consistent(&self) -> bool {
         let Position {
             steps,
@@ -58,9 +59,9 @@ impl Header {
             batches,
             ..
         } = &self.position;
-        let before = epochs.last().map_or(0, |epoch| epoch.steps);
-        let within = batches.div_ceil(self.config.training.accumulate.max(1)) as u64;
-        before.checked_add(within) == Some(*steps)
+        let steps_before = epochs.last().map_or(0, |epoch| epoch.steps);
+        let steps_of_epoch = batches.div_ceil(self.config.training.accumulate.max(1)) as u64;
+        steps_before.checked_add(steps_of_epoch) == Some(*steps)
             && (1..)
                 .zip(epochs)
                 .all(|(number, epoch)| epoch.number == number)
@@ -69,10 +70,10 @@ impl Header {
 }
 
 impl Checkpoint {
-    /// The file.
+    /// Encodes the checkpoint in its file format.
     ///
     /// # Errors
-    /// Never for figures that are finite numbers.
+    /// Returns an error if a metric is not finite.
     pub(crate) fn to_bytes(&self) -> Result<Vec<u8>> {
         let Self {
             config,
@@ -100,26 +101,26 @@ impl Checkpoint {
         Ok(Self::seal(bytes))
     }
 
-    /// `bytes` with their checksum.
+    /// Appends the checksum.
     pub(crate) fn seal(mut bytes: Vec<u8>) -> Vec<u8> {
         let checksum = Sha256::digest(&bytes);
         bytes.extend_from_slice(&checksum);
         bytes
     }
 
-    /// Reads the file at `path`.
+    /// Reads a checkpoint file.
     ///
     /// # Errors
-    /// When it cannot be read, or as [`from_bytes`](Self::from_bytes).
+    /// Returns an error if the file cannot be read, or as [`from_bytes`](Self::from_bytes).
     pub(crate) fn read(path: &Path) -> Result<Self> {
         Self::from_bytes(&fs::read(path)?)
     }
 
-    /// The checkpoint that `bytes` are.
+    /// Decodes a checkpoint.
     ///
     /// # Errors
-    /// When they are no checkpoint, one of another version, or not as they were
-    /// written.
+    /// Returns an error if `bytes` are not a checkpoint, have another version, are damaged, or are
+    /// inconsistent.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let (version, _) = bytes
             .strip_prefix(TITLE)
@@ -129,21 +130,25 @@ impl Checkpoint {
             let version = String::from_utf8_lossy(&version[..version.len().min(20)]);
             bail!("a checkpoint of version {version}; this program reads version {VERSION}");
         }
-        let end = bytes.len().saturating_sub(CHECKSUM);
+        let end = bytes.len().saturating_sub(CHECKSUM_LEN);
         let (content, checksum) = bytes.split_at(end);
         ensure!(
             Sha256::digest(content).as_slice() == checksum,
-            "the checkpoint is damaged: it was cut off or changed after it was written"
+            "the checkpoint is damaged: truncated, or modified after it was written"
         );
-        let damaged = "the checkpoint contradicts itself";
-        let (_, content) = split_line(content).context(damaged)?;
-        let (header, records) = split_line(content).context(damaged)?;
-        let header: Header = serde_json::from_slice(header).context(damaged)?;
-        let (model, rest) = records.split_at_checked(header.model).context(damaged)?;
-        let (optimizer, rest) = rest.split_at_checked(header.optimizer).context(damaged)?;
-        let (best, average) = rest.split_at_checked(header.best).context(damaged)?;
-        ensure!(average.len() == header.average, damaged);
-        ensure!(header.is_consistent(), damaged);
+        let inconsistent = "the checkpoint is inconsistent";
+        let (_, content) = split_line(content).context(inconsistent)?;
+        let (header, records) = split_line(content).context(inconsistent)?;
+        let header: Header = serde_json::from_slice(header).context(inconsistent)?;
+        let (model, rest) = records
+            .split_at_checked(header.model)
+            .context(inconsistent)?;
+        let (optimizer, rest) = rest
+            .split_at_checked(header.optimizer)
+            .context(inconsistent)?;
+        let (best, average) = rest.split_at_checked(header.best).context(inconsistent)?;
+        ensure!(average.len() == header.average, inconsistent);
+        ensure!(header.is_consistent(), inconsistent);
         Ok(Self {
             config: header.config,
             position: header.position,
@@ -155,7 +160,7 @@ impl Checkpoint {
     }
 }
 
-/// A line without its end, and what follows.
+/// Returns the first line, without its newline, and the remaining bytes.
 fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = bytes.iter().position(|&byte| byte == b'\n')?;
     Some((&bytes[..end], &bytes[end + 1..]))
@@ -170,7 +175,7 @@ mod tests {
     use crate::run::metrics::Metrics;
 
     fn checkpoint() -> Checkpoint {
-        let figures = Metrics {
+        let metrics = Metrics {
             loss: 0.1 + 0.2,
             accuracy: 1.0 / 3.0,
         };
@@ -178,8 +183,8 @@ mod tests {
             number: 1,
             of: 2,
             steps: 844,
-            train: figures,
-            validation: Some(figures),
+            train: metrics,
+            validation: Some(metrics),
             test: None,
             learning_rate: 0.001,
             images_per_second: 4321.0,
@@ -210,24 +215,25 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_again_to_the_bit() {
+    fn round_trip_is_exact() {
         let bytes = checkpoint().to_bytes().unwrap();
         assert_eq!(Checkpoint::from_bytes(&bytes).unwrap(), checkpoint());
     }
 
     #[test]
-    fn no_byte_can_be_changed_or_cut_off_unnoticed() {
+    fn detects_any_changed_or_missing_byte() {
         let bytes = checkpoint().to_bytes().unwrap();
         for at in 0..bytes.len() {
-            assert!(Checkpoint::from_bytes(&bytes[..at]).is_err(), "cut at {at}");
+            let truncated = &bytes[..at];
+            assert!(Checkpoint::from_bytes(truncated).is_err(), "{at} bytes");
             let mut changed = bytes.clone();
             changed[at] ^= 1;
-            assert!(Checkpoint::from_bytes(&changed).is_err(), "changed at {at}");
+            assert!(Checkpoint::from_bytes(&changed).is_err(), "byte {at}");
         }
     }
 
     #[test]
-    fn errors_say_what_it_is_instead() {
+    fn errors_name_the_defect() {
         assert_eq!(error(b"PK\x03\x04"), "not a checkpoint");
         assert_eq!(
             error(b"trainer checkpoint 2\n"),
@@ -238,9 +244,9 @@ mod tests {
         wrong.position.steps += 1;
         assert_eq!(
             error(&wrong.to_bytes().unwrap()),
-            "the checkpoint contradicts itself"
+            "the checkpoint is inconsistent"
         );
-        let damaged = "the checkpoint is damaged: it was cut off or changed after it was written";
+        let damaged = "the checkpoint is damaged: truncated, or modified after it was written";
         assert_eq!(error(&bytes[..bytes.len() - 1]), damaged);
     }
 }

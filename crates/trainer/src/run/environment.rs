@@ -1,16 +1,16 @@
-//! What a run was made with.
+//! The environment of a run: command line, versions, hardware.
 
 use std::{env, fmt};
 
 use serde::{Deserialize, Serialize};
 
-/// As `Cargo.toml` pins it.
+/// The version that `Cargo.toml` pins.
 const BURN_VERSION: &str = "0.22.1";
 
-/// The command line, versions and parts of a process that trains.
+/// The environment of a process that trains.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Environment {
-    /// The command line.
+    /// The command line, quoted for a shell.
     pub(crate) command: String,
     /// Version of this program.
     pub(crate) trainer: String,
@@ -18,14 +18,14 @@ pub(crate) struct Environment {
     pub(crate) burn: String,
     /// Operating system and architecture.
     pub(crate) system: String,
-    /// Of the CPU.
+    /// Number of threads of the CPU.
     pub(crate) threads: usize,
-    /// What computes.
+    /// Names of the devices.
     pub(crate) device: String,
 }
 
 impl Environment {
-    /// Of this process, which computes on `device`.
+    /// Returns the environment of this process, which trains on `device`.
     pub(crate) fn of_this_process(device: &str) -> Self {
         let command: Vec<String> = env::args_os()
             .map(|argument| quoted(&argument.to_string_lossy()))
@@ -41,7 +41,7 @@ impl Environment {
     }
 }
 
-/// An argument as a shell takes it.
+/// Quotes an argument for a POSIX shell, if necessary.
 pub(crate) fn quoted(argument: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,=+@%".contains(c);
     match !argument.is_empty() && argument.chars().all(is_plain) {
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arguments_are_quoted_where_they_must_be() {
+    fn quotes_only_arguments_that_need_it() {
         assert_eq!(quoted("artifacts/runs/a-1"), "artifacts/runs/a-1");
         assert_eq!(quoted("my runs/a"), "'my runs/a'");
         assert_eq!(quoted("it's"), r"'it'\''s'");
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn the_version_is_the_pinned_one() {
+    fn burn_version_is_the_pinned_one() {
         let pin = format!("burn = {{ version = \"={BURN_VERSION}\"");
         assert!(include_str!("../../../../Cargo.toml").contains(&pin));
     }

@@ -1,4 +1,4 @@
-//! What each epoch of a run reached.
+//! The results of an epoch.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -7,27 +7,27 @@ use serde::{Deserialize, Serialize};
 
 use crate::run::metrics::Metrics;
 
-/// One epoch. Training metrics are those of the batches as they were learned from, dropout and
-/// label smoothing included; the others are of the weights at its end.
+/// The results of an epoch. The training metrics are means over the batches during training, with dropout and
+/// label smoothing; validation and test metrics are those of the weights after the epoch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Epoch {
-    /// Its number, from 1.
+    /// The number of the epoch, from 1.
     pub(crate) number: usize,
-    /// How many there will be.
+    /// Number of epochs in the settings.
     pub(crate) of: usize,
-    /// Optimizer steps up to its end.
+    /// Number of optimizer steps up to the end of the epoch.
     pub(crate) steps: u64,
     pub(crate) train: Metrics,
     pub(crate) validation: Option<Metrics>,
-    /// Reported where asked for, never chosen on.
+    /// With `report_test` only. Never used for a choice.
     pub(crate) test: Option<Metrics>,
-    /// Of its last step.
+    /// The learning rate of the last step.
     pub(crate) learning_rate: f64,
-    /// Training images per second, evaluation left out.
+    /// Training images per second, without evaluation.
     pub(crate) images_per_second: f64,
-    /// Fraction of the training time in which batches were prepared.
+    /// Fraction of the training time spent on preparing batches.
     pub(crate) loading: f64,
-    /// Seconds from the start of the training to its end.
+    /// Seconds from the start of the training to the end of the epoch.
     pub(crate) seconds: f64,
 }
 
@@ -57,8 +57,9 @@ impl fmt::Display for Epoch {
     }
 }
 
-/// The best of these epochs, and of equal ones the first.
-pub(crate) fn best(epochs: &[Epoch]) -> Option<&Epoch> {
+/// Returns the best epoch, the first one of equals: by validation accuracy, then by validation loss. Without
+/// validation, returns the last epoch.
+pub(crate) fn best_epoch(epochs: &[Epoch]) -> Option<&Epoch> {
     epochs.iter().reduce(|best, epoch| {
         if is_better(epoch.validation, best.validation) {
             epoch
@@ -68,7 +69,6 @@ pub(crate) fn best(epochs: &[Epoch]) -> Option<&Epoch> {
     })
 }
 
-/// By validation accuracy, then validation loss; without validation, later is better.
 fn is_better(validation: Option<Metrics>, best: Option<Metrics>) -> bool {
     match (validation, best) {
         (Some(new), Some(old)) => (new.accuracy, -new.loss) > (old.accuracy, -old.loss),
@@ -76,8 +76,8 @@ fn is_better(validation: Option<Metrics>, best: Option<Metrics>) -> bool {
     }
 }
 
-/// The rows of `metrics.csv`, under their header. A figure that was not taken is left empty. There
-/// are no times among them: the same training makes the same file.
+/// Formats epochs as `metrics.csv`. Missing metrics are empty fields. Without durations, so that equal
+/// trainings write equal files.
 pub(crate) fn to_csv(epochs: &[Epoch]) -> String {
     let mut csv = String::from(
         "epoch,steps,train_loss,train_accuracy,validation_loss,validation_accuracy,\

@@ -1,4 +1,4 @@
-//! `metrics.jsonl`: what a training reports, a line of JSON each, to be followed while it goes on.
+//! The event log of a run, `metrics.jsonl`: one event of a training per line, as JSON.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
@@ -14,22 +14,22 @@ use crate::run::epoch::Epoch;
 use crate::run::position::Position;
 use crate::run::run_dir::RunDir;
 
-/// The file, open at its end.
+/// An event log that is open for appending.
 #[derive(Debug)]
 pub(crate) struct EventLog {
     path: PathBuf,
     file: File,
 }
 
-/// A line.
+/// An event of a training.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 pub(crate) enum Event<'a> {
-    /// What a process trains with.
+    /// The environment of a process that trains.
     Process(&'a Environment),
-    /// The weights are those of a file.
+    /// The weights were imported from a file.
     Import(&'a Import),
-    /// A process begins to train, or goes on, after `steps` of `steps_total` optimizer steps.
+    /// A process begins or resumes the training after `steps` of `steps_total` optimizer steps.
     Start {
         steps: u64,
         steps_total: u64,
@@ -37,20 +37,20 @@ pub(crate) enum Event<'a> {
         batches_per_epoch: usize,
         process: u32,
     },
-    /// The batches since the last such entry, or since the epoch began.
+    /// The running loss over the batches since the previous event of this kind in the epoch.
     Batches {
         epoch: usize,
-        /// The last of them in the epoch, from 1.
+        /// The number of the last batch within the epoch, from 1.
         batch: usize,
         steps: u64,
-        /// Their mean.
+        /// The mean loss of these batches.
         loss: f64,
         learning_rate: f64,
         images_per_second: f64,
     },
-    /// A finished epoch.
+    /// The results of an epoch.
     Epoch(&'a Epoch),
-    /// The process is done with the run.
+    /// The process ends.
     End {
         state: State,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -58,14 +58,14 @@ pub(crate) enum Event<'a> {
     },
 }
 
-/// Where weights came from.
+/// The source of imported weights.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Import {
-    /// As it was named.
+    /// The path, as given on the command line.
     pub(crate) file: String,
-    /// What it is.
+    /// The file format.
     pub(crate) format: String,
-    /// Checksum of its content.
+    /// SHA-256 of the file, in hexadecimal.
     pub(crate) sha256: String,
 }
 
@@ -73,15 +73,15 @@ pub(crate) struct Import {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum State {
-    /// The run is trained and judged.
+    /// The run is trained and evaluated.
     Finished,
-    /// It can go on.
+    /// The user interrupted the training, which can be resumed.
     Interrupted,
-    /// It ended with an error.
+    /// An error ended the training.
     Failed,
 }
 
-/// The last entry of a process.
+/// The event at the end of a process.
 #[cfg(feature = "serve")]
 #[derive(Debug, Deserialize)]
 pub(crate) struct End {
@@ -90,19 +90,19 @@ pub(crate) struct End {
     pub(crate) error: Option<String>,
 }
 
-/// All that a journal tells.
+/// The events of a run.
 #[derive(Debug, Serialize)]
 #[serde(transparent)]
 pub(crate) struct Events(Vec<Value>);
 
 impl Events {
-    /// Those of a run, none where it has no journal. ProgressLines that are not understood are those of another
-    /// version, or cut off.
+    /// Reads the event log of a run; there are no events if the file does not exist. Skips lines that cannot be
+    /// parsed, such as an incomplete last line.
     ///
     /// # Errors
-    /// When the journal cannot be read.
+    /// Returns an error if the file cannot be read.
     pub(crate) fn read(run: &RunDir) -> Result<Self> {
-        let path = run.journal();
+        let path = run.event_log_path();
         let bytes = match run.read(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self(Vec::new())),
             read => read.with_context(|| path.display().to_string())?,
@@ -115,52 +115,53 @@ impl Events {
         ))
     }
 
-    /// The epochs that ended, in order.
+    /// Returns the completed epochs, in order.
     pub(crate) fn epochs(&self) -> Vec<Epoch> {
-        self.of_kind("epoch").collect()
+        self.parse("epoch").collect()
     }
 
-    /// What the processes were, the last one last.
+    /// Returns the environments of the processes, in order.
     pub(crate) fn processes(&self) -> Vec<Environment> {
-        self.of_kind("process").collect()
+        self.parse("process").collect()
     }
 
-    /// Where the first weights came from, if not from chance.
+    /// Returns the source of the initial weights, if they were imported.
     pub(crate) fn import(&self) -> Option<Import> {
-        self.of_kind("import").last()
+        self.parse("import").last()
     }
 
-    /// How the last process ended, unless it still goes on or was killed.
+    /// Returns how the last process ended; None if it is still running or was killed.
     #[cfg(feature = "serve")]
     pub(crate) fn end(&self) -> Option<End> {
-        let last = self.0.last().filter(|entry| entry["event"] == "end")?;
+        let last = self.0.last().filter(|event| event["event"] == "end")?;
         End::deserialize(last).ok()
     }
 
-    fn of_kind<T: DeserializeOwned>(&self, event: &str) -> impl Iterator<Item = T> {
-        let entries = self.0.iter().filter(move |entry| entry["event"] == event);
-        entries.filter_map(|entry| T::deserialize(entry).ok())
+    /// Parses the events of a kind.
+    fn parse<T: DeserializeOwned>(&self, kind: &str) -> impl Iterator<Item = T> {
+        let events = self.0.iter().filter(move |event| event["event"] == kind);
+        events.filter_map(|event| T::deserialize(event).ok())
     }
 }
 
 impl EventLog {
-    /// Goes on from `position`: what a training that was killed had written beyond it, it will
-    /// write again.
+    /// Opens the event log of a run that resumes at `position`. Removes the events after `position`, which a
+    /// killed process wrote and which the resumed training will write again.
     ///
     /// # Errors
-    /// When the file cannot be read or written.
+    /// Returns an error if the file cannot be read or written.
     pub(crate) fn open(run: &RunDir, position: &Position) -> Result<Self> {
-        let path = run.journal();
+        let path = run.event_log_path();
         match fs::read(&path) {
             Ok(bytes) => {
                 let text = String::from_utf8_lossy(&bytes);
-                let kept: String = text
+                let retained: String = text
                     .split_inclusive('\n')
                     .filter(|line| line.ends_with('\n') && is_before(line, position))
                     .collect();
-                // Who follows the file reads another one from the beginning.
-                if kept.as_bytes() != bytes {
-                    run.write(&path, kept.as_bytes())?;
+                // Replaces the file only if necessary, because followers then read it from the beginning.
+                if retained.as_bytes() != bytes {
+                    run.write(&path, retained.as_bytes())?;
                 }
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -169,16 +170,16 @@ impl EventLog {
         Self::append(run)
     }
 
-    /// Goes on after the last line.
+    /// Opens the event log of a run after its last event.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// Returns an error if the file cannot be written.
     pub(crate) fn append(run: &RunDir) -> Result<Self> {
-        let path = run.journal();
+        let path = run.event_log_path();
         let open = || {
             let mut options = OpenOptions::new();
             let mut file = options.read(true).append(true).create(true).open(&path)?;
-            // A full disk may have cut the last line off.
+            // The last line may be incomplete, after a full disk.
             let mut last = [b'\n'];
             if file.seek(SeekFrom::End(0))? > 0 {
                 file.seek(SeekFrom::End(-1))?;
@@ -193,25 +194,25 @@ impl EventLog {
         Ok(Self { path, file })
     }
 
-    /// Adds a line.
+    /// Appends an event.
     ///
     /// # Errors
-    /// When the file cannot be written to.
-    pub(crate) fn write(&mut self, entry: &Event<'_>) -> Result<()> {
-        let mut line = serde_json::to_string(entry)?;
+    /// Returns an error if the file cannot be written.
+    pub(crate) fn write(&mut self, event: &Event<'_>) -> Result<()> {
+        let mut line = serde_json::to_string(event)?;
         line.push('\n');
         let written = self.file.write_all(line.as_bytes());
         written.with_context(|| format!("{}: cannot write", self.path.display()))
     }
 }
 
-/// Whether a line tells of nothing after `position`.
+/// Whether a line is an event of the training up to `position`.
 fn is_before(line: &str, position: &Position) -> bool {
-    let Ok(entry) = serde_json::from_str::<Value>(line) else {
+    let Ok(event) = serde_json::from_str::<Value>(line) else {
         return false;
     };
-    let number = |key: &str| entry.get(key).and_then(Value::as_u64);
-    // An epoch that ended at a limit goes on, so that it is told of again.
+    let number = |key: &str| event.get(key).and_then(Value::as_u64);
+    // An epoch that a limit cut short is continued, and its event written again.
     number("steps").is_none_or(|steps| steps <= position.steps)
         && number("number").is_none_or(|epoch| epoch <= position.epochs.len() as u64)
 }
@@ -221,10 +222,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_trained_again_is_written_again() {
+    fn opening_removes_events_after_the_position() {
         let root = tempfile::tempdir().unwrap();
         let run = RunDir::create(root.path(), "tiny", None, "", |_| Ok(())).unwrap();
-        let entry = |steps| Event::Batches {
+        let event = |steps| Event::Batches {
             epoch: 1,
             batch: 1,
             steps,
@@ -236,25 +237,24 @@ mod tests {
             steps,
             ..Position::default()
         };
-        let mut journal = EventLog::open(&run, &at(0)).unwrap();
+        let mut log = EventLog::open(&run, &at(0)).unwrap();
         for steps in [100, 200, 300] {
-            journal.write(&entry(steps)).unwrap();
+            log.write(&event(steps)).unwrap();
         }
-        journal
-            .file
+        log.file
             .write_all(
                 b"{\"event\":\"epoch\",\"number\":1,\"steps\":250}\n\
                   {\"event\":\"end\",\"state\":\"failed\"}\n{\"event\":\"batches\",\"ep",
             )
             .unwrap();
-        let mut journal = EventLog::open(&run, &at(250)).unwrap();
-        journal.write(&entry(300)).unwrap();
-        let text = fs::read_to_string(run.journal()).unwrap();
+        let mut log = EventLog::open(&run, &at(250)).unwrap();
+        log.write(&event(300)).unwrap();
+        let text = fs::read_to_string(run.event_log_path()).unwrap();
         let steps: Vec<Option<u64>> = text
             .lines()
             .map(|line| serde_json::from_str::<Value>(line).unwrap()["steps"].as_u64())
             .collect();
-        // The end that is told of without steps is that of the process before.
+        // The event without steps is the end of the previous process.
         assert_eq!(steps, [Some(100), Some(200), None, Some(300)]);
     }
 }

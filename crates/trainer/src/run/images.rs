@@ -1,5 +1,5 @@
-//! The images of a run: the embedded MNIST, a folder of IDX files, or one of pictures, which are
-//! decoded once and kept beside the runs.
+//! The images of a run: the embedded MNIST, a folder of IDX files, or a folder of pictures. Decoded pictures
+//! are cached in the folder of runs.
 
 use std::fs;
 use std::path::Path;
@@ -21,13 +21,14 @@ use crate::run::run_dir::{self, RunDir};
 
 /// The source that names the embedded MNIST.
 const EMBEDDED: &str = "mnist";
-/// So many of the pictures that cannot be read are named.
-const NAMED: usize = 5;
-/// Beside the IDX files of decoded pictures: those that could not be read, and a checksum of all.
+/// Maximum number of messages about unreadable pictures.
+const MAX_MESSAGES: usize = 5;
+/// The cached list of unreadable pictures.
 const UNREADABLE: &str = "unreadable.txt";
+/// The checksum of the cached files.
 const CHECKSUM: &str = "sha256.txt";
-/// What the checksum is of, in this order.
-const NAMES: [&str; 5] = {
+/// The cached files, in the order of the checksum.
+const CACHED_FILES: [&str; 5] = {
     let [a, b, c, d] = FILE_NAMES;
     [a, b, c, d, UNREADABLE]
 };
@@ -78,18 +79,18 @@ impl DataSplit {
     }
 }
 
-/// Where decoded pictures are looked up and kept, among the runs of a folder.
+/// How the cache of decoded pictures in a folder of runs is used.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum PictureCache<'a> {
-    /// Nowhere.
+    /// Not used.
     No,
-    /// Looked up there.
+    /// Read only.
     Read(&'a Path),
-    /// Looked up and kept there.
+    /// Read, and written on a miss.
     Write(&'a Path),
 }
 
-/// Reads the images that the settings name, and makes the configuration of a run on them.
+/// Reads the images that the settings name, and resolves the configuration of a run on them.
 ///
 /// # Errors
 /// Returns an error if the images cannot be read, or the settings do not fit them.
@@ -100,206 +101,219 @@ pub(crate) fn resolve(
     if let Some(source) = settings.source() {
         settings.set_source(absolute_source(source)?);
     }
-    let splits = load_splits(&settings.data()?, cache)?;
-    let config = settings.configure(&splits.info)?;
-    let images = RunImages::new(&config.data, config.training.seed, splits)?;
+    let dataset = load_dataset(&settings.data()?, cache)?;
+    let config = settings.into_config(&dataset.info)?;
+    let images = RunImages::new(&config.data, config.training.seed, dataset)?;
     Ok((config, images))
 }
 
-/// Reads the images that a run was begun with.
+/// Reads the images of an existing run, to resume it.
 ///
 /// # Errors
 /// Returns an error if they cannot be read, or are too few to divide.
 pub(crate) fn load(config: &Config, cache: PictureCache<'_>) -> Result<RunImages> {
-    let splits = load_splits(&config.data, cache)?;
-    RunImages::new(&config.data, config.training.seed, splits)
+    let dataset = load_dataset(&config.data, cache)?;
+    RunImages::new(&config.data, config.training.seed, dataset)
 }
 
 impl RunImages {
-    fn new(data: &DataConfig, seed: u64, splits: Dataset) -> Result<Self> {
+    fn new(data: &DataConfig, seed: u64, dataset: Dataset) -> Result<Self> {
         Ok(Self {
-            split: DataSplit::new(data, seed, &splits.train, splits.test)?,
-            info: splits.info,
-            unreadable: splits.unreadable,
+            split: DataSplit::new(data, seed, &dataset.train, dataset.test)?,
+            info: dataset.info,
+            unreadable: dataset.unreadable,
         })
     }
 }
 
 /// Reads a data set for training.
-fn load_splits(data: &DataConfig, kept: PictureCache<'_>) -> Result<Dataset> {
-    let wanted = DecodeOptions {
+fn load_dataset(data: &DataConfig, cache: PictureCache<'_>) -> Result<Dataset> {
+    let options = DecodeOptions {
         preparation: Preparation::Picture,
         height: data.image_size,
         width: data.image_size,
     };
     match open(&data.source)? {
-        Source::Ready(splits) => Ok(*splits),
-        Source::Pictures(folder) => read(folder, wanted, kept),
+        Source::Dataset(dataset) => Ok(*dataset),
+        Source::Pictures(folder) => read_pictures(folder, options, cache),
     }
 }
 
-/// Reads images for a network that has learned already: those it learned from, or `others`.
-/// Pictures are prepared as the network needs them; of other pictures, all are judged unless they
-/// have a folder `test`.
+/// Reads images for the trained network of a run: those of the run, or of `other_source`. Pictures are
+/// prepared as the network expects them. If a folder of other pictures has no subfolder `test`, the test
+/// split consists of all its pictures.
 ///
 /// # Errors
-/// When they are not there or damaged, or are not such as the network learned.
-pub(crate) fn of_run(run: &RunDir, config: &Config, others: Option<&str>) -> Result<Dataset> {
-    let learned = &config.images;
-    let source = match others {
+/// Returns an error if the images cannot be read, or do not fit the network.
+pub(crate) fn load_for_trained(
+    run: &RunDir,
+    config: &Config,
+    other_source: Option<&str>,
+) -> Result<Dataset> {
+    let expected = &config.images;
+    let source = match other_source {
         Some(source) => open(&absolute_source(source)?)?,
         None => open(&config.data.source)
-            .context("the images of the run; for evaluate, --data names another place")?,
+            .context("the images of the run; evaluate can use others, with --data")?,
     };
-    let splits = match source {
-        Source::Ready(splits) => *splits,
+    let dataset = match source {
+        Source::Dataset(dataset) => *dataset,
         Source::Pictures(folder) => {
-            let wanted = DecodeOptions {
-                preparation: learned.preparation,
-                height: learned.height,
-                width: learned.width,
+            let options = DecodeOptions {
+                preparation: expected.preparation,
+                height: expected.height,
+                width: expected.width,
             };
-            let is_all_judged = others.is_some() && !folder.has_test_folder;
-            let mut splits = read(folder, wanted, PictureCache::Read(&run.root()))?;
-            if is_all_judged {
-                splits.test = splits.train.concat(&splits.test);
+            let is_test_only = other_source.is_some() && !folder.has_test_folder;
+            let mut dataset = read_pictures(folder, options, PictureCache::Read(&run.root()))?;
+            if is_test_only {
+                dataset.test = dataset.train.concat(&dataset.test);
             }
-            as_learned(splits, learned)?
+            convert_test_split(dataset, expected)?
         }
     };
-    let found = &splits.info;
+    let info = &dataset.info;
     ensure!(
-        found.shape() == learned.shape() && found.classes.len() <= learned.classes.len(),
-        "{} has {} classes of {:?} images, but the run learned {} of {:?}",
-        found.name,
-        found.classes.len(),
-        found.shape(),
-        learned.classes.len(),
-        learned.shape(),
+        info.shape() == expected.shape() && info.classes.len() <= expected.classes.len(),
+        "{} has {} classes and images of {:?}, but the network expects {} classes and {:?}",
+        info.name,
+        info.classes.len(),
+        info.shape(),
+        expected.classes.len(),
+        expected.shape(),
     );
-    if !learned.classes.starts_with(&found.classes) {
+    if !expected.classes.starts_with(&info.classes) {
         warn!(
-            "the classes of {} are called {}, those of the run {}: taken for each other in this order",
-            found.name,
-            found.classes.join(", "),
-            learned.classes.join(", ")
+            "the classes of {} are {}, those of the run {}: matched in this order",
+            info.name,
+            info.classes.join(", "),
+            expected.classes.join(", ")
         );
     }
-    Ok(splits)
+    Ok(dataset)
 }
 
-/// Pictures with the channels that a network takes, and its labels for their classes.
-fn as_learned(mut splits: Dataset, learned: &DatasetInfo) -> Result<Dataset> {
+/// Converts the test split of a folder of pictures to the channels and labels of a network.
+fn convert_test_split(mut dataset: Dataset, expected: &DatasetInfo) -> Result<Dataset> {
     let label = |class: &String| {
-        let label = learned.classes.iter().position(|known| known == class);
+        let label = expected.classes.iter().position(|known| known == class);
         label.map(|label| label as u8).with_context(|| {
             format!(
-                "{} has a class {class}, but the run learned {}",
-                splits.info.name,
-                learned.classes.join(", ")
+                "{} has a class {class}, expected one of {}",
+                dataset.info.name,
+                expected.classes.join(", ")
             )
         })
     };
-    let labels = splits
+    let labels = dataset
         .info
         .classes
         .iter()
         .map(label)
         .collect::<Result<Vec<u8>>>()?;
-    splits.test = splits
+    dataset.test = dataset
         .test
-        .with_channels(learned.channels)
+        .with_channels(expected.channels)
         .relabeled(&labels);
-    splits.info.channels = learned.channels;
-    splits.info.classes.clone_from(&learned.classes);
-    Ok(splits)
+    dataset.info.channels = expected.channels;
+    dataset.info.classes.clone_from(&expected.classes);
+    Ok(dataset)
 }
 
-/// Where images come from.
+/// A data source.
 enum Source {
-    Ready(Box<Dataset>),
-    /// To be decoded.
+    /// A data set in memory.
+    Dataset(Box<Dataset>),
+    /// Pictures that are not decoded yet.
     Pictures(PictureFolder),
 }
 
 fn open(source: &str) -> Result<Source> {
     let path = Path::new(source);
     Ok(match source {
-        EMBEDDED => Source::Ready(Box::new(embedded_mnist()?)),
+        EMBEDDED => Source::Dataset(Box::new(embedded_mnist()?)),
         _ if PictureFolder::is_at(path) => Source::Pictures(PictureFolder::list(path)?),
-        _ => Source::Ready(Box::new(Dataset::from_idx_folder(path)?)),
+        _ => Source::Dataset(Box::new(Dataset::from_idx_folder(path)?)),
     })
 }
 
-/// Reads pictures, from where they are kept if they are there.
-fn read(folder: PictureFolder, wanted: DecodeOptions, kept: PictureCache<'_>) -> Result<Dataset> {
-    let place = match kept {
+/// Reads pictures from the cache, or decodes them.
+fn read_pictures(
+    folder: PictureFolder,
+    options: DecodeOptions,
+    cache: PictureCache<'_>,
+) -> Result<Dataset> {
+    let cache_path = match cache {
         PictureCache::No => None,
-        PictureCache::Read(root) | PictureCache::Write(root) => {
-            Some(run_dir::pictures(root, &folder.fingerprint(wanted)))
-        }
+        PictureCache::Read(root) | PictureCache::Write(root) => Some(run_dir::picture_cache_path(
+            root,
+            &folder.fingerprint(options),
+        )),
     };
-    let pictures = match place.as_deref().and_then(|place| look_up(place, wanted)) {
+    let cached = cache_path
+        .as_deref()
+        .and_then(|path| read_cache(path, options));
+    let pictures = match cached {
         Some(pictures) => pictures,
         None => {
-            let decoded = decode(&folder, wanted)?;
-            if let (Some(place), PictureCache::Write(_), false) =
-                (&place, kept, decoded.has_io_errors)
+            let decoded = decode(&folder, options)?;
+            if let (Some(path), PictureCache::Write(_), false) =
+                (&cache_path, cache, decoded.has_io_errors)
             {
-                keep(place, &decoded);
+                write_cache(path, &decoded);
             }
             decoded
         }
     };
-    for message in left_out(&pictures.unreadable) {
+    for message in skipped_messages(&pictures.unreadable) {
         warn!("{message}");
     }
-    Ok(folder.into_dataset(wanted.preparation, pictures))
+    Ok(folder.into_dataset(options.preparation, pictures))
 }
 
-/// What is to be said of pictures that could not be read.
-pub(crate) fn left_out(unreadable: &[String]) -> Vec<String> {
-    let named = unreadable.iter().take(NAMED);
-    let mut messages: Vec<String> = named.map(|message| format!("left out {message}")).collect();
-    if let Some(more @ 1..) = unreadable.len().checked_sub(NAMED) {
-        messages.push(format!("left out {more} more pictures"));
+/// Returns the warnings about unreadable pictures.
+pub(crate) fn skipped_messages(unreadable: &[String]) -> Vec<String> {
+    let first = unreadable.iter().take(MAX_MESSAGES);
+    let mut messages: Vec<String> = first.map(|message| format!("skipped {message}")).collect();
+    if let Some(more @ 1..) = unreadable.len().checked_sub(MAX_MESSAGES) {
+        messages.push(format!("skipped {more} more pictures"));
     }
     messages
 }
 
-fn decode(folder: &PictureFolder, wanted: DecodeOptions) -> Result<DecodedPictures> {
+fn decode(folder: &PictureFolder, options: DecodeOptions) -> Result<DecodedPictures> {
     info!("reading {} pictures", folder.count());
     let bar = bar(folder.count() as u64, "pictures");
-    let pictures = folder.decode(wanted, &|| bar.inc(1));
+    let pictures = folder.decode(options, &|| bar.inc(1));
     bar.finish_and_clear();
     Ok(pictures?)
 }
 
-/// Pictures that were decoded before; `None` where anything is missing or damaged.
-fn look_up(place: &Path, wanted: DecodeOptions) -> Option<DecodedPictures> {
-    let checksum = fs::read_to_string(place.join(CHECKSUM)).ok()?;
-    let files = NAMES.map(|name| fs::read(place.join(name)).ok());
-    let is_whole = files.iter().all(Option::is_some);
-    (is_whole && checksum == sha256_hex(files.iter().flatten())).then_some(())?;
+/// Reads decoded pictures from the cache. Returns None if a file is missing or damaged.
+fn read_cache(path: &Path, options: DecodeOptions) -> Option<DecodedPictures> {
+    let checksum = fs::read_to_string(path.join(CHECKSUM)).ok()?;
+    let files = CACHED_FILES.map(|name| fs::read(path.join(name)).ok());
+    let is_complete = files.iter().all(Option::is_some);
+    (is_complete && checksum == sha256_hex(files.iter().flatten())).then_some(())?;
     drop(files);
-    let unreadable = fs::read_to_string(place.join(UNREADABLE)).ok()?;
-    let splits = Dataset::from_idx_folder(place).ok()?;
+    let unreadable = fs::read_to_string(path.join(UNREADABLE)).ok()?;
+    let dataset = Dataset::from_idx_folder(path).ok()?;
     Some(DecodedPictures {
-        train: splits.train.unstack_channels(wanted.height).ok()?,
-        test: splits.test.unstack_channels(wanted.height).ok()?,
+        train: dataset.train.unstack_channels(options.height).ok()?,
+        test: dataset.test.unstack_channels(options.height).ok()?,
         unreadable: unreadable.lines().map(String::from).collect(),
         has_io_errors: false,
     })
 }
 
-/// Keeps decoded pictures for the next time. Without them the next time takes longer, no more.
-fn keep(place: &Path, pictures: &DecodedPictures) {
+/// Writes decoded pictures to the cache. A failure only costs time at the next read.
+fn write_cache(path: &Path, pictures: &DecodedPictures) {
     let mut files = Vec::from(encode(&pictures.train, &pictures.test));
     files.push((UNREADABLE, pictures.unreadable.join("\n").into_bytes()));
     let checksum = sha256_hex(files.iter().map(|(_, bytes)| bytes));
     files.push((CHECKSUM, checksum.into_bytes()));
-    if let Err(error) = write_folder(place, &files) {
-        warn!("the decoded pictures are not kept: {error:#}");
+    if let Err(error) = write_folder(path, &files) {
+        warn!("cannot cache the decoded pictures: {error:#}");
     }
 }
 
@@ -311,16 +325,15 @@ fn embedded_mnist() -> Result<Dataset> {
 #[cfg(not(feature = "embedded-mnist"))]
 fn embedded_mnist() -> Result<Dataset> {
     bail!(
-        "this build has no embedded MNIST: name a folder of IDX files or of pictures with --data, \
+        "this build has no embedded MNIST: pass a folder of IDX files or of pictures with --data, \
          or build with `--features embedded-mnist`"
     )
 }
 
-/// The source as a configuration keeps it: absolute, so that a run folder finds its images from
-/// wherever it is read.
+/// Returns the absolute path of a data source, which is stored in the configuration of a run.
 ///
 /// # Errors
-/// When there is no such folder.
+/// Returns an error if there is no such folder.
 pub(crate) fn absolute_source(source: &str) -> Result<String> {
     if source == EMBEDDED {
         return Ok(source.into());

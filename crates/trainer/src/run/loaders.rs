@@ -1,4 +1,4 @@
-//! The loaders of a run: its images, as batches.
+//! The data loaders of a run.
 
 use std::slice;
 
@@ -7,10 +7,10 @@ use data::{ImageDataset, Loader, MnistBatcher, Order};
 
 use crate::config::run_config::{Config, TrainingConfig};
 
-/// Batches to learn from, shuffled and changed as the settings say.
+/// Returns a loader of shuffled, augmented training batches.
 ///
 /// # Panics
-/// When there is no device.
+/// Panics if there is no device.
 pub(crate) fn training_loader(
     config: &Config,
     images: &ImageDataset,
@@ -31,10 +31,10 @@ pub(crate) fn training_loader(
         devices[0].clone(),
     )
     .with_augmentation(config.augmentation, seed);
-    kept(loader, devices)
+    cached(loader, devices)
 }
 
-/// Batches in order, for judging, on the device without gradients.
+/// Returns a loader of batches for evaluation, in order.
 pub(crate) fn evaluation_loader(config: &Config, images: &ImageDataset, device: &Device) -> Loader {
     let batcher = MnistBatcher {
         scaling: config.scaling(),
@@ -46,11 +46,11 @@ pub(crate) fn evaluation_loader(config: &Config, images: &ImageDataset, device: 
         Order::Sequential,
         device.clone(),
     );
-    kept(loader, slice::from_ref(device))
+    cached(loader, slice::from_ref(device))
 }
 
-/// The same, with its images on those devices that are no CPUs.
-fn kept(loader: Loader, devices: &[Device]) -> Loader {
+/// Caches the images of a loader on the devices that are not CPUs.
+fn cached(loader: Loader, devices: &[Device]) -> Loader {
     let devices = devices.iter().filter(|device| !kernels::is_cpu(device));
     loader.cached_on(&devices.cloned().collect::<Vec<_>>())
 }

@@ -1,8 +1,8 @@
 //! Loss and accuracy.
 
-use std::fmt::Write as _;
-
 use serde::{Deserialize, Serialize};
+
+use crate::process::table::Table;
 
 /// Mean loss and accuracy over some images.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -13,16 +13,21 @@ pub(crate) struct Metrics {
     pub(crate) accuracy: f64,
 }
 
-/// Formats the metrics of each split as a table.
+/// Formats the metrics of each split as a table; splits without metrics are left out.
 pub(crate) fn table(splits: &[(&str, Option<Metrics>)]) -> String {
-    let mut text = format!("{:10}    loss  accuracy\n", "");
+    // Aligns the lines that follow the table, which start with `best epoch`.
+    let mut table = Table::new([" ".repeat(10).as_str(), "loss", "accuracy"]);
     for (split, metrics) in splits {
         if let Some(Metrics { loss, accuracy }) = metrics {
             let percent = 100.0 * accuracy;
-            let _ = writeln!(text, "{split:10}  {loss:.4}    {percent:.2}%");
+            table.row([
+                (*split).to_string(),
+                format!("{loss:.4}"),
+                format!("{percent:.2}%"),
+            ]);
         }
     }
-    text
+    format!("{table}\n")
 }
 
 /// Sums over the batches of an epoch so far.

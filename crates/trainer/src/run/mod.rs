@@ -1,4 +1,4 @@
-//! A run and its folder: what is stored there, and the images it was made from.
+//! A run folder and its files, and the images of a run.
 
 pub(crate) mod atomic_file;
 pub(crate) mod lock;

@@ -1,11 +1,11 @@
-//! How far a training has come.
+//! The progress of a training.
 
 use serde::{Deserialize, Serialize};
 
 use crate::run::epoch::Epoch;
 use crate::run::metrics::EpochSums;
 
-/// How far a training has come.
+/// The progress of a training.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Position {
     /// Completed optimizer steps.

@@ -1,61 +1,71 @@
-//! Run folders: the one place that knows their paths.
+//! Run folders. The only file that knows the paths of their files.
 
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
+use burn::tensor::Device;
+use classifier::pretrained::{self, Pretrained};
+use classifier::{CONFIG_FILE, Classifier, WEIGHTS_FILE};
 
 use crate::config::run_config::{Config, parse_table};
 use crate::config::suggest::did_you_mean;
-use crate::run::atomic_file::{self, folder_of, is_unfinished, unfinished};
+use crate::run::atomic_file::{self, folder_of, is_temporary, temporary};
 use crate::run::lock::Lock;
 
-/// Where runs are kept unless `--out` says otherwise.
+/// The default folder of runs.
 pub(crate) const DEFAULT_ROOT: &str = "artifacts/runs";
 
-/// The name that stands for the newest run.
+/// The alias of the newest run.
 const LATEST: &str = "latest";
 
-/// A run inside the program: a folder of this name beside that of the runs comes first.
+/// A run that is embedded in the program. A folder of the same name beside the folder of runs replaces it.
 #[derive(Debug)]
 struct Shipped {
-    name: &'static str,
-    files: [(&'static str, &'static [u8]); 4],
+    network: &'static Pretrained,
+    evaluation: &'static [u8],
+    event_log: &'static [u8],
 }
 
 macro_rules! shipped {
-    ($name:literal) => {
+    ($network:expr, $name:literal) => {
         Shipped {
-            name: $name,
-            files: shipped!($name: "config.toml", "evaluation.json", "metrics.jsonl", "model.safetensors"),
+            network: $network,
+            evaluation: include_bytes!(concat!(
+                "../../../../artifacts/",
+                $name,
+                "/evaluation.json"
+            )),
+            event_log: include_bytes!(concat!("../../../../artifacts/", $name, "/metrics.jsonl")),
         }
-    };
-    ($name:literal: $($file:literal),*) => {
-        [$(($file, include_bytes!(concat!("../../../../artifacts/", $name, "/", $file)))),*]
     };
 }
 
-/// Those that ship.
-static SHIPPED: [Shipped; 2] = [shipped!("pretrained"), shipped!("pretrained-best")];
+/// The embedded runs.
+static SHIPPED: [Shipped; 2] = [
+    shipped!(&pretrained::DEFAULT, "pretrained"),
+    shipped!(&pretrained::BEST, "pretrained-best"),
+];
 
-/// Newest checkpoints that are kept: one to go on from, and one in case that it is damaged.
-const KEPT: usize = 2;
+/// Number of newest checkpoints to keep: the last one, and another one in case that the last one is damaged.
+const CHECKPOINTS_KEPT: usize = 2;
 
-/// The folder of one run. Never shared by two runs, never reused.
+/// The folder of one run. It is never shared or reused.
 #[derive(Clone, Debug)]
 pub(crate) struct RunDir {
     path: PathBuf,
-    /// Where it is read from the program; what is made of it is written to the folder.
+    /// The embedded run that files are read from. Files are always written to the folder.
     shipped: Option<&'static Shipped>,
 }
 
 impl RunDir {
-    /// Makes the folder `root/name`, or `root/preset-N` with the next free number, with `config` as
-    /// its `config.toml`, and what `fill` writes to it: a folder that is there is a run.
+    /// Creates the folder `root/name`, or `root/preset-N` with the next free number. It contains `config` as
+    /// `config.toml`, and the files that `fill` writes. The folder appears under its name only when it is
+    /// complete.
     ///
     /// # Errors
-    /// When it cannot be made or filled, or `name` is taken.
+    /// Returns an error if the folder cannot be written, `fill` fails, or `name` exists.
     pub(crate) fn create(
         root: &Path,
         preset: &str,
@@ -66,19 +76,19 @@ impl RunDir {
         if let Some(name) = name {
             check_name(name)?;
         }
-        let place = || format!("{}: cannot make the folder for runs", root.display());
-        fs::create_dir_all(root).with_context(place)?;
-        let folder = unfinished(0o777).tempdir_in(root).with_context(place)?;
-        let unfinished = Self::at(folder.keep());
-        let made = unfinished
-            .write(&unfinished.config(), config.as_bytes())
-            .and_then(|()| fill(&unfinished))
-            .and_then(|()| unfinished.rename(root, preset, name));
-        if made.is_err() {
-            // The error says more than a folder that stays.
-            let _ = fs::remove_dir_all(&unfinished.path);
+        let context = || format!("{}: cannot create the folder of runs", root.display());
+        fs::create_dir_all(root).with_context(context)?;
+        let folder = temporary(0o777).tempdir_in(root).with_context(context)?;
+        let temporary = Self::at(folder.keep());
+        let created = temporary
+            .write(&temporary.config_path(), config.as_bytes())
+            .and_then(|()| fill(&temporary))
+            .and_then(|()| temporary.rename(root, preset, name));
+        if created.is_err() {
+            // A failure to remove it would only hide the first error.
+            let _ = fs::remove_dir_all(&temporary.path);
         }
-        made
+        created
     }
 
     fn at(path: PathBuf) -> Self {
@@ -88,7 +98,7 @@ impl RunDir {
         }
     }
 
-    /// Gives the folder its name.
+    /// Renames the folder to its final name.
     fn rename(&self, root: &Path, preset: &str, name: Option<&str>) -> Result<Self> {
         let rename = |path: PathBuf| {
             if path.exists() {
@@ -96,17 +106,17 @@ impl RunDir {
             }
             match fs::rename(&self.path, &path) {
                 Ok(()) => Ok(Some(Self::at(path))),
-                // Another process was faster.
+                // Another process has created a run of this name.
                 Err(_) if path.exists() => Ok(None),
                 Err(error) => Err(error)
-                    .with_context(|| format!("{}: cannot make the run folder", path.display())),
+                    .with_context(|| format!("{}: cannot create the run folder", path.display())),
             }
         };
         if let Some(name) = name {
             let path = root.join(name);
             return rename(path.clone())?.with_context(|| {
                 let path = path.display();
-                format!("{path}: there is a run of this name; choose another --run-name")
+                format!("{path}: this run exists already; choose another --run-name")
             });
         }
         for number in last_number(root, preset)? + 1.. {
@@ -114,20 +124,20 @@ impl RunDir {
                 return Ok(run);
             }
         }
-        bail!("{}: no number is free for a run", root.display())
+        bail!("{}: no free number for a run", root.display())
     }
 
-    /// Finds a run by its folder, its name under `root`, as `latest`, or as one that ships.
+    /// Finds a run by its folder, its name under `root`, `latest`, or the name of an embedded run.
     ///
     /// # Errors
-    /// When there is no such run.
+    /// Returns an error if there is no such run.
     pub(crate) fn open(root: &Path, run: &str) -> Result<Self> {
         if run == LATEST {
             return latest(root);
         }
         let as_run = |path: PathBuf| {
             let run = Self::at(path);
-            run.config().is_file().then_some(run)
+            run.config_path().is_file().then_some(run)
         };
         as_run(PathBuf::from(run))
             .or_else(|| as_run(root.join(run)))
@@ -140,18 +150,18 @@ impl RunDir {
                 let names = runs(root).unwrap_or_default();
                 let names = names.iter().filter_map(|path| path.file_name()?.to_str());
                 anyhow!(
-                    "{run}: no run folder (one with a config.toml) here or in {}{}",
+                    "{run}: no run folder (with a config.toml) here or in {}{}",
                     root.display(),
                     did_you_mean(run, names)
                 )
             })
     }
 
-    /// The runs that ship, beside the folder `root` of runs.
+    /// Returns the embedded runs; their folders are beside `root`, the folder of runs.
     fn all_shipped(root: &Path) -> impl Iterator<Item = Self> {
         SHIPPED.iter().map(move |shipped| {
-            let path = folder_of(root).join(shipped.name);
-            let is_replaced = path.join("config.toml").is_file();
+            let path = folder_of(root).join(shipped.network.name);
+            let is_replaced = path.join(CONFIG_FILE).is_file();
             Self {
                 path,
                 shipped: (!is_replaced).then_some(shipped),
@@ -159,77 +169,77 @@ impl RunDir {
         })
     }
 
-    /// Whether it is inside the program.
+    /// Returns whether the run is embedded in the program.
     pub(crate) fn is_shipped(&self) -> bool {
         self.shipped.is_some()
     }
 
-    /// All runs, the newest first, and at last those that ship.
+    /// Returns all runs, the newest first and the embedded ones last.
     ///
     /// # Errors
-    /// When the folder cannot be listed.
+    /// Returns an error if the folder cannot be listed.
     #[cfg(feature = "serve")]
     pub(crate) fn list(root: &Path) -> Result<Vec<Self>> {
-        let started = |path: &PathBuf| fs::metadata(path.join("config.toml"))?.modified();
+        let started = |path: &PathBuf| fs::metadata(path.join(CONFIG_FILE))?.modified();
         let mut runs = runs(root)?;
         runs.sort_by_cached_key(|path| std::cmp::Reverse(started(path).ok()));
         let runs = runs.into_iter().map(Self::at);
         Ok(runs.chain(Self::all_shipped(root)).collect())
     }
 
-    /// The run of a name that [`list`](Self::list) gave: never that of a path.
+    /// Returns the run in [`list`](Self::list) with this name, which is never interpreted as a path.
     #[cfg(feature = "serve")]
     pub(crate) fn named(root: &Path, name: &str) -> Option<Self> {
         let runs = Self::list(root).ok()?;
         runs.into_iter().find(|run| run.name() == name)
     }
 
-    /// Keeps other processes from writing to the folder.
+    /// Prevents other processes from writing to the folder.
     ///
     /// # Errors
-    /// When another process writes to it.
+    /// Returns an error if another process holds the lock.
     pub(crate) fn lock(&self) -> Result<Lock> {
-        let lock = Lock::take(&self.lock_file())?;
-        self.remove_unfinished();
+        let lock = Lock::acquire(&self.lock_path())?;
+        self.remove_temporary_files();
         Ok(lock)
     }
 
-    /// Whether a process writes to the folder.
+    /// Whether a process holds the lock of the folder.
     #[cfg(feature = "serve")]
     pub(crate) fn is_locked(&self) -> bool {
-        Lock::is_taken(&self.lock_file())
+        Lock::is_held(&self.lock_path())
     }
 
-    fn lock_file(&self) -> PathBuf {
+    fn lock_path(&self) -> PathBuf {
         self.path.join("lock")
     }
 
-    /// Removes what a process that was killed had begun to write.
-    fn remove_unfinished(&self) {
-        let entries = [self.path.clone(), self.checkpoints()]
+    /// Removes the temporary files of killed processes.
+    fn remove_temporary_files(&self) {
+        let entries = [self.path.clone(), self.checkpoints_path()]
             .into_iter()
             .filter_map(|folder| fs::read_dir(folder).ok())
             .flatten()
             .filter_map(Result::ok);
         for entry in entries {
-            if is_unfinished(&entry.path()) {
-                // One that stays wastes space, no more.
+            if is_temporary(&entry.path()) {
+                // A remaining file only wastes space.
                 let _ = fs::remove_file(entry.path());
             }
         }
     }
 
-    /// The folder.
+    /// Returns the path of the folder.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The folder it is in, with other runs.
+    /// Returns the folder of runs that contains this one.
     pub(crate) fn root(&self) -> PathBuf {
         folder_of(&self.absolute()).into()
     }
 
-    /// The folder by its own name, also where it was called `.`.
+    /// Returns the path of the folder with its name, even if it was opened as `.`.
     fn absolute(&self) -> PathBuf {
         match self.path.file_name() {
             Some(_) => self.path.clone(),
@@ -240,16 +250,16 @@ impl RunDir {
         }
     }
 
-    /// Its name.
+    /// Returns the name of the run.
     pub(crate) fn name(&self) -> String {
         let path = self.absolute();
         let name = path.file_name().unwrap_or(path.as_os_str());
         name.to_string_lossy().into_owned()
     }
 
-    /// `config.toml`, the resolved configuration.
-    pub(crate) fn config(&self) -> PathBuf {
-        self.path.join("config.toml")
+    /// Returns the path of `config.toml`, the resolved configuration.
+    pub(crate) fn config_path(&self) -> PathBuf {
+        self.path.join(CONFIG_FILE)
     }
 
     /// Reads the configuration of the run.
@@ -257,61 +267,76 @@ impl RunDir {
     /// # Errors
     /// Returns an error if the file cannot be read or is not a configuration.
     pub(crate) fn read_config(&self) -> Result<Config> {
-        let path = self.config();
+        let path = self.config_path();
         let table = self.read(&path).map_err(Error::new).and_then(parse_table);
         let config = table.and_then(Config::from_table);
         config.with_context(|| path.display().to_string())
     }
 
-    /// `model.safetensors`, the weights of the best epoch.
-    pub(crate) fn model(&self) -> PathBuf {
-        self.path.join("model.safetensors")
+    /// Returns the path of `model.safetensors`, the weights of the best epoch.
+    pub(crate) fn model_path(&self) -> PathBuf {
+        self.path.join(WEIGHTS_FILE)
     }
 
-    /// Whether it has weights.
+    /// Returns whether the run has weights.
     pub(crate) fn has_model(&self) -> bool {
-        self.is_shipped() || self.model().exists()
+        self.is_shipped() || self.model_path().exists()
     }
 
-    /// `checkpoint/`, from which the training goes on.
-    fn checkpoints(&self) -> PathBuf {
+    /// Opens the network of the run on a device.
+    ///
+    /// # Errors
+    /// Returns an error if the run has no weights yet, or a file is damaged.
+    pub(crate) fn open_classifier(&self, device: &Device) -> Result<Classifier, classifier::Error> {
+        match self.shipped {
+            Some(shipped) => Classifier::pretrained(shipped.network.name, device),
+            None => Classifier::open(&self.path, device),
+        }
+    }
+
+    /// Returns the folder of checkpoints, `checkpoint/`.
+    fn checkpoints_path(&self) -> PathBuf {
         self.path.join("checkpoint")
     }
 
-    /// Whether it is the folder of a training that has kept a checkpoint. Which are there is known only to who
-    /// holds the [`lock`](Self::lock): another process replaces them meanwhile.
+    /// Whether the run has checkpoints. Without the [`lock`](Self::lock) another process may replace them at any
+    /// time.
     pub(crate) fn has_checkpoints(&self) -> bool {
-        self.checkpoints().is_dir()
+        self.checkpoints_path().is_dir()
     }
 
-    /// Writes the checkpoint after so many steps, and removes all but the two newest, that of the
-    /// `best` epoch, and one before the first step.
+    /// Writes the checkpoint after `steps` steps. Then removes older checkpoints, except the newest two, the one
+    /// after `best` steps (the best epoch), and the one before the first step.
     ///
     /// # Errors
-    /// When the folder cannot be written to; those that are there stay.
+    /// Returns an error if the folder cannot be written. Existing checkpoints remain.
     pub(crate) fn write_checkpoint(
         &self,
         steps: u64,
         bytes: &[u8],
         best: Option<u64>,
     ) -> Result<()> {
-        let folder = self.checkpoints();
+        let folder = self.checkpoints_path();
         self.write(&folder.join(checkpoint_name(steps)), bytes)?;
-        let older = self.list_checkpoints()?.into_iter().rev().skip(KEPT);
-        // Before the first step only imported weights are kept.
-        let is_kept = |steps| steps == 0 || Some(steps) == best;
-        for (_, path) in older.filter(|(steps, _)| !is_kept(*steps)) {
+        let older = self
+            .list_checkpoints()?
+            .into_iter()
+            .rev()
+            .skip(CHECKPOINTS_KEPT);
+        // Only imported weights have a checkpoint before the first step.
+        let is_needed = |steps| steps == 0 || Some(steps) == best;
+        for (_, path) in older.filter(|(steps, _)| !is_needed(*steps)) {
             self.remove(&path)?;
         }
         Ok(())
     }
 
-    /// The checkpoints by their steps, the newest last.
+    /// Returns the checkpoints with their numbers of steps, newest last.
     ///
     /// # Errors
-    /// When the folder cannot be listed.
+    /// Returns an error if the folder cannot be listed.
     pub(crate) fn list_checkpoints(&self) -> Result<Vec<(u64, PathBuf)>> {
-        let folder = self.checkpoints();
+        let folder = self.checkpoints_path();
         let entries = match fs::read_dir(&folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -328,62 +353,68 @@ impl RunDir {
         Ok(checkpoints)
     }
 
-    /// `metrics.csv`, a row per epoch.
-    pub(crate) fn metrics(&self) -> PathBuf {
+    /// Returns the path of the metrics of each epoch, `metrics.csv`.
+    pub(crate) fn metrics_path(&self) -> PathBuf {
         self.path.join("metrics.csv")
     }
 
-    /// `metrics.jsonl`, what the training reports as it goes on.
-    pub(crate) fn journal(&self) -> PathBuf {
+    /// Returns the path of the event log, `metrics.jsonl`.
+    pub(crate) fn event_log_path(&self) -> PathBuf {
         self.path.join("metrics.jsonl")
     }
 
-    /// `train.log`, what was said.
-    pub(crate) fn log(&self) -> PathBuf {
+    /// Returns the path of the log file, `train.log`.
+    pub(crate) fn log_path(&self) -> PathBuf {
         self.path.join("train.log")
     }
 
-    /// `evaluation.json`, what the model reached on the test split.
-    pub(crate) fn evaluation(&self) -> PathBuf {
+    /// Returns the path of the evaluation on the test split, `evaluation.json`.
+    pub(crate) fn evaluation_path(&self) -> PathBuf {
         self.path.join("evaluation.json")
     }
 
-    /// `export/NAME`, its network for another program.
-    pub(crate) fn export(&self, name: &str) -> PathBuf {
+    /// Returns the path of an exported network, `export/NAME`.
+    pub(crate) fn export_path(&self, name: &str) -> PathBuf {
         self.path.join("export").join(name)
     }
 
-    /// `figures/NAME`, what was drawn of it.
-    pub(crate) fn figure(&self, name: &str) -> PathBuf {
+    /// Returns the path of a figure, `figures/NAME`.
+    pub(crate) fn figure_path(&self, name: &str) -> PathBuf {
         self.path.join("figures").join(name)
     }
 
-    /// `figures/seen/NAME.png`, a picture as the network saw it: one that is not there yet.
+    /// Returns an unused path `figures/seen/NAME.png` or `figures/seen/NAME-NUMBER.png`, for a picture as the
+    /// network sees it.
     ///
     /// # Errors
-    /// When there are too many of that name.
-    pub(crate) fn seen(&self, name: &str) -> Result<PathBuf> {
-        // File names may not be longer than 255 bytes.
+    /// Returns an error if no number is free.
+    pub(crate) fn unused_input_path(&self, name: &str) -> Result<PathBuf> {
+        // File systems limit names to 255 bytes.
         let name: String = name.chars().take(50).collect();
         let numbered = (2..10_000).map(|number| format!("{name}-{number}"));
         let mut names = [name.clone()].into_iter().chain(numbered);
         names
             .find_map(|name| {
-                let path = self.figure("seen").join(format!("{name}.png"));
+                let path = self.figure_path("seen").join(format!("{name}.png"));
                 (!path.exists()).then_some(path)
             })
-            .with_context(|| format!("{}: too many {name}", self.figure("seen").display()))
+            .with_context(|| {
+                format!(
+                    "{}: too many pictures of the name {name}",
+                    self.figure_path("seen").display()
+                )
+            })
     }
 
-    /// `report.html`, all about it on a page.
-    pub(crate) fn report(&self) -> PathBuf {
+    /// Returns the path of the report, `report.html`.
+    pub(crate) fn report_path(&self) -> PathBuf {
         self.path.join("report.html")
     }
 
-    /// Removes one of the run's files, if it is there.
+    /// Removes a file of the run, if it exists.
     ///
     /// # Errors
-    /// When it cannot be removed.
+    /// Returns an error if the file cannot be removed.
     pub(crate) fn remove(&self, path: &Path) -> Result<()> {
         match fs::remove_file(path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -393,31 +424,38 @@ impl RunDir {
         }
     }
 
-    /// Reads one of the run's files.
+    /// Reads a file of the run.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// Returns an error if the file cannot be read.
     pub(crate) fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        let Some(Shipped { files, .. }) = self.shipped else {
+        let Some(shipped) = self.shipped else {
             return fs::read(path);
         };
-        match files.iter().find(|(name, _)| self.path.join(name) == path) {
+        let files = [
+            (self.config_path(), shipped.network.config.as_bytes()),
+            (self.model_path(), shipped.network.weights),
+            (self.evaluation_path(), shipped.evaluation),
+            (self.event_log_path(), shipped.event_log),
+        ];
+        let file = files.into_iter().find(|(name, _)| name == path);
+        match file {
             Some((_, bytes)) => Ok(bytes.to_vec()),
             None => Err(ErrorKind::NotFound.into()),
         }
     }
 
-    /// Writes one of the run's files, whole or not at all.
+    /// Writes a file of the run atomically.
     ///
     /// # Errors
-    /// When the folder cannot be written to.
+    /// Returns an error if the file cannot be written.
     pub(crate) fn write(&self, path: &Path, bytes: &[u8]) -> Result<()> {
         atomic_file::write(path, bytes)
     }
 }
 
-/// Where decoded pictures of this fingerprint are kept, among the runs in `root`.
-pub(crate) fn pictures(root: &Path, fingerprint: &str) -> PathBuf {
+/// Returns the folder of the decoded pictures with this fingerprint, in the folder of runs `root`.
+pub(crate) fn picture_cache_path(root: &Path, fingerprint: &str) -> PathBuf {
     root.join(".pictures").join(fingerprint)
 }
 
@@ -430,20 +468,20 @@ fn checkpoint_steps(name: &str) -> Option<u64> {
     steps.parse().ok()
 }
 
-/// Whether a run may be called that.
+/// Checks that a name is allowed for a new run.
 fn check_name(name: &str) -> Result<()> {
     ensure!(
         !name.is_empty() && !name.contains(['/', '\\']) && !name.starts_with('.'),
         "run name {name:?}: expected a plain folder name, without slash or leading dot"
     );
     ensure!(
-        name != LATEST && SHIPPED.iter().all(|shipped| shipped.name != name),
-        "run name {name:?}: stands for another run; choose another --run-name"
+        name != LATEST && pretrained::find(name).is_none(),
+        "run name {name:?}: reserved; choose another --run-name"
     );
     Ok(())
 }
 
-/// The folders of `root` that hold a run.
+/// Returns the folders of runs in `root`.
 fn runs(root: &Path) -> Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(root) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -452,21 +490,26 @@ fn runs(root: &Path) -> Result<Vec<PathBuf>> {
     };
     Ok(entries
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.join("config.toml").is_file() && !is_unfinished(path))
+        .filter(|path| path.join(CONFIG_FILE).is_file() && !is_temporary(path))
         .collect())
 }
 
-/// The run that was started last.
+/// Returns the run that was created last.
 fn latest(root: &Path) -> Result<RunDir> {
-    let started = |path: &PathBuf| fs::metadata(path.join("config.toml"))?.modified();
+    let started = |path: &PathBuf| fs::metadata(path.join(CONFIG_FILE))?.modified();
     runs(root)?
         .into_iter()
         .max_by_key(|path| started(path).ok())
         .map(RunDir::at)
-        .ok_or_else(|| anyhow!("{}: no run yet; `trainer train` makes one", root.display()))
+        .ok_or_else(|| {
+            anyhow!(
+                "{}: no runs yet; `trainer train` creates one",
+                root.display()
+            )
+        })
 }
 
-/// The highest N of the folders `preset-N`, or 0.
+/// Returns the highest N of the folders `preset-N`, or 0.
 fn last_number(root: &Path, preset: &str) -> Result<u64> {
     let entries = fs::read_dir(root).with_context(|| root.display().to_string())?;
     let prefix = format!("{preset}-");
@@ -488,7 +531,7 @@ mod tests {
     use crate::run::images::{self, PictureCache};
 
     #[test]
-    fn folders_are_numbered_and_never_reused() {
+    fn numbers_folders_and_never_reuses_them() {
         let root = tempfile::tempdir().unwrap();
         let create = |name| RunDir::create(root.path(), "dense", name, "", |_| Ok(()));
         let name = |run: RunDir| run.path.file_name().unwrap().to_owned();
@@ -504,10 +547,10 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_cannot_be_filled_is_not_there() {
+    fn removes_a_folder_that_cannot_be_filled() {
         let root = tempfile::tempdir().unwrap();
         let fill = |run: &RunDir| {
-            run.write(&run.model(), b"weights")?;
+            run.write(&run.model_path(), b"weights")?;
             bail!("no")
         };
         let error = RunDir::create(root.path(), "dense", None, "", fill).unwrap_err();
@@ -532,17 +575,17 @@ mod tests {
     }
 
     #[test]
-    fn runs_are_found_by_name_and_as_latest() {
+    fn opens_runs_by_path_by_name_and_as_latest() {
         let root = tempfile::tempdir().unwrap();
         assert!(RunDir::open(root.path(), "latest").is_err());
         let run = RunDir::create(root.path(), "dense", None, "", |_| Ok(())).unwrap();
         let pretrained = || RunDir::open(&root.path().join("runs"), "pretrained").unwrap();
         assert!(pretrained().is_shipped());
-        let weights = pretrained().read(&pretrained().model()).unwrap();
+        let weights = pretrained().read(&pretrained().model_path()).unwrap();
         assert!(weights.len() > 1_000_000);
         fs::rename(run.path(), root.path().join("pretrained")).unwrap();
         assert!(!pretrained().is_shipped());
-        assert!(pretrained().read(&pretrained().model()).is_err());
+        assert!(pretrained().read(&pretrained().model_path()).is_err());
         fs::rename(root.path().join("pretrained"), run.path()).unwrap();
         for name in ["latest", "dense-1", run.path().to_str().unwrap()] {
             let found = RunDir::open(root.path(), name).unwrap();

@@ -1,4 +1,4 @@
-//! Connections: how many there may be, and how long a client may take.
+//! Connections, with limits on their number and on the time a client may take.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,27 +14,27 @@ use tokio::sync::Semaphore;
 use tokio_io_timeout::TimeoutStream;
 use tracing::debug;
 
-use super::counters::Counters;
+use crate::serve::metrics::ServerMetrics;
 
-/// How long a client may take for its request's head, for each part of its body, and to take in a part
-/// of the answer.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
-/// Connections at a time; more are closed at once.
+/// Maximum time for a client to send the head of a request or a chunk of its body, or to receive a chunk
+/// of the response.
+pub(crate) const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Maximum number of connections. Further connections are closed at once.
 const MAX_CONNECTIONS: usize = 4096;
-/// Files that the program needs besides.
-const OTHER_FILES: usize = 128;
-/// How long requests may go on once the server stops.
-const GRACE: Duration = Duration::from_secs(5);
+/// Number of file descriptors reserved for other uses than connections.
+const RESERVED_FILES: usize = 128;
+/// Maximum time for pending requests at the shutdown.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Answers until `end`, calls `stopping`, and answers to the end what was asked before.
-pub(crate) async fn answer(
+/// Serves until `end`, then calls `on_shutdown` and completes pending requests.
+pub(crate) async fn serve(
     listener: TcpListener,
     routes: Router,
-    counters: Arc<Counters>,
+    metrics: Arc<ServerMetrics>,
     end: impl Future<Output = ()>,
-    stopping: impl FnOnce(),
+    on_shutdown: impl FnOnce(),
 ) {
-    let connections = Arc::new(Semaphore::new(limit()));
+    let connections = Arc::new(Semaphore::new(max_connections()));
     let graceful = GracefulShutdown::new();
     let mut end = std::pin::pin!(end);
     loop {
@@ -43,7 +43,7 @@ pub(crate) async fn answer(
             () = &mut end => break,
         };
         let Ok((stream, _)) = accepted else {
-            // Too many files are open; some will be closed.
+            // Waits for file descriptors to be closed: the process has too many.
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
@@ -51,19 +51,19 @@ pub(crate) async fn answer(
             continue;
         };
         let connection = graceful.watch(connection(stream, routes.clone()));
-        let counters = Arc::clone(&counters);
+        let metrics = Arc::clone(&metrics);
         tokio::spawn(async move {
-            counters.connections.inc();
+            metrics.connection_opened();
             if let Err(error) = connection.await {
                 debug!("connection: {error}");
             }
-            counters.connections.dec();
+            metrics.connection_closed();
             drop(permit);
         });
     }
     drop(listener);
-    stopping();
-    let _ = tokio::time::timeout(GRACE, graceful.shutdown()).await;
+    on_shutdown();
+    let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, graceful.shutdown()).await;
 }
 
 type Stream = TokioIo<Pin<Box<TimeoutStream<TcpStream>>>>;
@@ -72,30 +72,31 @@ fn connection(
     stream: TcpStream,
     routes: Router,
 ) -> http1::Connection<Stream, TowerToHyperService<Router>> {
-    // Answers are small, and wait for nothing.
+    // Responses are small, so that Nagle's algorithm would only delay them.
     let _ = stream.set_nodelay(true);
     let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(PATIENCE));
+    stream.set_write_timeout(Some(CLIENT_TIMEOUT));
     http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(PATIENCE)
+        .header_read_timeout(CLIENT_TIMEOUT)
         .serve_connection(
             TokioIo::new(Box::pin(stream)),
             TowerToHyperService::new(routes),
         )
 }
 
-/// How many connections the system leaves room for, once it is asked for as much as it gives.
-fn limit() -> usize {
+/// Returns the number of connections that the limit on open files permits, after raising that limit as far
+/// as necessary and allowed.
+fn max_connections() -> usize {
     #[cfg(unix)]
     {
         use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-        let wanted = (MAX_CONNECTIONS + OTHER_FILES) as u64;
+        let needed = (MAX_CONNECTIONS + RESERVED_FILES) as u64;
         let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
         let mut files = current.unwrap_or(u64::MAX);
-        if files < wanted {
-            let raised = wanted.min(maximum.unwrap_or(u64::MAX));
+        if files < needed {
+            let raised = needed.min(maximum.unwrap_or(u64::MAX));
             let limit = Rlimit {
                 current: Some(raised),
                 maximum,
@@ -104,8 +105,10 @@ fn limit() -> usize {
                 files = raised;
             }
         }
-        let left = usize::try_from(files).unwrap_or(usize::MAX);
-        left.saturating_sub(OTHER_FILES).clamp(1, MAX_CONNECTIONS)
+        let files = usize::try_from(files).unwrap_or(usize::MAX);
+        files
+            .saturating_sub(RESERVED_FILES)
+            .clamp(1, MAX_CONNECTIONS)
     }
     #[cfg(not(unix))]
     MAX_CONNECTIONS

@@ -1,4 +1,4 @@
-//! The pages, which are inside the program.
+//! The pages. Their files are embedded in the binary.
 
 use std::sync::Arc;
 
@@ -6,8 +6,8 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 
-use super::App;
-use super::problem::Problem;
+use crate::serve::app::App;
+use crate::serve::problem::Problem;
 
 macro_rules! files {
     ($($name:literal),* $(,)?) => {
@@ -15,7 +15,7 @@ macro_rules! files {
     };
 }
 
-/// By their names.
+/// The embedded files, by name.
 const FILES: &[(&str, &str)] = files![
     "index.html",
     "runs.html",
@@ -27,7 +27,7 @@ const FILES: &[(&str, &str)] = files![
     "openapi.json",
 ];
 
-/// `GET /`: to draw on.
+/// `GET /`: the page to draw on.
 pub(crate) async fn draw(
     State(app): State<Arc<App>>,
     RawQuery(query): RawQuery,
@@ -35,7 +35,7 @@ pub(crate) async fn draw(
     page("index.html", &app, query.as_deref())
 }
 
-/// `GET /runs`.
+/// `GET /runs`: the table of runs.
 pub(crate) async fn runs(
     State(app): State<Arc<App>>,
     RawQuery(query): RawQuery,
@@ -43,31 +43,31 @@ pub(crate) async fn runs(
     page("runs.html", &app, query.as_deref())
 }
 
-/// `GET /web/{name}`: what pages load.
+/// `GET /web/{name}`: scripts, styles and images of the pages.
 pub(crate) async fn file(Path(name): Path<String>) -> Result<Response, Problem> {
-    found(&name)
+    embedded(&name)
 }
 
-/// `GET /openapi.json`: what the API takes and gives.
+/// `GET /openapi.json`: the description of the API.
 pub(crate) async fn openapi() -> Result<Response, Problem> {
-    found("openapi.json")
+    embedded("openapi.json")
 }
 
 fn page(name: &str, app: &App, query: Option<&str>) -> Result<Response, Problem> {
-    let mut response = found(name)?;
-    app.guard.remember(query, &mut response);
+    let mut response = embedded(name)?;
+    app.access.set_cookie(query, &mut response);
     Ok(response)
 }
 
-fn found(name: &str) -> Result<Response, Problem> {
+fn embedded(name: &str) -> Result<Response, Problem> {
     let file = FILES.iter().find(|(known, _)| *known == name);
-    let (name, text) = file.ok_or_else(|| Problem::missing(format!("{name}: no such file")))?;
-    let kind = match name.rsplit('.').next() {
+    let (name, text) = file.ok_or_else(|| Problem::not_found(format!("{name}: no such file")))?;
+    let media_type = match name.rsplit('.').next() {
         Some("html") => "text/html; charset=utf-8",
         Some("css") => "text/css; charset=utf-8",
         Some("js") => "text/javascript; charset=utf-8",
         Some("svg") => "image/svg+xml",
         _ => "application/json",
     };
-    Ok(([(CONTENT_TYPE, kind)], *text).into_response())
+    Ok(([(CONTENT_TYPE, media_type)], *text).into_response())
 }

@@ -1,15 +1,17 @@
-//! Images as lists of pixels in JSON.
+//! Images as lists of pixels, in JSON.
 
 use std::fmt;
 
 use serde::de::{Error, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// Images of one request.
+/// Maximum number of images in a request.
 const MAX_IMAGES: usize = 1000;
 
-/// One image `[channels, height, width]` with pixels from 0 to 255, or several. It is read as it comes:
-/// nothing takes more memory than its images do.
+/// One image `[channels, height, width]` with pixels from 0 to 255, or a list of images.
+///
+/// It is deserialized without an intermediate tree of JSON values, so that a request takes no more memory
+/// than its images.
 #[derive(Debug)]
 pub(crate) enum Pixels {
     One(Vec<u8>),
@@ -17,10 +19,10 @@ pub(crate) enum Pixels {
 }
 
 impl Pixels {
-    /// Reads JSON for a network that sees images of this shape.
+    /// Parses JSON as images of this shape.
     ///
     /// # Errors
-    /// When it is something else; the error says what and where.
+    /// Returns an error with the position if the JSON is malformed, or an image has another size.
     pub(crate) fn read(json: &[u8], shape: [usize; 3]) -> Result<Self, String> {
         let pixels = serde_json::from_slice(json).map_err(|error| error.to_string())?;
         let images = match &pixels {
@@ -28,15 +30,18 @@ impl Pixels {
             Self::Batch(images) => images,
         };
         let count: usize = shape.iter().product();
-        match images.iter().map(Vec::len).find(|&found| found != count) {
+        match images.iter().map(Vec::len).find(|&len| len != count) {
             None => Ok(pixels),
-            Some(found) => Err(format!(
-                "{found} pixels, expected {count}, which is {shape:?}"
-            )),
+            Some(len) => {
+                let [channels, height, width] = shape;
+                Err(format!(
+                    "{len} pixels, expected {count}: {channels} x {height} x {width}"
+                ))
+            }
         }
     }
 
-    /// The images, at least one.
+    /// Returns the images, at least one.
     pub(crate) fn into_images(self) -> Vec<Vec<u8>> {
         match self {
             Self::One(image) => vec![image],
@@ -47,13 +52,13 @@ impl Pixels {
 
 impl<'de> Deserialize<'de> for Pixels {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Outer;
+        struct PixelsVisitor;
 
-        impl<'de> Visitor<'de> for Outer {
+        impl<'de> Visitor<'de> for PixelsVisitor {
             type Value = Pixels;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of whole numbers from 0 to 255, or a list of such lists")
+                f.write_str("a list of integers from 0 to 255, or a list of such lists")
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Pixels, A::Error> {
@@ -81,11 +86,11 @@ impl<'de> Deserialize<'de> for Pixels {
             }
         }
 
-        deserializer.deserialize_seq(Outer)
+        deserializer.deserialize_seq(PixelsVisitor)
     }
 }
 
-/// The first element, which tells what the others are.
+/// The first element of the outer list. It determines the type of the others.
 enum First {
     Pixel(u8),
     Image(Vec<u8>),
@@ -93,19 +98,19 @@ enum First {
 
 impl<'de> Deserialize<'de> for First {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Element;
+        struct FirstVisitor;
 
-        impl<'de> Visitor<'de> for Element {
+        impl<'de> Visitor<'de> for FirstVisitor {
             type Value = First;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a whole number from 0 to 255, or a list of them")
+                f.write_str("an integer from 0 to 255, or a list of integers")
             }
 
             fn visit_u64<E: Error>(self, value: u64) -> Result<First, E> {
                 let pixel = u8::try_from(value);
-                let wrong = |_| E::invalid_value(Unexpected::Unsigned(value), &self);
-                pixel.map(First::Pixel).map_err(wrong)
+                let error = |_| E::invalid_value(Unexpected::Unsigned(value), &self);
+                pixel.map(First::Pixel).map_err(error)
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<First, A::Error> {
@@ -117,6 +122,6 @@ impl<'de> Deserialize<'de> for First {
             }
         }
 
-        deserializer.deserialize_any(Element)
+        deserializer.deserialize_any(FirstVisitor)
     }
 }

@@ -1,4 +1,4 @@
-//! `/api/predict` and `/api/inspect`: what the network takes a picture for, and what it sees in it.
+//! `/api/predict` and `/api/inspect`: the prediction for a picture, and the feature maps.
 
 use std::sync::Arc;
 
@@ -12,37 +12,39 @@ use base64::engine::general_purpose::STANDARD;
 use data::Picture;
 use serde::{Deserialize, Serialize};
 
-use super::App;
-use super::body::Room;
-use super::pixels::Pixels;
-use super::problem::Problem;
 use crate::inference::classifier::Classifier;
 use crate::inference::prediction::Prediction;
+use crate::serve::app::App;
+use crate::serve::pixels::Pixels;
+use crate::serve::problem::Problem;
+use crate::serve::request_body::Reservation;
 
-/// Bytes of a picture's name.
+/// Maximum length of the name of a picture, in bytes.
 const MAX_NAME: usize = 255;
 
-/// What may be said of the images.
+/// The query of `/api/inspect`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct InspectOptions {
-    /// Whether a picture is only scaled.
+    /// Whether a picture is only scaled, not prepared like the training data.
     #[serde(default)]
     raw: bool,
-    /// What the picture is called in the answer.
+    /// The `path` in the response.
     #[serde(default = "name")]
     name: String,
 }
 
-/// The same, and what may be asked for.
+/// The query of `/api/predict`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PredictOptions {
-    /// How many classes to name.
+    /// Number of classes in the response.
     #[serde(default = "top")]
     top: usize,
+    /// As in [`InspectOptions`].
     #[serde(default)]
     raw: bool,
+    /// As in [`InspectOptions`].
     #[serde(default = "name")]
     name: String,
 }
@@ -55,73 +57,81 @@ fn name() -> String {
     "-".into()
 }
 
-/// The images of a request, as the network sees them.
-struct Asked {
+/// The images of a request, prepared for the network.
+struct RequestImages {
     images: Vec<Vec<u8>>,
-    is_batch: bool,
-    room: Room,
+    /// Whether the response is a list.
+    is_list: bool,
+    memory: Reservation,
 }
 
-/// `POST /api/predict`: an object as `predict --json` prints it, or a list of them.
+/// `POST /api/predict`: an object as `predict --json` prints it, or a list of such objects.
 pub(crate) async fn predict(
     State(app): State<Arc<App>>,
     Query(options): Query<PredictOptions>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let asked = read(&app, &options.name, options.raw, request).await?;
-    let judged = app.judge.judge(asked.images, asked.room).await?;
+    let RequestImages {
+        images,
+        is_list,
+        memory,
+    } = read_images(&app, &options.name, options.raw, request).await?;
+    let probabilities = app.batch_queue.classify(images, memory).await?;
     let classes = app.classifier.classes();
-    let predictions: Vec<Prediction<'_>> = judged
+    let predictions: Vec<Prediction<'_>> = probabilities
         .iter()
-        .map(|found| Prediction::new(options.name.clone(), found, classes, options.top, None))
+        .map(|image| Prediction::new(options.name.clone(), image, classes, options.top, None))
         .collect();
-    Ok(match (asked.is_batch, predictions.as_slice()) {
+    Ok(match (is_list, predictions.as_slice()) {
         (false, [prediction]) => Json(prediction).into_response(),
         _ => Json(predictions).into_response(),
     })
 }
 
-/// What the network sees in an image.
+/// The prediction for an image, with the feature maps.
 #[derive(Serialize)]
 struct Inspection<'a> {
     prediction: Prediction<'a>,
-    /// The image it was shown.
-    seen: Maps,
-    /// What each of its blocks makes of it.
-    blocks: Vec<Maps>,
+    /// The input of the network.
+    seen: Planes,
+    /// The feature maps of each block.
+    blocks: Vec<Planes>,
 }
 
-/// Planes of numbers.
+/// The planes of an image or of feature maps.
 #[derive(Serialize)]
-struct Maps {
+struct Planes {
     channels: usize,
     height: usize,
     width: usize,
-    /// From 0 to 255, one after the other, in base64.
+    /// `[channels, height, width]`, from 0 to 255, in base64.
     pixels: String,
 }
 
-/// `POST /api/inspect`: the same for one image, with what each block makes of it.
+/// `POST /api/inspect`: the prediction for one image, with the feature maps.
 pub(crate) async fn inspect(
     State(app): State<Arc<App>>,
     Query(options): Query<InspectOptions>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let asked = read(&app, &options.name, options.raw, request).await?;
-    let [image] = asked.images.as_slice() else {
-        return Err(Problem::bad("one image at a time"));
+    let RequestImages { images, memory, .. } =
+        read_images(&app, &options.name, options.raw, request).await?;
+    let [image] = images.as_slice() else {
+        return Err(Problem::bad_request("expected one image"));
     };
     let pixels = STANDARD.encode(image);
-    let judged = app.judge.judge(asked.images.clone(), asked.room).await?;
+    let probabilities = app.batch_queue.classify(images.clone(), memory).await?;
     let classifier = Arc::clone(&app.classifier);
-    let blocks = app.workers.run(move || maps(&classifier, asked.images));
+    let blocks = app.pool.run(move || feature_maps(&classifier, images));
     let blocks = blocks.await?;
     let [channels, height, width] = app.classifier.config.images.shape();
     let classes = app.classifier.classes();
-    let found = judged.first().ok_or_else(|| Problem::failed("no answer"))?;
+    let probabilities = probabilities
+        .first()
+        .ok_or_else(|| Problem::internal("no prediction"))?;
     let inspection = Inspection {
-        prediction: Prediction::new(options.name, found, classes, classes.len(), None),
-        seen: Maps {
+        prediction: Prediction::new(options.name, probabilities, classes, classes.len(), None),
+        seen: Planes {
             channels,
             height,
             width,
@@ -132,68 +142,67 @@ pub(crate) async fn inspect(
     Ok(Json(inspection).into_response())
 }
 
-/// The feature maps of each block, each block in shades of its own.
-fn maps(classifier: &Classifier, images: Vec<Vec<u8>>) -> Result<Vec<Maps>, Problem> {
+/// Computes the feature maps of each block, scaled such that the maximum of a block is 255.
+fn feature_maps(classifier: &Classifier, images: Vec<Vec<u8>>) -> Result<Vec<Planes>, Problem> {
     let images = classifier.normalized(images);
-    let of_block = |maps: burn::tensor::Tensor<4>| {
+    let planes = |maps: burn::tensor::Tensor<4>| {
         let [_, channels, height, width] = maps.dims();
-        let values: Vec<f32> = maps
-            .into_data()
-            .try_to_vec()
-            .map_err(|error| Problem::failed(format!("cannot read the feature maps: {error:?}")))?;
-        // After ReLU nothing is below 0.
-        let most = values.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
-        let shades: Vec<u8> = values
+        let values: Vec<f32> = maps.into_data().try_to_vec().map_err(|error| {
+            Problem::internal(format!("cannot read the feature maps: {error:?}"))
+        })?;
+        // No value after ReLU is negative.
+        let max = values.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
+        let pixels: Vec<u8> = values
             .iter()
-            .map(|value| (255.0 * value / most) as u8)
+            .map(|value| (255.0 * value / max) as u8)
             .collect();
-        Ok(Maps {
+        Ok(Planes {
             channels,
             height,
             width,
-            pixels: STANDARD.encode(shades),
+            pixels: STANDARD.encode(pixels),
         })
     };
     let maps = classifier.model.feature_maps(images);
-    maps.into_iter().map(of_block).collect()
+    maps.into_iter().map(planes).collect()
 }
 
-/// The images of a body: a picture in any format, or pixels in JSON. No picture begins as JSON does, so that
-/// it need not be said which it is.
-async fn read(
+/// Reads the images of a request: a picture file, or pixels in JSON. A body that begins as a JSON list is
+/// JSON whatever its media type, because no picture file does.
+async fn read_images(
     app: &Arc<App>,
     name: &str,
     is_raw: bool,
     request: Request,
-) -> Result<Asked, Problem> {
+) -> Result<RequestImages, Problem> {
     if name.len() > MAX_NAME {
-        let found = name.len();
-        let detail = format!("a name of {found} bytes, more than {MAX_NAME}");
-        return Err(Problem::bad(detail));
+        let len = name.len();
+        let detail = format!("name: {len} bytes, expected at most {MAX_NAME}");
+        return Err(Problem::bad_request(detail));
     }
-    let kind = request.headers().get(CONTENT_TYPE);
-    let is_json = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
-    let (body, room) = app.bodies.read(request.into_body()).await?;
+    let media_type = request.headers().get(CONTENT_TYPE);
+    let is_json = media_type.is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
+    let (body, memory) = app.bodies.read(request.into_body()).await?;
     if is_json || body.trim_ascii_start().starts_with(b"[") {
         let shape = app.classifier.config.images.shape();
-        let pixels = Pixels::read(&body, shape).map_err(Problem::bad)?;
-        return Ok(Asked {
-            is_batch: matches!(pixels, Pixels::Batch(_)),
+        let pixels = Pixels::read(&body, shape).map_err(Problem::bad_request)?;
+        return Ok(RequestImages {
+            is_list: matches!(pixels, Pixels::Batch(_)),
             images: pixels.into_images(),
-            room,
+            memory,
         });
     }
     let classifier = Arc::clone(&app.classifier);
-    app.workers
+    app.pool
         .run(move || {
             let picture = Picture::decode(&body);
             let prepared = picture.and_then(|picture| classifier.prepared(&picture, is_raw));
             let status = StatusCode::UNPROCESSABLE_ENTITY;
             let image = prepared.map_err(|error| Problem::new(status, error.to_string()))?;
-            Ok(Asked {
+            Ok(RequestImages {
                 images: vec![image],
-                is_batch: false,
-                room,
+                is_list: false,
+                memory,
             })
         })
         .await

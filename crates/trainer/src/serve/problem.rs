@@ -1,4 +1,4 @@
-//! Errors of the API, as RFC 9457 has them.
+//! Errors of the API, as RFC 9457 defines them.
 
 use axum::Json;
 use axum::http::header::CONTENT_TYPE;
@@ -6,10 +6,10 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-/// Their media type.
-pub(crate) const PROBLEM: &str = "application/problem+json";
+/// The media type of errors.
+pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
 
-/// What went wrong, for a program and for people.
+/// An error of the API: an HTTP status with a message.
 #[derive(Debug)]
 pub(crate) struct Problem {
     status: StatusCode,
@@ -24,29 +24,29 @@ impl Problem {
         }
     }
 
-    /// The request makes no sense.
-    pub(crate) fn bad(detail: impl Into<String>) -> Self {
+    /// 400: the request is malformed.
+    pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, detail)
     }
 
-    /// There is no such thing.
-    pub(crate) fn missing(detail: impl Into<String>) -> Self {
+    /// 404.
+    pub(crate) fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, detail)
     }
 
-    /// A page of another site asks.
-    pub(crate) fn foreign() -> Self {
-        Self::new(StatusCode::FORBIDDEN, "from a page of another site")
+    /// 403: a page of another site sent the request.
+    pub(crate) fn cross_site() -> Self {
+        Self::new(StatusCode::FORBIDDEN, "request from a page of another site")
     }
 
-    /// There is too much to do.
-    pub(crate) fn busy() -> Self {
+    /// 503: a queue is full.
+    pub(crate) fn overloaded() -> Self {
         let status = StatusCode::SERVICE_UNAVAILABLE;
-        Self::new(status, "too many requests wait; try again")
+        Self::new(status, "too many pending requests; try again")
     }
 
-    /// It is not the client's fault.
-    pub(crate) fn failed(error: impl std::fmt::Display) -> Self {
+    /// 500: the error is not the client's.
+    pub(crate) fn internal(error: impl std::fmt::Display) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}"))
     }
 }
@@ -60,8 +60,8 @@ impl IntoResponse for Problem {
             "detail": self.detail,
         });
         let mut response = (self.status, Json(body)).into_response();
-        let kind = HeaderValue::from_static(PROBLEM);
-        response.headers_mut().insert(CONTENT_TYPE, kind);
+        let media_type = HeaderValue::from_static(MEDIA_TYPE);
+        response.headers_mut().insert(CONTENT_TYPE, media_type);
         response
     }
 }

@@ -1,34 +1,31 @@
-//! Images to try the network on: some of the test split, and its mistakes.
+//! `/api/samples` and `/api/mistakes`: images of the test split, to try the network on.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Query, State};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use data::permutation;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use super::App;
-use super::problem::Problem;
-use crate::figures::run_figures::{self, Guess};
-use crate::run::images;
+use crate::serve::app::App;
+use crate::serve::problem::Problem;
+use crate::serve::test_images::{Sample, TestImages};
 
-/// Images of one answer.
+/// Maximum number of images in a response.
 const MAX_COUNT: usize = 100;
 
-/// Which images of the test split.
+/// The query of `/api/samples`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SampleOptions {
     #[serde(default = "count")]
     count: usize,
-    /// Decides which are taken.
+    /// The seed of the random selection.
     #[serde(default)]
     seed: u64,
 }
 
-/// How many mistakes.
+/// The query of `/api/mistakes`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct MistakeOptions {
@@ -40,88 +37,48 @@ fn count() -> usize {
     10
 }
 
-/// An image of the test split.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Sample {
-    /// Its number.
-    index: usize,
-    /// Its class.
-    class: String,
-    /// What the network takes it for, and how surely.
-    predicted: String,
-    probability: f32,
-    /// `[channels, height, width]` from 0 to 255, in base64.
-    pixels: String,
-}
-
-/// The test split as the network sees it, judged.
-#[derive(Debug)]
-pub(crate) struct Samples {
-    all: Vec<Sample>,
-    /// Places of mistakes, the worst first.
-    mistakes: Vec<usize>,
-}
-
-/// `GET /api/samples`: some images of the test split.
+/// `GET /api/samples`: random images of the test split.
 pub(crate) async fn samples(
     State(app): State<Arc<App>>,
     Query(options): Query<SampleOptions>,
 ) -> Result<Json<Vec<Sample>>, Problem> {
-    let samples = of(&app).await?;
-    let order = permutation(samples.all.len(), options.seed, 0);
-    let places = order.into_iter().map(|place| place as usize);
-    Ok(Json(taken(&samples.all, places, options.count)))
+    let images = test_images(&app).await?;
+    let order = permutation(images.samples.len(), options.seed, 0);
+    let indices = order.into_iter().map(|index| index as usize);
+    Ok(Json(select(&images.samples, indices, options.count)))
 }
 
-/// `GET /api/mistakes`: those that the network takes for something else, the worst first.
+/// `GET /api/mistakes`: the images that the network misclassifies, the worst first.
 pub(crate) async fn mistakes(
     State(app): State<Arc<App>>,
     Query(options): Query<MistakeOptions>,
 ) -> Result<Json<Vec<Sample>>, Problem> {
-    let samples = of(&app).await?;
-    let places = samples.mistakes.iter().copied();
-    Ok(Json(taken(&samples.all, places, options.count)))
+    let images = test_images(&app).await?;
+    let indices = images.mistakes.iter().copied();
+    Ok(Json(select(&images.samples, indices, options.count)))
 }
 
-fn taken(all: &[Sample], places: impl Iterator<Item = usize>, count: usize) -> Vec<Sample> {
-    let places = places.take(count.min(MAX_COUNT));
-    places.map(|place| all[place].clone()).collect()
+fn select(samples: &[Sample], indices: impl Iterator<Item = usize>, count: usize) -> Vec<Sample> {
+    let indices = indices.take(count.min(MAX_COUNT));
+    indices.map(|index| samples[index].clone()).collect()
 }
 
-/// The test split, judged when it is asked for first, whether or not who asked still waits.
-async fn of(app: &Arc<App>) -> Result<Arc<Samples>, Problem> {
-    if let Some(samples) = app.samples.get() {
-        return Ok(Arc::clone(samples));
+/// Returns the predictions for the test split. The first call computes them, to the end even if its
+/// client disconnects.
+async fn test_images(app: &Arc<App>) -> Result<Arc<TestImages>, Problem> {
+    if let Some(images) = app.test_images.get() {
+        return Ok(Arc::clone(images));
     }
     let app = Arc::clone(app);
-    let loading = tokio::spawn(async move {
-        let work = Arc::clone(&app);
-        let load = || {
-            app.slow
-                .run(move || load(&work).map(Arc::new).map_err(Problem::failed))
+    let task = tokio::spawn(async move {
+        let (run, classifier) = (app.run.clone(), Arc::clone(&app.classifier));
+        let predict = || {
+            app.slow_pool.run(move || {
+                let images = TestImages::predict(&run, &classifier);
+                images.map(Arc::new).map_err(Problem::internal)
+            })
         };
-        app.samples.get_or_try_init(load).await.cloned()
+        app.test_images.get_or_try_init(predict).await.cloned()
     });
-    loading.await.map_err(Problem::failed)?
-}
-
-fn load(app: &App) -> anyhow::Result<Samples> {
-    let splits = images::of_run(&app.run, &app.classifier.config, None)?;
-    let (_, guesses) = run_figures::judge(&app.classifier, &splits.test)?;
-    let classes = app.classifier.classes();
-    let sample = |guess: &Guess| {
-        let (predicted, probability) = guess.probabilities.best();
-        Sample {
-            index: guess.index,
-            class: classes[guess.label].clone(),
-            predicted: classes[predicted].clone(),
-            probability,
-            pixels: STANDARD.encode(splits.test.pixels(guess.index)),
-        }
-    };
-    let wrong = run_figures::mistakes(&guesses);
-    Ok(Samples {
-        all: guesses.iter().map(sample).collect(),
-        mistakes: wrong.into_iter().map(|guess| guess.index).collect(),
-    })
+    task.await.map_err(Problem::internal)?
 }

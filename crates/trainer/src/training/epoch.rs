@@ -8,26 +8,14 @@ use burn::data::dataloader::{DataLoader, DataLoaderIterator};
 use data::Batches;
 
 use crate::run::event_log::Event;
-use crate::run::metrics::Metrics;
 use crate::training::burn_train::Monitor;
+use crate::training::epoch_result::TrainedEpoch;
 use crate::training::running_metrics::{NotFinite, RunningMetrics};
 use crate::training::session::Session;
 use crate::training::step::{BatchOutput, mean_gradients, update};
 
 /// Number of batches between two reports of the running loss, as in the PyTorch notebooks.
 const REPORT_EVERY: usize = 100;
-
-/// The training batches of one epoch, or of a part of it.
-pub(crate) struct TrainedEpoch {
-    /// Metrics of the batches as they were trained on, with dropout and label smoothing.
-    pub(crate) metrics: Metrics,
-    /// Speed since this process began the epoch.
-    pub(crate) images_per_second: f64,
-    /// Fraction of the time spent on preparing batches.
-    pub(crate) loading: f64,
-    /// Whether all batches of the epoch were trained on.
-    pub(crate) is_complete: bool,
-}
 
 impl Session {
     /// Trains on the remaining batches of the epoch, until its end or a reason to stop.

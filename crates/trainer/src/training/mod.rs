@@ -1,13 +1,14 @@
 //! One training, from its first step to its end.
 //!
-//! Read [`train`], [`epoch`] and [`step`] in this order.
+//! Read `train.rs`, `epoch.rs` and `step.rs` in this order.
 
 pub(crate) mod train;
-pub(crate) mod epoch;
-pub(crate) mod step;
+mod epoch;
+mod step;
 
 pub(crate) mod state;
 pub(crate) mod session;
+mod epoch_result;
 pub(crate) mod optimizer;
 pub(crate) mod schedule;
 pub(crate) mod running_metrics;

@@ -14,18 +14,17 @@ use tracing::debug;
 use crate::config::run_config::Config;
 use crate::config::time::Time;
 use crate::device::OpenDevice;
-use crate::run::epoch::{Epoch, best, to_csv};
+use crate::run::epoch::{Epoch, best_epoch, to_csv};
 use crate::run::event_log::{Event, EventLog};
 use crate::run::images::DataSplit;
 use crate::run::loaders::{evaluation_loader, training_loader};
 use crate::run::run_dir::RunDir;
 use crate::training::burn_train::{Monitor, Setup};
-use crate::training::epoch::TrainedEpoch;
+use crate::training::epoch_result::{EvaluatedEpoch, TrainedEpoch};
 use crate::training::progress::{ProgressLines, Style};
 use crate::training::schedule::learning_rate;
 use crate::training::state::Training;
 use crate::training::step::TrainingDevices;
-use crate::training::train::Evaluated;
 
 /// Why a training stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,7 +155,7 @@ impl Session {
             return Some(StopReason::Epochs);
         }
         if let Some(patience) = settings.early_stopping {
-            let best = best(&position.epochs).map(|best| best.number);
+            let best = best_epoch(&position.epochs).map(|best| best.number);
             let since_best = best.map_or(0, |best| position.epochs.len() - best);
             if since_best >= patience {
                 return Some(StopReason::EarlyStopping);
@@ -193,7 +192,7 @@ impl Session {
     pub(crate) fn record_epoch(
         &mut self,
         trained: &TrainedEpoch,
-        evaluated: Evaluated,
+        evaluated: EvaluatedEpoch,
         model: &ConvNet,
     ) -> Result<()> {
         let position = &self.training.position;
@@ -217,12 +216,13 @@ impl Session {
         position.epochs.push(epoch);
         position.batches = 0;
         position.sums = Default::default();
-        if best(&position.epochs).is_some_and(|best| best.number == number) {
+        if best_epoch(&position.epochs).is_some_and(|best| best.number == number) {
             self.training.best = model.to_safetensors(Storage::Single)?;
-            self.run.write(&self.run.model(), &self.training.best)?;
+            self.run
+                .write(&self.run.model_path(), &self.training.best)?;
         }
         let metrics = to_csv(&self.training.position.epochs);
-        self.run.write(&self.run.metrics(), metrics.as_bytes())
+        self.run.write(&self.run.metrics_path(), metrics.as_bytes())
     }
 
     /// Appends an event to the event log. If that fails, a checkpoint is saved first.
@@ -248,7 +248,7 @@ impl Session {
             return Err(self.diverged(steps, "the weights are not finite"));
         }
         let bytes = self.training.checkpoint(&self.config)?.to_bytes()?;
-        let best = best(&self.training.position.epochs).map(|best| best.steps);
+        let best = best_epoch(&self.training.position.epochs).map(|best| best.steps);
         self.run.write_checkpoint(steps, &bytes, best)?;
         debug!(
             "checkpoint after step {steps}: {} bytes in {:.1} ms",

@@ -111,10 +111,13 @@ impl Training {
     /// Returns an error if the run folder cannot be written to.
     pub(crate) fn restore_files(&self, run: &RunDir) -> Result<()> {
         if !self.best.is_empty() {
-            run.write(&run.model(), &self.best)?;
-            run.write(&run.metrics(), to_csv(&self.position.epochs).as_bytes())?;
+            run.write(&run.model_path(), &self.best)?;
+            run.write(
+                &run.metrics_path(),
+                to_csv(&self.position.epochs).as_bytes(),
+            )?;
         }
-        run.remove(&run.evaluation())
+        run.remove(&run.evaluation_path())
     }
 
     /// Returns a checkpoint to resume this training from.

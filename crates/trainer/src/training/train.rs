@@ -15,6 +15,7 @@ use crate::run::metrics::Metrics;
 use crate::run::position::Position;
 use crate::run::run_dir::RunDir;
 use crate::training::burn_train::{self, Monitor};
+use crate::training::epoch_result::EvaluatedEpoch;
 use crate::training::progress::Style;
 use crate::training::session::{Session, StopReason};
 use crate::training::state::Training;
@@ -124,13 +125,13 @@ impl Session {
         epoch: usize,
         model: &ConvNet,
         monitor: &mut Monitor<'_>,
-    ) -> Result<Option<Evaluated>> {
+    ) -> Result<Option<EvaluatedEpoch>> {
         let evaluated = self.validate(epoch, model, monitor).and_then(|validation| {
             let test = match self.config.training.report_test {
                 true => Some(self.test(model, monitor)?),
                 false => None,
             };
-            Ok(Evaluated { validation, test })
+            Ok(EvaluatedEpoch { validation, test })
         });
         match evaluated {
             Err(error) if error.is::<Interrupted>() => Ok(None),
@@ -175,12 +176,6 @@ impl Session {
     }
 }
 
-/// The metrics of the network at the end of an epoch.
-pub(crate) struct Evaluated {
-    pub(crate) validation: Option<Metrics>,
-    pub(crate) test: Option<Metrics>,
-}
-
 /// Ends an evaluation when the user stops the training.
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted")]
@@ -219,7 +214,7 @@ mod tests {
         let devices = vec![device; devices];
         let trained = train(&config, &images.split, &devices, &run, Style::Details, None).unwrap();
         assert_eq!(trained.stop_reason, StopReason::Epochs);
-        let bytes = fs::read(run.model()).unwrap();
+        let bytes = fs::read(run.model_path()).unwrap();
         let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
         let numbers = bytes[8 + header..].chunks_exact(4);
         numbers

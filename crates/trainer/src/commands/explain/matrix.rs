@@ -1,65 +1,69 @@
-//! Small matrices: what a convolution and a pool make of them, step by step.
+//! Small matrices, with convolution and max-pooling step by step.
 
 use std::fmt;
 use std::str::FromStr;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// Rows and columns of an image, at most: what a person can follow.
+/// Maximum number of rows and columns, for readable output.
 const MAX_SIDE: usize = 32;
 
-/// Numbers in rows of equal length, at least one.
+/// A matrix with at least one row and one column; its rows have equal length.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Matrix(pub(crate) Vec<Vec<f64>>);
 
 impl Matrix {
-    /// A matrix of these rows.
-    pub(crate) fn of<const ROWS: usize, const COLUMNS: usize>(
+    /// Creates a matrix from its rows.
+    pub(crate) fn new<const ROWS: usize, const COLUMNS: usize>(
         rows: [[f64; COLUMNS]; ROWS],
     ) -> Self {
         Self(rows.map(|row| row.to_vec()).to_vec())
     }
 
-    /// How many rows there are.
+    /// Returns the number of rows.
     pub(crate) fn height(&self) -> usize {
         self.0.len()
     }
 
-    /// How many columns there are.
+    /// Returns the number of columns.
     pub(crate) fn width(&self) -> usize {
         self.0[0].len()
     }
 
-    /// The largest of its numbers, without their signs.
-    pub(crate) fn largest(&self) -> f64 {
+    /// Returns the largest absolute value.
+    pub(crate) fn max_abs(&self) -> f64 {
         let numbers = self.0.iter().flatten();
-        numbers.fold(0.0, |most, number| most.max(number.abs()))
+        numbers.fold(0.0, |max, number| max.max(number.abs()))
     }
 
-    /// The matrix with each number replaced.
-    pub(crate) fn map(&self, with: impl Fn(f64) -> f64 + Copy) -> Self {
+    /// Applies a function to each number.
+    pub(crate) fn map(&self, function: impl Fn(f64) -> f64 + Copy) -> Self {
         let rows = self.0.iter();
         Self(
-            rows.map(|row| row.iter().map(|&value| with(value)).collect())
+            rows.map(|row| row.iter().map(|&value| function(value)).collect())
                 .collect(),
         )
     }
 
-    /// The matrix as a batch of one image of one channel, or as one filter.
+    /// Returns the matrix as a tensor `[1, 1, height, width]`: one image or one filter, with one channel.
     pub(crate) fn tensor(&self, device: &Device) -> Tensor<4> {
         let shape = [1, 1, self.height(), self.width()];
         let numbers: Vec<f32> = self.0.concat().into_iter().map(|n| n as f32).collect();
         Tensor::from_data(TensorData::new(numbers, shape), device)
     }
 
-    /// The pixels under a kernel of this size at a place, row by row.
+    /// Returns the `size` x `size` values at a position, row by row.
     fn window(&self, row: usize, column: usize, size: usize) -> impl Iterator<Item = f64> {
         let rows = self.0[row..row + size].iter();
         rows.flat_map(move |pixels| pixels[column..column + size].iter().copied())
     }
 
-    /// The places of a kernel of this size.
-    fn places(&self, size: usize, stride: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
+    /// Returns the positions of a `size` x `size` window, as row and column.
+    fn positions(
+        &self,
+        size: usize,
+        stride: usize,
+    ) -> impl Iterator<Item = (usize, usize)> + use<> {
         let columns = self.width() + 1 - size;
         let rows = (0..self.height() + 1 - size).step_by(stride);
         rows.flat_map(move |row| {
@@ -69,7 +73,8 @@ impl Matrix {
         })
     }
 
-    /// The sums of products with a square kernel, at each place where it fits.
+    /// Convolves the matrix with a square kernel, with stride 1 and without padding. The kernel is not
+    /// flipped, as usual in deep learning.
     pub(crate) fn convolve(&self, kernel: &Self) -> Self {
         let size = kernel.height();
         let weights = kernel.0.concat();
@@ -88,7 +93,7 @@ impl Matrix {
         )
     }
 
-    /// How each of those sums comes about.
+    /// Returns the calculation of each value of [`Self::convolve`].
     pub(crate) fn convolution_steps(&self, kernel: &Self) -> Vec<String> {
         let size = kernel.height();
         let weights = kernel.0.concat();
@@ -103,52 +108,52 @@ impl Matrix {
                 Number(result.0[row][column])
             )
         };
-        self.places(size, 1).map(step).collect()
+        self.positions(size, 1).map(step).collect()
     }
 
-    /// The largest of each 2x2 window, or `None` where no such window fits.
+    /// Returns the largest value of each 2x2 window, with stride 2; `None` if no window fits.
     pub(crate) fn pool(&self) -> Option<Self> {
         if self.height() < 2 || self.width() < 2 {
             return None;
         }
-        let most = |row: usize, column: usize| {
+        let max = |row: usize, column: usize| {
             self.window(2 * row, 2 * column, 2)
                 .fold(f64::NEG_INFINITY, f64::max)
         };
         let columns = 0..self.width() / 2;
         let rows = 0..self.height() / 2;
         Some(Self(
-            rows.map(|row| columns.clone().map(|column| most(row, column)).collect())
+            rows.map(|row| columns.clone().map(|column| max(row, column)).collect())
                 .collect(),
         ))
     }
 
-    /// How each of those comes about.
-    pub(crate) fn pool_steps(&self) -> Vec<String> {
+    /// Returns the calculation of each value of [`Self::pool`].
+    pub(crate) fn pooling_steps(&self) -> Vec<String> {
         let step = |(row, column)| {
             let window: Vec<f64> = self.window(row, column, 2).collect();
-            let most = window.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let max = window.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let numbers: Vec<String> = window.iter().map(|&n| Number(n).to_string()).collect();
             let (row, column) = (row / 2, column / 2);
             format!(
                 "row {row}, column {column}: max({}) = {}",
                 numbers.join(", "),
-                Number(most)
+                Number(max)
             )
         };
-        self.places(2, 2).map(step).collect()
+        self.positions(2, 2).map(step).collect()
     }
 }
 
-/// A number without needless digits.
+/// Formats a number with at most four decimals.
 struct Number(f64);
 
-/// The same in parentheses if it is negative.
+/// Formats a number like [`Number`], in parentheses if it is negative.
 struct Signed(f64);
 
 impl fmt::Display for Number {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Four digits, and no minus before zero.
+        // Adding 0 turns -0 into 0.
         let rounded = (self.0 * 1e4).round() / 1e4 + 0.0;
         write!(f, "{rounded}")
     }
@@ -202,14 +207,14 @@ impl FromStr for Matrix {
         if let Some(row) = rows.iter().position(|row| row.len() != width) {
             let found = rows[row].len();
             return Err(format!(
-                "row {row} has {found} numbers, the first has {width}"
+                "row {row} has {found} numbers, expected {width} as in row 0"
             ));
         }
         if !(1..=MAX_SIDE).contains(&width) || rows.len() > MAX_SIDE {
             return Err(format!("expected 1 to {MAX_SIDE} rows and columns"));
         }
-        let is_sensible = |value: &f64| value.abs() <= 1000.0;
-        if !rows.iter().flatten().all(is_sensible) {
+        let is_in_range = |value: &f64| value.abs() <= 1000.0;
+        if !rows.iter().flatten().all(is_in_range) {
             return Err("expected numbers from -1000 to 1000".into());
         }
         Ok(Self(rows))
@@ -221,8 +226,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn matrices_are_read_as_people_write_them() {
-        let expected = Matrix::of([[1.0, -2.5], [3.0, 4.0]]);
+    fn parses_rows_and_json_and_rejects_other_text() {
+        let expected = Matrix::new([[1.0, -2.5], [3.0, 4.0]]);
         for text in ["1,-2.5;3,4", " 1, -2.5 ; 3, 4 ", "[[1, -2.5], [3, 4]]"] {
             assert_eq!(text.parse(), Ok(expected.clone()), "{text}");
         }

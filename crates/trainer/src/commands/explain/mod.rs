@@ -1,4 +1,4 @@
-//! `trainer explain`: convolution, ReLU and max-pooling on a small image, step by step.
+//! `trainer explain`: computes convolution, ReLU and max-pooling of a small image by hand.
 
 mod matrix;
 
@@ -12,39 +12,41 @@ use crate::commands::explain::matrix::Matrix;
 use crate::commands::flags::DeviceFlags;
 use crate::config::suggest::did_you_mean;
 
-/// Steps that are printed; the others are alike.
+/// Maximum number of calculations printed per operation.
 const MAX_STEPS: usize = 64;
 
-const WHAT: &str = "\
-Matrices are rows separated by semicolons, or JSON: --image '1,2;3,4' or --image '[[1,2],[3,4]]'.
-Kernels with a name: diagonal (the default), edge, vertical, horizontal, sharpen, blur.";
+const FORMATS: &str = "\
+A matrix is written as rows separated by semicolons, or as JSON: --image '1,2;3,4' or
+--image '[[1,2],[3,4]]'. Named kernels: diagonal (default), edge, vertical, horizontal, sharpen, blur.";
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = WHAT)]
+#[command(after_help = FORMATS)]
 pub(crate) struct Args {
-    /// The image [default: a 4x4 one]
-    #[arg(long, value_name = "ROWS", allow_hyphen_values = true)]
+    /// Image, as a matrix [default: a 4x4 image]
+    #[arg(long, value_name = "MATRIX", allow_hyphen_values = true)]
     image: Option<Matrix>,
-    /// The kernel, square: rows or a name
+    /// Kernel: a square matrix or a name
     #[arg(
         long,
-        value_name = "ROWS|NAME",
+        value_name = "MATRIX|NAME",
         default_value = "diagonal",
         allow_hyphen_values = true,
-        value_parser = kernel
+        value_parser = parse_kernel
     )]
     kernel: Matrix,
     #[command(flatten)]
     device: DeviceFlags,
 }
 
+/// The default image.
 const IMAGE: [[f64; 4]; 4] = [
     [1.0, 2.0, 0.0, 1.0],
     [0.0, 1.0, 3.0, 1.0],
     [2.0, 2.0, 1.0, 0.0],
     [1.0, 0.0, 1.0, 3.0],
 ];
-const POOLED: [[f64; 4]; 4] = [
+/// A second image, for max-pooling only.
+const POOLING_IMAGE: [[f64; 4]; 4] = [
     [1.0, 3.0, 2.0, 4.0],
     [2.0, 1.0, 1.0, 3.0],
     [0.0, 4.0, 5.0, 2.0],
@@ -66,52 +68,52 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let size = args.kernel.height();
     ensure!(
         args.kernel.width() == size,
-        "--kernel: {size} rows of {}, expected a square",
+        "--kernel: {size} rows of {} numbers, expected a square matrix",
         args.kernel.width()
     );
-    let image = args.image.clone().unwrap_or_else(|| Matrix::of(IMAGE));
+    let image = args.image.clone().unwrap_or_else(|| Matrix::new(IMAGE));
     ensure!(
         image.height() >= size && image.width() >= size,
-        "--kernel: {size}x{size} does not fit the image of {}x{}",
+        "--kernel: {size}x{size} is larger than the image of {}x{}",
         image.height(),
         image.width()
     );
-    let (found, _) = args.device.open()?;
+    let (device, _) = args.device.open()?;
     let mut out = std::io::stdout().lock();
 
     let convolved = image.convolve(&args.kernel);
     let rectified = convolved.map(|value| value.max(0.0));
-    writeln!(out, "image\n{image}\nkernel\n{}", args.kernel)?;
+    writeln!(out, "Image\n{image}\nKernel\n{}", args.kernel)?;
     writeln!(
         out,
-        "Convolution: the kernel moves over the image; at each place, products are summed."
+        "Convolution: the kernel slides over the image, one pixel at a time. At each position, the\n\
+         pixels under the kernel are multiplied by its weights, and the products are added."
     )?;
-    let steps = image.convolution_steps(&args.kernel);
-    write_steps(&mut out, &steps)?;
-    writeln!(out, "\nconvolved\n{convolved}")?;
+    write_steps(&mut out, &image.convolution_steps(&args.kernel))?;
+    writeln!(out, "\nFeature map\n{convolved}")?;
     writeln!(
         out,
-        "ReLU: what is negative becomes 0.\n\nrectified\n{rectified}"
+        "ReLU: negative values become 0.\n\nFeature map after ReLU\n{rectified}"
     )?;
-    write_pool(&mut out, &rectified)?;
+    write_pooling(&mut out, &rectified)?;
 
-    let on_device = Layers {
-        device: &found.device,
+    let layers = Layers {
+        device: &device.device,
     };
-    let pooled = rectified.pool();
-    on_device.check(&image, &args.kernel, false, &rectified)?;
-    if let Some(pooled) = &pooled {
-        on_device.check(&image, &args.kernel, true, pooled)?;
+    let same_result = format!("The layers of the network compute the same result on {device}.");
+    layers.check(&image, &args.kernel, false, &rectified)?;
+    if let Some(pooled) = rectified.pool() {
+        layers.check(&image, &args.kernel, true, &pooled)?;
     }
-    writeln!(out, "The network's own layers compute the same on {found}.")?;
+    writeln!(out, "{same_result}")?;
     if args.image.is_none() {
-        let image = Matrix::of(POOLED);
-        writeln!(out, "\nMax-pooling alone, of another image\n{image}")?;
-        write_pool(&mut out, &image)?;
-        // A kernel of a single 1 leaves an image as it is.
+        let image = Matrix::new(POOLING_IMAGE);
+        writeln!(out, "\nMax-pooling of another image\n{image}")?;
+        write_pooling(&mut out, &image)?;
+        // A 1x1 kernel with weight 1 leaves the image unchanged.
         let pooled = image.pool().unwrap_or_else(|| image.clone());
-        on_device.check(&image, &Matrix::of([[1.0]]), true, &pooled)?;
-        writeln!(out, "The network's own layers compute the same on {found}.")?;
+        layers.check(&image, &Matrix::new([[1.0]]), true, &pooled)?;
+        writeln!(out, "{same_result}")?;
     }
     Ok(())
 }
@@ -126,17 +128,18 @@ fn write_steps(out: &mut impl Write, steps: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn write_pool(out: &mut impl Write, image: &Matrix) -> Result<()> {
+fn write_pooling(out: &mut impl Write, image: &Matrix) -> Result<()> {
     let Some(pooled) = image.pool() else {
-        writeln!(out, "Max-pooling: no 2x2 window fits, so it is left out.")?;
+        writeln!(out, "Max-pooling: skipped, because no 2x2 window fits.")?;
         return Ok(());
     };
     writeln!(
         out,
-        "Max-pooling: of each 2x2 window the largest; an odd edge is dropped."
+        "Max-pooling: each 2x2 window is replaced by its largest value. A last odd row or column is\n\
+         dropped."
     )?;
-    write_steps(out, &image.pool_steps())?;
-    writeln!(out, "\npooled\n{pooled}")?;
+    write_steps(out, &image.pooling_steps())?;
+    writeln!(out, "\nAfter max-pooling\n{pooled}")?;
     Ok(())
 }
 
@@ -146,7 +149,10 @@ struct Layers<'a> {
 }
 
 impl Layers<'_> {
-    /// Checks that a convolution block makes `expected` of an image.
+    /// Checks that a convolution block maps `image` to `expected`, up to rounding.
+    ///
+    /// # Errors
+    /// Returns an error with both results if they differ.
     fn check(&self, image: &Matrix, kernel: &Matrix, pool: bool, expected: &Matrix) -> Result<()> {
         let options = ConvBlockOptions {
             padding: 0,
@@ -158,31 +164,31 @@ impl Layers<'_> {
         let [_, _, height, width] = output.dims();
         let values: Vec<f64> = output.into_data().iter::<f64>().collect();
         let by_hand = expected.0.concat();
-        // Single precision, of the largest sums that there may have been on the way.
+        // The device computes in f32; rounding errors scale with the largest possible sum.
         let weights: f64 = kernel.0.iter().flatten().map(|weight| weight.abs()).sum();
-        let tolerance = 1e-5 * (1.0 + image.largest() * weights);
-        let is_same = (height, width) == (expected.height(), expected.width())
+        let tolerance = 1e-5 * (1.0 + image.max_abs() * weights);
+        let is_equal = (height, width) == (expected.height(), expected.width())
             && values
                 .iter()
                 .zip(&by_hand)
                 .all(|(a, b)| (a - b).abs() <= tolerance);
         ensure!(
-            is_same,
-            "this device computes {values:?}, by hand it is {by_hand:?}"
+            is_equal,
+            "the device computes {values:?}, expected {by_hand:?}"
         );
         Ok(())
     }
 }
 
-/// A kernel by its name, or by its rows.
-fn kernel(text: &str) -> Result<Matrix, String> {
+/// Parses a kernel: a name or a matrix.
+fn parse_kernel(text: &str) -> Result<Matrix, String> {
     match KERNELS.iter().find(|(name, _)| *name == text) {
         Some((_, rows)) => rows.parse(),
         None if text.starts_with(char::is_alphabetic) => {
             let names = KERNELS.map(|(name, _)| name);
             let hint = did_you_mean(text, names);
             Err(format!(
-                "no such kernel{hint}; there are {}",
+                "unknown kernel {text}{hint}; expected {}",
                 names.join(", ")
             ))
         }
@@ -195,18 +201,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_example_ends_as_it_does_by_hand() {
-        let kernel = kernel("diagonal").unwrap();
-        let convolved = Matrix::of(IMAGE).convolve(&kernel);
-        let expected = Matrix::of([[2.0, 5.0, 1.0], [2.0, 2.0, 3.0], [2.0, 3.0, 4.0]]);
+    fn default_example_matches_results_by_hand() {
+        let kernel = parse_kernel("diagonal").unwrap();
+        let convolved = Matrix::new(IMAGE).convolve(&kernel);
+        let expected = Matrix::new([[2.0, 5.0, 1.0], [2.0, 2.0, 3.0], [2.0, 3.0, 4.0]]);
         assert_eq!(convolved, expected);
-        assert_eq!(convolved.pool(), Some(Matrix::of([[5.0]])));
-        let pooled = Matrix::of(POOLED).pool();
-        assert_eq!(pooled, Some(Matrix::of([[3.0, 4.0], [4.0, 9.0]])));
+        assert_eq!(convolved.pool(), Some(Matrix::new([[5.0]])));
+        let pooled = Matrix::new(POOLING_IMAGE).pool();
+        assert_eq!(pooled, Some(Matrix::new([[3.0, 4.0], [4.0, 9.0]])));
     }
 
     #[test]
-    fn large_numbers_are_no_error() {
+    fn check_allows_rounding_errors_of_large_sums() {
         let device = Device::default();
         let image = "1000,1000;1000,1000".parse().unwrap();
         let kernel = "1000,-1000;-999.99,1000".parse().unwrap();
@@ -218,10 +224,10 @@ mod tests {
     }
 
     #[test]
-    fn kernels_have_names() {
-        let error = kernel("edges").unwrap_err();
+    fn suggests_similar_kernel_names() {
+        let error = parse_kernel("edges").unwrap_err();
         assert!(
-            error.starts_with("no such kernel (did you mean edge?)"),
+            error.starts_with("unknown kernel edges (did you mean edge?)"),
             "{error}"
         );
     }

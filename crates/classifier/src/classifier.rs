@@ -1,0 +1,227 @@
+//! A trained network with everything that is needed to use it.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use burn::data::dataloader::batcher::Batcher;
+use burn::tensor::{Device, Tensor};
+use data::{MnistBatcher, Picture, PictureError, Preparation, Sample};
+use model::ConvNet;
+
+use crate::description::Description;
+use crate::error::Error;
+use crate::files::{CONFIG_FILE, WEIGHTS_FILE};
+use crate::prediction::Prediction;
+use crate::probabilities::Probabilities;
+
+/// A trained network on a device, with the preprocessing of its inputs and the names of its classes.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Classifier {
+    /// The network, its images and their normalization.
+    pub description: Description,
+    /// The network, with batch normalization folded into its weights.
+    pub model: ConvNet,
+    /// The device that the network is on.
+    pub device: Device,
+    /// Conversion of pictures into images: that of the training images, unless it was replaced.
+    preparation: Preparation,
+}
+
+impl Classifier {
+    /// Opens a run folder: its `config.toml` and `model.safetensors`.
+    ///
+    /// # Errors
+    /// Returns an error if a file is missing or damaged, or the weights are not those of the described network.
+    pub fn open(folder: impl AsRef<Path>, device: &Device) -> Result<Self, Error> {
+        let folder = folder.as_ref();
+        let config = folder.join(CONFIG_FILE);
+        let description = Description::open(&config)?;
+        let path = folder.join(WEIGHTS_FILE);
+        let weights = fs::read(&path).map_err(|source| match source.kind() {
+            ErrorKind::NotFound => Error::NoWeights { path: path.clone() },
+            _ => Error::Read {
+                path: path.clone(),
+                source,
+            },
+        })?;
+        Self::load(description, weights, device, &config, &path)
+    }
+
+    /// Opens the embedded network `name`: `pretrained` or `pretrained-best`.
+    ///
+    /// # Errors
+    /// Returns an error if there is no network of this name.
+    #[cfg(feature = "pretrained")]
+    pub fn pretrained(name: &str, device: &Device) -> Result<Self, Error> {
+        let network = crate::pretrained::find(name);
+        let network = network.ok_or_else(|| Error::UnknownName { name: name.into() })?;
+        let description = Description::from_toml(network.config)?;
+        Self::new(description, network.weights.to_vec(), device)
+    }
+
+    /// Creates a classifier from a description and the bytes of a safetensors file with PyTorch's names and
+    /// layout.
+    ///
+    /// # Errors
+    /// Returns an error if no such network exists, its input and output do not fit the images, or the weights
+    /// are damaged or not those of the described network.
+    pub fn new(description: Description, weights: Vec<u8>, device: &Device) -> Result<Self, Error> {
+        let [config, path] = [CONFIG_FILE, WEIGHTS_FILE].map(Path::new);
+        Self::load(description, weights, device, config, path)
+    }
+
+    /// Creates a classifier; `config` and `path` name the description and the weights in errors.
+    fn load(
+        description: Description,
+        weights: Vec<u8>,
+        device: &Device,
+        config: &Path,
+        path: &Path,
+    ) -> Result<Self, Error> {
+        description.check(config)?;
+        // Files of weights are written after batch normalization is folded into them.
+        let model = description.model.without_batch_norm();
+        let model = model.init(device).map_err(|source| Error::Network {
+            path: config.into(),
+            source,
+        })?;
+        let model = model
+            .with_safetensors(weights)
+            .map_err(|source| Error::Weights {
+                path: path.into(),
+                source,
+            })?;
+        if !model.is_finite() {
+            return Err(Error::NotFinite { path: path.into() });
+        }
+        Ok(Self {
+            preparation: description.images.preparation,
+            description,
+            model,
+            device: device.clone(),
+        })
+    }
+
+    /// Replaces the preparation of pictures. [`Preparation::Picture`] only scales them, as
+    /// `trainer predict --raw`.
+    #[must_use]
+    pub fn with_preparation(self, preparation: Preparation) -> Self {
+        Self {
+            preparation,
+            ..self
+        }
+    }
+
+    /// Returns the names of the classes, in the order of the probabilities.
+    pub fn classes(&self) -> &[String] {
+        &self.description.images.classes
+    }
+
+    /// Classifies a PNG, JPEG, BMP, GIF or WebP file.
+    ///
+    /// # Errors
+    /// Returns an error if the picture cannot be decoded, or if nothing is written on a picture of handwriting.
+    pub fn classify_picture(&self, file: &[u8]) -> Result<Prediction<'_>, Error> {
+        self.classify_image(self.decode(0, file)?)
+    }
+
+    /// Classifies several PNG, JPEG, BMP, GIF or WebP files in one batch.
+    ///
+    /// # Errors
+    /// Returns an error for the first picture that cannot be decoded, or that should show handwriting and is
+    /// blank.
+    pub fn classify_pictures(
+        &self,
+        files: &[impl AsRef<[u8]>],
+    ) -> Result<Vec<Prediction<'_>>, Error> {
+        let images = files.iter().enumerate();
+        let images = images.map(|(index, file)| self.decode(index, file.as_ref()));
+        self.classify_images(images.collect::<Result<_, _>>()?)
+    }
+
+    /// Classifies an image, `[channels, height, width]`.
+    ///
+    /// # Errors
+    /// Returns an error if the image has another size, or the device fails.
+    pub fn classify_image(&self, image: Vec<u8>) -> Result<Prediction<'_>, Error> {
+        let mut probabilities = self.probabilities(vec![image])?;
+        let probabilities = probabilities.swap_remove(0);
+        Ok(Prediction::new(self.classes(), probabilities))
+    }
+
+    /// Classifies several images, each `[channels, height, width]`, in one batch.
+    ///
+    /// # Errors
+    /// Returns an error if an image has another size, or the device fails.
+    pub fn classify_images(&self, images: Vec<Vec<u8>>) -> Result<Vec<Prediction<'_>>, Error> {
+        let probabilities = self.probabilities(images)?.into_iter();
+        Ok(probabilities
+            .map(|probabilities| Prediction::new(self.classes(), probabilities))
+            .collect())
+    }
+
+    /// Computes the class probabilities of several images, each `[channels, height, width]`, in one batch.
+    ///
+    /// # Errors
+    /// Returns an error if an image has another size, or the device fails.
+    pub fn probabilities(&self, mut images: Vec<Vec<u8>>) -> Result<Vec<Probabilities>, Error> {
+        let expected = self.description.images.shape();
+        let size: usize = expected.iter().product();
+        if let Some(index) = images.iter().position(|image| image.len() != size) {
+            return Err(Error::ImageSize {
+                index,
+                found: images[index].len(),
+                expected,
+            });
+        }
+        let count = images.len();
+        match count {
+            0 => return Ok(Vec::new()),
+            // A matrix product of one row may be summed up in another order than one of several rows. Doubling
+            // a single image makes its probabilities independent of the size of the batch.
+            1 => images.extend_from_within(..),
+            _ => {}
+        }
+        let logits = self.model.forward(self.normalized(images));
+        let mut probabilities = Probabilities::from_logits(logits)?;
+        probabilities.truncate(count);
+        Ok(probabilities)
+    }
+
+    /// Converts a picture into an image, `[channels, height, width]`.
+    ///
+    /// # Errors
+    /// Returns an error if nothing is written on a picture of handwriting.
+    pub fn prepared(&self, picture: &Picture) -> Result<Vec<u8>, PictureError> {
+        self.preparation
+            .prepare(picture, self.description.images.shape())
+    }
+
+    /// Returns images as the input of the network, `[N, channels, height, width]`.
+    ///
+    /// # Panics
+    /// Panics if there are no images, or if an image has another size than the network's input.
+    pub fn normalized(&self, images: Vec<Vec<u8>>) -> Tensor<4> {
+        let [channels, height, width] = self.description.images.shape();
+        let sample = |pixels| Sample {
+            channels,
+            height,
+            width,
+            pixels,
+            label: 0,
+        };
+        let batcher = MnistBatcher {
+            scaling: self.description.scaling(),
+        };
+        let samples = images.into_iter().map(sample).collect();
+        batcher.batch(samples, &self.device).images
+    }
+
+    fn decode(&self, index: usize, file: &[u8]) -> Result<Vec<u8>, Error> {
+        Picture::decode(file)
+            .and_then(|picture| self.prepared(&picture))
+            .map_err(|source| Error::Picture { index, source })
+    }
+}

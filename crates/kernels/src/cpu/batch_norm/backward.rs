@@ -1,0 +1,153 @@
+//! The backward pass: sums per channel, then the gradients in parallel over images.
+
+use std::mem::MaybeUninit;
+
+use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::moments::Moments;
+use super::normalization::{Normalization, NormalizationVectors, map_vectors, normalizations};
+use super::shape::NormShape;
+use crate::cpu::simd::{InstructionSet, init_vec, mul_add};
+
+/// Returns the gradients with respect to images and bias.
+pub(crate) fn backward(
+    set: InstructionSet,
+    shape: NormShape,
+    images: &[f32],
+    bias: &[f32],
+    moments: &[Moments],
+    gradient: &[f32],
+) -> (Vec<f32>, Vec<f32>) {
+    let normalizations = normalizations(moments, bias);
+    // Per channel: the sums of g and of g * x, where g is the gradient before the ReLU.
+    let sums: Vec<[f64; 2]> = (0..shape.channels)
+        .into_par_iter()
+        .map(|channel| {
+            let images = shape.channel_planes(images, channel);
+            let planes = images.zip(shape.channel_planes(gradient, channel));
+            let sums = planes.map(|(image, gradient)| {
+                set.run(GradientSums {
+                    image,
+                    gradient,
+                    normalization: normalizations[channel],
+                })
+            });
+            sums.fold([0.0; 2], |[a, b], [sum, product]| [a + sum, b + product])
+        })
+        .collect();
+    // dx = (g - mean(g) - x' mean(g x')) / deviation, where x' = (x - mean) / deviation.
+    let input_gradients: Vec<InputGradient> = sums
+        .iter()
+        .zip(moments)
+        .map(|(&[sum, product], moments)| {
+            let inverse = moments.inverse_deviation();
+            let mean = sum / shape.count();
+            let slope = inverse * inverse * (product / shape.count() - moments.mean * mean);
+            InputGradient {
+                factor: inverse as f32,
+                slope: (-inverse * slope) as f32,
+                offset: (inverse * (slope * moments.mean - mean)) as f32,
+            }
+        })
+        .collect();
+    let compute_planes = |output: &mut [MaybeUninit<f32>]| {
+        let image_len = shape.image_len();
+        let images = images
+            .par_chunks(image_len)
+            .zip(gradient.par_chunks(image_len));
+        output
+            .par_chunks_mut(image_len)
+            .zip(images)
+            .for_each(|(output, (image, gradient))| {
+                let inputs = image
+                    .chunks(shape.plane_len)
+                    .zip(gradient.chunks(shape.plane_len));
+                let planes = output.chunks_mut(shape.plane_len).zip(inputs);
+                for (channel, (output, (image, gradient))) in planes.enumerate() {
+                    set.run(BackwardPlane {
+                        image,
+                        gradient,
+                        normalization: normalizations[channel],
+                        input_gradient: input_gradients[channel],
+                        output,
+                    });
+                }
+            });
+    };
+    // SAFETY: each plane of each image is written completely.
+    let images = unsafe { init_vec(images.len(), compute_planes) };
+    (images, sums.iter().map(|[sum, _]| *sum as f32).collect())
+}
+
+/// The gradient with respect to a pixel `x` of a channel: `factor * g + slope * x + offset`, where `g` is the gradient
+/// before the ReLU.
+#[derive(Clone, Copy)]
+struct InputGradient {
+    factor: f32,
+    slope: f32,
+    offset: f32,
+}
+
+/// Computes the sum of a plane's gradient before the ReLU, and the sum of its products with the image.
+struct GradientSums<'a> {
+    image: &'a [f32],
+    gradient: &'a [f32],
+    normalization: Normalization,
+}
+
+impl WithSimd for GradientSums<'_> {
+    type Output = [f64; 2];
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> [f64; 2] {
+        let normalization = NormalizationVectors::new(simd, self.normalization);
+        let (images, image_rest) = S::as_simd_f32s(self.image);
+        let (gradients, gradient_rest) = S::as_simd_f32s(self.gradient);
+        // Lanes beyond the end have gradient zero, so they add nothing.
+        let rest = simd.partial_load_f32s(image_rest);
+        let gradient_rest = simd.partial_load_f32s(gradient_rest);
+        let mut sum = normalization.relu_gradient(simd, rest, gradient_rest);
+        let mut products = simd.mul_f32s(sum, rest);
+        for (&x, &gradient) in images.iter().zip(gradients) {
+            let gradient = normalization.relu_gradient(simd, x, gradient);
+            sum = simd.add_f32s(sum, gradient);
+            products = mul_add(simd, gradient, x, products);
+        }
+        [sum, products].map(|sum| f64::from(simd.reduce_sum_f32s(sum)))
+    }
+}
+
+/// Computes the gradient with respect to a plane.
+struct BackwardPlane<'a> {
+    image: &'a [f32],
+    gradient: &'a [f32],
+    normalization: Normalization,
+    input_gradient: InputGradient,
+    output: &'a mut [MaybeUninit<f32>],
+}
+
+impl WithSimd for BackwardPlane<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let normalization = NormalizationVectors::new(simd, self.normalization);
+        let InputGradient {
+            factor,
+            slope,
+            offset,
+        } = self.input_gradient;
+        let [factor, slope, offset] =
+            [factor, slope, offset].map(|coefficient| simd.splat_f32s(coefficient));
+        map_vectors(
+            simd,
+            self.output,
+            [self.image, self.gradient],
+            |[x, gradient]| {
+                let gradient = normalization.relu_gradient(simd, x, gradient);
+                mul_add(simd, factor, gradient, mul_add(simd, slope, x, offset))
+            },
+        );
+    }
+}

@@ -1,0 +1,61 @@
+//! The forward pass, in parallel over images.
+
+use std::mem::MaybeUninit;
+
+use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::moments::{Moments, channel_moments};
+use super::normalization::{Normalization, NormalizationVectors, map_vectors, normalizations};
+use super::shape::NormShape;
+use crate::cpu::simd::{InstructionSet, init_vec};
+
+/// Returns the output, and the moments of the images for the backward pass.
+pub(crate) fn forward(
+    set: InstructionSet,
+    shape: NormShape,
+    images: &[f32],
+    bias: &[f32],
+) -> (Vec<f32>, Vec<Moments>) {
+    let moments = channel_moments(set, shape, images);
+    let normalizations = normalizations(&moments, bias);
+    let normalize = |output: &mut [MaybeUninit<f32>]| {
+        let output = output.par_chunks_mut(shape.image_len());
+        output
+            .zip(images.par_chunks(shape.image_len()))
+            .for_each(|(output, image)| {
+                let planes = output
+                    .chunks_mut(shape.plane_len)
+                    .zip(image.chunks(shape.plane_len));
+                for ((output, image), &normalization) in planes.zip(&normalizations) {
+                    set.run(ForwardPlane {
+                        image,
+                        normalization,
+                        output,
+                    });
+                }
+            });
+    };
+    // SAFETY: each plane of each image is written completely.
+    let output = unsafe { init_vec(images.len(), normalize) };
+    (output, moments)
+}
+
+/// Normalizes a plane and applies ReLU.
+struct ForwardPlane<'a> {
+    image: &'a [f32],
+    normalization: Normalization,
+    output: &'a mut [MaybeUninit<f32>],
+}
+
+impl WithSimd for ForwardPlane<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let normalization = NormalizationVectors::new(simd, self.normalization);
+        map_vectors(simd, self.output, [self.image], |[x]| {
+            normalization.apply_relu(simd, x)
+        });
+    }
+}

@@ -1,0 +1,6 @@
+//! The kernels: SIMD code on row-major slices of `f32`, independent of Burn.
+
+pub(crate) mod simd;
+pub(crate) mod conv_block;
+pub(crate) mod batch_norm;
+pub(crate) mod adam;

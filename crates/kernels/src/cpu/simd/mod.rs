@@ -1,0 +1,14 @@
+//! Vector instructions, chosen at run time, and the memory that the kernels use them on.
+//!
+//! Every function that takes or returns vectors is `#[inline(always)]`. The compiler would compile a function that
+//! it does not inline, which includes closures and array methods, for the baseline instruction set, many times slower.
+
+mod instruction_set;
+mod vector;
+mod transpose;
+mod buffer;
+
+pub(crate) use buffer::{AlignedBuffer, init_vec};
+pub(crate) use instruction_set::InstructionSet;
+pub(crate) use transpose::{transpose, transpose_into};
+pub(crate) use vector::{load, mul_add, store};

@@ -1,0 +1,60 @@
+//! Predictions for labeled images.
+
+use anyhow::Result;
+use data::ImageDataset;
+
+use crate::inference::classifier::{Classifier, Probabilities};
+use crate::inference::evaluation::Evaluation;
+
+/// The prediction for one image of a data set, with its label.
+#[derive(Clone, Debug)]
+pub(crate) struct LabeledPrediction {
+    /// Index of the image in its data set.
+    pub(crate) index: usize,
+    /// Index of the true class.
+    pub(crate) label: usize,
+    pub(crate) probabilities: Probabilities,
+}
+
+impl LabeledPrediction {
+    /// Returns whether the most likely class is the label.
+    pub(crate) fn is_correct(&self) -> bool {
+        self.probabilities.best().0 == self.label
+    }
+
+    /// Returns the cross-entropy.
+    pub(crate) fn loss(&self) -> f32 {
+        self.probabilities.loss(self.label)
+    }
+}
+
+/// Evaluates a network on a data set, and returns the prediction for each image, in order.
+///
+/// # Errors
+/// Returns an error if there are no images, the loss is not finite, or the device fails.
+pub(crate) fn predict_dataset(
+    classifier: &Classifier,
+    images: &ImageDataset,
+) -> Result<(Evaluation, Vec<LabeledPrediction>)> {
+    let mut predictions = Vec::with_capacity(images.len());
+    let evaluation = classifier.evaluate(images, |batch| {
+        for probabilities in Probabilities::from_logits(batch.logits)? {
+            let index = predictions.len();
+            predictions.push(LabeledPrediction {
+                index,
+                label: images.label(index).into(),
+                probabilities,
+            });
+        }
+        Ok(())
+    })?;
+    Ok((evaluation, predictions))
+}
+
+/// Returns the wrong predictions, those with the highest loss first.
+pub(crate) fn mistakes(predictions: &[LabeledPrediction]) -> Vec<&LabeledPrediction> {
+    let is_wrong = |prediction: &&LabeledPrediction| !prediction.is_correct();
+    let mut mistakes: Vec<&LabeledPrediction> = predictions.iter().filter(is_wrong).collect();
+    mistakes.sort_by(|a, b| b.loss().total_cmp(&a.loss()));
+    mistakes
+}

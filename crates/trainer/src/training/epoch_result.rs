@@ -1,0 +1,21 @@
+//! The results of an epoch.
+
+use crate::run::metrics::Metrics;
+
+/// The training batches of one epoch, or of a part of it.
+pub(crate) struct TrainedEpoch {
+    /// Metrics of the batches as they were trained on, with dropout and label smoothing.
+    pub(crate) metrics: Metrics,
+    /// Speed since this process began the epoch.
+    pub(crate) images_per_second: f64,
+    /// Fraction of the time spent on preparing batches.
+    pub(crate) loading: f64,
+    /// Whether all batches of the epoch were trained on.
+    pub(crate) is_complete: bool,
+}
+
+/// Metrics of the network at the end of an epoch.
+pub(crate) struct EvaluatedEpoch {
+    pub(crate) validation: Option<Metrics>,
+    pub(crate) test: Option<Metrics>,
+}
