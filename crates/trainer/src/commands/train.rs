@@ -26,7 +26,7 @@ use crate::run::lock::Lock;
 use crate::run::metrics::{Metrics, table};
 use crate::run::run_dir::RunDir;
 use crate::training::progress::Style;
-use crate::training::session::StopReason;
+use crate::training::stop_reason::StopReason;
 use crate::training::train::{Trained, train};
 
 #[derive(Debug, clap::Args)]

@@ -32,9 +32,14 @@ impl Session {
         let mut batches = loader.batches_from(epoch as u64, self.training.position.batches);
         let images_before = batches.progress().items_processed;
 
-        while self.training.position.batches < loader.num_batches()
-            && (!self.is_within_epoch() || self.stop_reason(monitor).is_none())
-        {
+        let mut stopped_by = None;
+        while self.training.position.batches < loader.num_batches() {
+            if self.is_within_epoch() {
+                stopped_by = self.stop_reason(monitor);
+            }
+            if stopped_by.is_some() {
+                break;
+            }
             let reports = self.training.position.batches / REPORT_EVERY;
             loading += self.train_step(&mut batches, &mut metrics, monitor)?;
 
@@ -57,7 +62,7 @@ impl Session {
             metrics: self.training.position.sums.metrics(),
             images_per_second: images as f64 / seconds,
             loading: loading.as_secs_f64() / seconds,
-            is_complete: self.training.position.batches >= loader.num_batches(),
+            stopped_by,
         })
     }
 

@@ -1,6 +1,7 @@
 //! The results of an epoch.
 
 use crate::run::metrics::Metrics;
+use crate::training::stop_reason::StopReason;
 
 /// The training batches of one epoch, or of a part of it.
 pub(crate) struct TrainedEpoch {
@@ -10,8 +11,8 @@ pub(crate) struct TrainedEpoch {
     pub(crate) images_per_second: f64,
     /// Fraction of the time spent on preparing batches.
     pub(crate) loading: f64,
-    /// Whether all batches of the epoch were trained on.
-    pub(crate) is_complete: bool,
+    /// Why the epoch ended before its last batch, if it did.
+    pub(crate) stopped_by: Option<StopReason>,
 }
 
 /// Metrics of the network at the end of an epoch.

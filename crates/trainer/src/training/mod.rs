@@ -9,6 +9,7 @@ mod step;
 pub(crate) mod state;
 pub(crate) mod session;
 mod epoch_result;
+pub(crate) mod stop_reason;
 pub(crate) mod optimizer;
 pub(crate) mod schedule;
 pub(crate) mod running_metrics;

@@ -25,28 +25,7 @@ use crate::training::progress::{ProgressLines, Style};
 use crate::training::schedule::learning_rate;
 use crate::training::state::Training;
 use crate::training::step::TrainingDevices;
-
-/// Why a training stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum StopReason {
-    /// All epochs are completed.
-    Epochs,
-    /// The last `early_stopping` epochs did not improve on validation.
-    EarlyStopping,
-    /// The user interrupted it. The last checkpoint holds its state.
-    Interrupted,
-    /// `max_steps` is reached.
-    MaxSteps,
-    /// `max_time` is reached.
-    MaxTime,
-}
-
-impl StopReason {
-    /// Whether it can end an epoch before its last batch without losing the epoch's results.
-    pub(crate) fn is_limit(self) -> bool {
-        matches!(self, Self::MaxSteps | Self::MaxTime)
-    }
-}
+use crate::training::stop_reason::StopReason;
 
 /// One process at work on a training.
 pub(crate) struct Session {

@@ -17,8 +17,9 @@ use crate::run::run_dir::RunDir;
 use crate::training::burn_train::{self, Monitor};
 use crate::training::epoch_result::EvaluatedEpoch;
 use crate::training::progress::Style;
-use crate::training::session::{Session, StopReason};
+use crate::training::session::Session;
 use crate::training::state::Training;
+use crate::training::stop_reason::StopReason;
 
 /// A training that ended.
 #[derive(Debug)]
@@ -96,12 +97,11 @@ impl Session {
             }
 
             let trained = self.train_epoch(monitor)?;
-            if monitor.is_interrupted() {
-                continue;
-            }
-            if !trained.is_complete {
-                // From here the epoch can be continued under a higher limit.
-                self.save_checkpoint()?;
+            match trained.stopped_by {
+                Some(StopReason::Interrupted) => continue,
+                // From this checkpoint the epoch can be continued under a higher limit.
+                Some(_) => self.save_checkpoint()?,
+                None => {}
             }
 
             let number = self.training.position.epochs.len() + 1;
@@ -112,8 +112,9 @@ impl Session {
             monitor.end_epoch(number)?;
 
             self.record_epoch(&trained, evaluated, &model)?;
-            if trained.is_complete {
-                self.save_checkpoint()?;
+            match trained.stopped_by {
+                Some(reason) => return Ok((self.training, reason)),
+                None => self.save_checkpoint()?,
             }
         }
     }
@@ -197,13 +198,9 @@ mod tests {
     use crate::device::{self, Request};
     use crate::run::images::{self, PictureCache};
 
-    /// Trains on 300 digits with these settings, and returns the weights.
-    fn weights(settings: &str) -> Vec<f32> {
-        weights_on(1, settings)
-    }
-
-    /// Trains on the same device several times at once.
-    fn weights_on(devices: usize, settings: &str) -> Vec<f32> {
+    /// Trains the preset `tiny` with these settings on 300 digits, on the same device several times at once.
+    /// Returns the reason to stop and the weights.
+    fn train_tiny(devices: usize, settings: &str) -> (StopReason, Vec<f32>) {
         let mut tiny = Settings::preset("tiny").unwrap();
         let settings = format!("data.limit_train = 300\ndata.validation = 0.0\n{settings}");
         tiny.overlay(settings.parse().unwrap()).unwrap();
@@ -213,13 +210,43 @@ mod tests {
         let (device, _) = device::open(&Request::Auto, None).unwrap();
         let devices = vec![device; devices];
         let trained = train(&config, &images.split, &devices, &run, Style::Details, None).unwrap();
-        assert_eq!(trained.stop_reason, StopReason::Epochs);
         let bytes = fs::read(run.model_path()).unwrap();
         let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-        let numbers = bytes[8 + header..].chunks_exact(4);
-        numbers
-            .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()))
-            .collect()
+        let values = bytes[8 + header..].chunks_exact(4);
+        let values = values.map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()));
+        (trained.stop_reason, values.collect())
+    }
+
+    /// Trains all epochs, and returns the weights.
+    fn weights_on(devices: usize, settings: &str) -> Vec<f32> {
+        let (stop_reason, weights) = train_tiny(devices, settings);
+        assert_eq!(stop_reason, StopReason::Epochs);
+        weights
+    }
+
+    fn weights(settings: &str) -> Vec<f32> {
+        weights_on(1, settings)
+    }
+
+    #[test]
+    fn reports_why_it_stopped() {
+        // An epoch has five steps.
+        for (settings, reason) in [
+            (
+                "training.epochs = 1\ntraining.max_steps = 3",
+                StopReason::MaxSteps,
+            ),
+            (
+                "training.epochs = 1\ntraining.max_steps = 5",
+                StopReason::Epochs,
+            ),
+            (
+                "training.epochs = 2\ntraining.max_steps = 5",
+                StopReason::MaxSteps,
+            ),
+        ] {
+            assert_eq!(train_tiny(1, settings).0, reason, "{settings}");
+        }
     }
 
     fn distance(a: &[f32], b: &[f32]) -> f32 {
