@@ -345,3 +345,79 @@ pub(crate) fn absolute_source(source: &str) -> Result<String> {
         Err(path) => bail!("{}: not valid UTF-8", path.display()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use model::ConvNetConfig;
+
+    use super::*;
+    use crate::config::presets;
+
+    fn preset(name: &str) -> Config {
+        resolve(Settings::preset(name).unwrap(), PictureCache::No)
+            .unwrap()
+            .0
+    }
+
+    #[test]
+    fn the_default_preset_has_the_default_network() {
+        assert_eq!(preset(presets::DEFAULT).model, ConvNetConfig::default());
+    }
+
+    #[test]
+    fn presets_have_the_published_numbers_of_parameters() {
+        for (name, expected) in [
+            ("convnet", 421_642),
+            ("dropout", 421_642),
+            ("dropout-meanstd", 421_642),
+            ("half-norm", 421_642),
+            ("single-pool", 1_625_866),
+            ("tiny", 13_610),
+            ("three-block", 241_546),
+            ("kernel5", 454_922),
+            ("dense", 101_770),
+            ("sprint", 108_874),
+            ("best", 575_434),
+        ] {
+            assert_eq!(preset(name).model.parameters(), Ok(expected), "{name}");
+        }
+    }
+
+    #[test]
+    fn later_layers_override_earlier_ones() {
+        let mut settings = Settings::preset("dropout").unwrap();
+        let table = "training.epochs = 2\nmodel.dense = [64, 32]";
+        settings.overlay(table.parse().unwrap()).unwrap();
+        let (config, _) = resolve(settings, PictureCache::No).unwrap();
+        assert_eq!(config.training.epochs, 2);
+        assert_eq!(config.training.batch_size, 512);
+        assert_eq!(config.model.dense, [64, 32]);
+        assert_eq!(config.data.normalization.to_string(), "unit");
+    }
+
+    #[test]
+    fn config_toml_is_read_back_and_repeats_the_configuration() {
+        for name in presets::names() {
+            let config = preset(name);
+            let folder = tempfile::tempdir().unwrap();
+            let text = config.to_toml().unwrap();
+            let run = RunDir::create(folder.path(), name, None, &text, |_| Ok(())).unwrap();
+            assert_eq!(run.read_config().unwrap(), config);
+            let settings = Settings::file(&run.config_path(), None).unwrap();
+            let (repeated, _) = resolve(settings, PictureCache::No).unwrap();
+            assert_eq!(repeated, config);
+        }
+    }
+
+    #[test]
+    fn rejects_a_network_that_contradicts_the_images() {
+        let mut settings = Settings::preset("convnet").unwrap();
+        settings
+            .overlay("model.classes = 5".parse().unwrap())
+            .unwrap();
+        assert_eq!(
+            resolve(settings, PictureCache::No).unwrap_err().to_string(),
+            "model.classes = 5, but mnist has 10"
+        );
+    }
+}
