@@ -53,6 +53,9 @@ class Browser:
     def open(self, address):
         self.call("/url", {"url": address})
 
+    def resize(self, width, height):
+        self.call("/window/rect", {"width": width, "height": height})
+
     def run(self, script):
         return self.call("/execute/sync", {"script": script, "args": []})
 
@@ -107,6 +110,7 @@ def main(trainer):
             browser.draw(STROKES, "#paper")
             time.sleep(1)
             browser.screenshot("draw.png")
+            browser.resize(1060, 800)
             browser.open(address[0] + "/runs")
             time.sleep(2)
             browser.run("document.querySelector('tbody tr a, tbody tr').click()")
