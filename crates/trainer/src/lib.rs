@@ -1,6 +1,6 @@
 //! The program `trainer`: trains, evaluates, explains and serves small image classifiers.
 //!
-//! [`run`] is the whole program; `main.rs` only calls it.
+//! [`run()`] is the whole program; `main.rs` only calls it.
 
 // A module imports only modules below it in this list; `tests/architecture.rs` checks that.
 mod cli;
