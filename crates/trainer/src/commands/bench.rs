@@ -298,11 +298,12 @@ impl fmt::Display for Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::settings::digits;
 
     #[test]
     fn counts_flops_of_the_default_network() {
-        let (config, _) = Settings::preset(presets::DEFAULT)
-            .and_then(|settings| images::resolve(settings, PictureCache::No))
+        let config = Settings::preset(presets::DEFAULT)
+            .and_then(|settings| settings.into_config(&digits()))
             .unwrap();
         // 28·28·9·32, 14·14·288·64, 3136·128 and 128·10 multiplications.
         let [conv1, conv2, dense] = [225_792.0, 3_612_672.0, 401_408.0 + 1_280.0];

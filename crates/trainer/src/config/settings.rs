@@ -119,3 +119,12 @@ impl Settings {
         section.try_into().with_context(|| name.to_string())
     }
 }
+
+/// Describes images like MNIST's, for tests that need a configuration but no images.
+#[cfg(test)]
+pub(crate) fn digits() -> DatasetInfo {
+    let table = "name = 'digits'\nclasses = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9']\n\
+                 channels = 1\nheight = 28\nwidth = 28\nmean = 0.1307\nstd = 0.3081\n\
+                 preparation = 'handwriting'";
+    table.parse::<Table>().unwrap().try_into().unwrap()
+}

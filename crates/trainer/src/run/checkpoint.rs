@@ -169,9 +169,8 @@ fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::settings::Settings;
+    use crate::config::settings::{Settings, digits};
     use crate::run::epoch::Epoch;
-    use crate::run::images::{self, PictureCache};
     use crate::run::metrics::Metrics;
 
     fn checkpoint() -> Checkpoint {
@@ -197,8 +196,8 @@ mod tests {
             epochs: vec![epoch],
             ..Position::default()
         };
-        let (config, _) =
-            images::resolve(Settings::preset("tiny").unwrap(), PictureCache::No).unwrap();
+        let config = Settings::preset("tiny").unwrap();
+        let config = config.into_config(&digits()).unwrap();
         Checkpoint {
             config,
             position,

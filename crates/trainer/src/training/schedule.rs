@@ -92,18 +92,14 @@ fn count_plateaus(epochs: &[Epoch], patience: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::settings::Settings;
-    use crate::run::images::{self, PictureCache};
+    use crate::config::settings::{Settings, digits};
     use crate::run::metrics::Metrics;
 
     fn settings(text: &str) -> TrainingConfig {
         let mut settings = Settings::preset("tiny").unwrap();
         let text = format!("training.learning_rate = 0.4\n{text}");
         settings.overlay(text.parse().unwrap()).unwrap();
-        images::resolve(settings, PictureCache::No)
-            .unwrap()
-            .0
-            .training
+        settings.into_config(&digits()).unwrap().training
     }
 
     fn epoch(validation_loss: f64) -> Epoch {
