@@ -1,5 +1,7 @@
 //! Construction of a network with initial weights.
 
+use std::sync::{Mutex, PoisonError};
+
 use burn::module::Param;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{DropoutConfig, Initializer, Linear, LinearConfig, PaddingConfig2d};
@@ -10,12 +12,31 @@ use crate::config::{BlockConfig, ConvNetConfig, Initialization};
 use crate::conv_net::{ConvBlock, ConvNet};
 use crate::layers::{LayerTable, ShapeError};
 
+/// Held while weights are drawn: all CPU devices of a process share one random number generator.
+static DRAWING: Mutex<()> = Mutex::new(());
+
 impl ConvNetConfig {
     /// Builds the network on `device`, with weights drawn from the device's random number generator.
     ///
     /// # Errors
     /// Returns the same errors as [`layers`](Self::layers).
     pub fn init(&self, device: &Device) -> Result<ConvNet, ShapeError> {
+        let _drawing = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
+        self.build(device)
+    }
+
+    /// Builds the network with the weights of a seed. On a CPU they are the same in each call, also while other
+    /// threads build networks.
+    ///
+    /// # Errors
+    /// Returns the same errors as [`layers`](Self::layers).
+    pub fn init_seeded(&self, seed: u64, device: &Device) -> Result<ConvNet, ShapeError> {
+        let _drawing = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
+        device.seed(seed);
+        self.build(device)
+    }
+
+    fn build(&self, device: &Device) -> Result<ConvNet, ShapeError> {
         let mut features = LayerTable::new(self)?.features;
         let mut channels = self.channels;
         let mut blocks = Vec::with_capacity(self.blocks.len());

@@ -36,11 +36,8 @@ impl Training {
     /// # Errors
     /// Returns an error if no such network exists.
     pub(crate) fn begin(config: &Config, device: &Device) -> Result<Self> {
-        // All CPU devices of a process share one generator of initial weights.
-        device.seed(config.training.seed);
-        let model = config.model.init(device)?;
-        // Burn draws weights at their first use: the clone draws them now, before dropout draws.
-        Ok(Self::with_model(config, model.clone()))
+        let model = config.model.init_seeded(config.training.seed, device)?;
+        Ok(Self::with_model(config, model))
     }
 
     /// Starts a training from the weights of `model`.
