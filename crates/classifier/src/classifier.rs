@@ -33,7 +33,7 @@ impl Classifier {
     /// Opens a run folder: its `config.toml` and `model.safetensors`.
     ///
     /// # Errors
-    /// Returns an error if a file is missing or damaged, or the weights are not those of the described network.
+    /// Returns an error if a file is missing or damaged, or the weights do not fit the described network.
     pub fn open(folder: impl AsRef<Path>, device: &Device) -> Result<Self, Error> {
         let folder = folder.as_ref();
         let config = folder.join(CONFIG_FILE);
@@ -66,7 +66,7 @@ impl Classifier {
     ///
     /// # Errors
     /// Returns an error if no such network exists, its input and output do not fit the images, or the weights
-    /// are damaged or not those of the described network.
+    /// are damaged or do not fit the described network.
     pub fn new(description: Description, weights: Vec<u8>, device: &Device) -> Result<Self, Error> {
         let [config, path] = [CONFIG_FILE, WEIGHTS_FILE].map(Path::new);
         Self::load(description, weights, device, config, path)

@@ -61,7 +61,7 @@ pub enum DataError {
     Pictures {
         /// Path of the folder.
         folder: PathBuf,
-        /// What was found, and what was expected.
+        /// Description of the value found and of the value expected.
         message: String,
     },
     /// A label is out of range.

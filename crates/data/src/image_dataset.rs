@@ -206,7 +206,7 @@ impl ImageDataset {
         })
     }
 
-    /// Returns the images of this dataset followed by those of `other`.
+    /// Concatenates this dataset and `other`.
     ///
     /// # Panics
     /// Panics if the image shapes differ.

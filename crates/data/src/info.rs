@@ -28,7 +28,7 @@ pub struct DatasetInfo {
     pub mean: f64,
     /// Standard deviation of the training pixels, scaled to `0.0..=1.0`.
     pub std: f64,
-    /// Conversion of a picture into an image that looks like those of the dataset.
+    /// Conversion of a picture into an image in the style of the dataset.
     #[serde(default)]
     pub preparation: Preparation,
 }

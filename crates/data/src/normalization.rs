@@ -29,7 +29,7 @@ pub struct Scaling {
 }
 
 impl Normalization {
-    /// Returns the parameters, given those of the dataset.
+    /// Returns the mean and the standard deviation to normalize with, given those measured on the dataset.
     pub fn scaling(self, dataset: Scaling) -> Scaling {
         match self {
             Self::Unit => Scaling {

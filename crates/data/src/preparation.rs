@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::handwriting;
 use crate::picture::{Picture, PictureError};
 
-/// A conversion of a picture into an image that looks like those of a dataset.
+/// A conversion of a picture into an image in the style of a dataset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Preparation {
