@@ -11,6 +11,7 @@ mod figures;
 mod import_export;
 mod pictures;
 mod predict;
+mod recorded_images;
 mod resume;
 mod runs;
 mod serve;

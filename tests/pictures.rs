@@ -105,20 +105,23 @@ fn decoded_pictures_are_cached() {
         .unwrap()
         .unwrap()
         .path();
-    fs::write(cache.join("train-images-idx3-ubyte"), "cut").unwrap();
+    fs::write(cache.join("pixels"), "cut").unwrap();
     assert!(dir.trainer(TRAIN).success().stderr.contains("reading 61"));
     assert_eq!(weights("tiny-1"), weights("tiny-3"));
-    // So is a cache with an invalid label.
-    let labels = cache.join("train-labels-idx1-ubyte");
-    let mut bytes = fs::read(&labels).unwrap();
-    *bytes.last_mut().unwrap() = 255;
-    fs::write(&labels, bytes).unwrap();
+    // So is a cache whose pixels have changed.
+    let mut bytes = fs::read(cache.join("pixels")).unwrap();
+    *bytes.last_mut().unwrap() ^= 255;
+    fs::write(cache.join("pixels"), bytes).unwrap();
     assert!(dir.trainer(TRAIN).success().stderr.contains("reading 61"));
-    // And that of a folder that has changed.
+    assert_eq!(weights("tiny-1"), weights("tiny-4"));
+    // Only pictures that are new or have changed are read again.
+    fs::copy(dir.path("mine/lying/0.png"), dir.path("mine/lying/new.png")).unwrap();
+    let fifth = dir.trainer(TRAIN).success();
+    assert!(fifth.stderr.contains("reading 1 pictures"), "{fifth:#?}");
     fs::remove_file(dir.path("mine/lying/broken.png")).unwrap();
-    let fourth = dir.trainer(TRAIN).success();
-    assert!(fourth.stderr.contains("reading 60"), "{fourth:#?}");
-    assert!(!fourth.stderr.contains("skipped"), "{fourth:#?}");
+    let sixth = dir.trainer(TRAIN).success();
+    assert!(!sixth.stderr.contains("reading"), "{sixth:#?}");
+    assert!(!sixth.stderr.contains("skipped"), "{sixth:#?}");
 }
 
 #[test]
@@ -131,20 +134,19 @@ fn rejects_pictures_of_unknown_classes() {
         dir.run_text("tiny-1", "train.log")
             .contains("broken.png: not a picture")
     );
-    fs::create_dir(dir.path("mine/another")).unwrap();
-    let picture = RgbImage::from_pixel(20, 20, Rgb([1, 2, 3]));
-    picture.save(dir.path("mine/another/1.png")).unwrap();
-    let commands = [
-        "evaluate tiny-1",
-        "inspect tiny-1",
-        "report tiny-1",
-        "predict tiny-1 --test-index 0",
-    ];
-    for command in commands {
-        let lines = dir.trainer(command).error_lines();
-        let expected = "mine has a class another, expected one of lying, up & <right>";
-        assert_eq!(lines.last().unwrap(), &format!("error: {expected}"));
+    for class in ["another", "lying"] {
+        fs::create_dir_all(dir.path("other").join(class)).unwrap();
+        for number in 0..2 {
+            let picture = RgbImage::from_pixel(20, 20, Rgb([number, 2, 3]));
+            let name = format!("{number}.png");
+            picture
+                .save(dir.path("other").join(class).join(name))
+                .unwrap();
+        }
     }
+    let error = dir.trainer("evaluate tiny-1 --data other -q").error();
+    let expected = "other: found a class another, expected one of lying, up & <right>";
+    assert!(error.ends_with(expected), "{error}");
 }
 
 #[test]

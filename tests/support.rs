@@ -87,6 +87,7 @@ impl WorkDir {
             "model.safetensors",
             "metrics.jsonl",
             "evaluation.json",
+            "images.json",
         ] {
             fs::copy(project("artifacts/pretrained").join(file), run.join(file)).unwrap();
         }

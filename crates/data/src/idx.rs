@@ -11,7 +11,7 @@ use std::io::Read;
 
 use flate2::read::MultiGzDecoder;
 
-use crate::image_dataset::{ImageDataset, Images};
+use crate::image_dataset::Images;
 
 /// Names of the four files of a dataset: training images, training labels, test images and test
 /// labels.
@@ -110,30 +110,6 @@ pub fn parse_images(bytes: &[u8]) -> Result<Images, IdxError> {
 pub fn parse_labels(bytes: &[u8]) -> Result<Vec<u8>, IdxError> {
     let ([_], labels) = parse(bytes, LABELS_MAGIC)?;
     Ok(labels)
-}
-
-/// Encodes a dataset as two IDX files: images and labels.
-///
-/// IDX has no channels: those of an image are stacked vertically, which gives images of
-/// `channels * height` rows. [`ImageDataset::unstack_channels`] is the inverse.
-pub fn encode(dataset: &ImageDataset) -> (Vec<u8>, Vec<u8>) {
-    let header = |magic: u32, sizes: &[usize]| -> Vec<u8> {
-        let sizes = sizes.iter().map(|&size| size as u32);
-        [magic]
-            .into_iter()
-            .chain(sizes)
-            .flat_map(u32::to_be_bytes)
-            .collect()
-    };
-    let stacked_height = dataset.channels() * dataset.height();
-    let sizes = [dataset.len(), stacked_height, dataset.width()];
-    let mut images = header(IMAGES_MAGIC, &sizes);
-    let mut labels = header(LABELS_MAGIC, &[dataset.len()]);
-    for index in 0..dataset.len() {
-        images.extend_from_slice(dataset.pixels(index));
-        labels.push(dataset.label(index));
-    }
-    (images, labels)
 }
 
 /// Parses an IDX file with the magic number `magic` into its sizes and elements.
@@ -383,21 +359,5 @@ mod tests {
         let crc = bytes.len() - 8;
         bytes[crc] ^= 0xff;
         assert!(message(parse_labels(&bytes)).starts_with("damaged or truncated gzip data"));
-    }
-
-    #[test]
-    fn channels_survive_the_round_trip() {
-        let images = Images {
-            channels: 3,
-            height: 1,
-            width: 2,
-            pixels: vec![200, 0, 100, 0, 50, 255],
-        };
-        let rgb = ImageDataset::new(images, vec![1]).unwrap();
-        let (images, labels) = encode(&rgb);
-        let images = parse_images(&images).unwrap();
-        let parsed = ImageDataset::new(images, labels[8..].to_vec()).unwrap();
-        let parsed = parsed.unstack_channels(1).unwrap();
-        assert_eq!((parsed.channels(), parsed.pixels(0)), (3, rgb.pixels(0)));
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::dataset::Dataset;
 use crate::error::DataError;
-use crate::idx::{self, FILE_NAMES, parse_images, parse_labels};
+use crate::idx::{FILE_NAMES, parse_images, parse_labels};
 use crate::image_dataset::ImageDataset;
 use crate::info::describe;
 
@@ -89,21 +89,6 @@ impl Dataset {
             unreadable: Vec::new(),
         })
     }
-}
-
-/// Encodes two splits as the four files of a folder: pairs of name and content.
-///
-/// Channels are stacked vertically, see [`idx::encode`].
-pub fn encode(train: &ImageDataset, test: &ImageDataset) -> [(&'static str, Vec<u8>); 4] {
-    let (train_images, train_labels) = idx::encode(train);
-    let (test_images, test_labels) = idx::encode(test);
-    let [a, b, c, d] = FILE_NAMES;
-    [
-        (a, train_images),
-        (b, train_labels),
-        (c, test_images),
-        (d, test_labels),
-    ]
 }
 
 /// Returns whether a folder contains any of the four files.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use burn::data::dataset::{Dataset, DatasetError};
 
+use crate::digest::sha256_hex;
 use crate::sample::Sample;
+use crate::source_file::SourceFile;
 
 /// Images of one shape in one allocation.
 #[derive(Clone, PartialEq, Eq)]
@@ -53,7 +55,9 @@ impl fmt::Debug for Images {
 pub struct ImageDataset {
     images: Arc<Images>,
     labels: Arc<[u8]>,
-    /// Indices into `images` and `labels`, in the order of the view.
+    /// The file of each image, if the images were decoded from files of their own.
+    files: Option<Arc<[SourceFile]>>,
+    /// Indices into `images`, `labels` and `files`, in the order of the view.
     indices: Arc<[u32]>,
 }
 
@@ -70,8 +74,23 @@ impl ImageDataset {
         Ok(Self {
             images: Arc::new(images),
             labels: labels.into(),
+            files: None,
             // The count fits into `u32`: IDX headers limit it, and folders do not hold more files.
             indices: (0..count as u32).collect(),
+        })
+    }
+
+    /// Adds the file that each image was decoded from.
+    ///
+    /// # Errors
+    /// Returns the numbers of images and files if they differ.
+    pub fn with_files(self, files: Vec<SourceFile>) -> Result<Self, (usize, usize)> {
+        if files.len() != self.labels.len() {
+            return Err((self.labels.len(), files.len()));
+        }
+        Ok(Self {
+            files: Some(files.into()),
+            ..self
         })
     }
 
@@ -123,6 +142,26 @@ impl ImageDataset {
         self.indices
             .iter()
             .map(|&index| self.labels[index as usize])
+    }
+
+    /// Returns the file of each image, or `None` if the images have no files of their own.
+    pub fn files(&self) -> Option<impl Iterator<Item = &SourceFile>> {
+        let files = self.files.as_deref()?;
+        Some(self.indices.iter().map(|&index| &files[index as usize]))
+    }
+
+    /// Returns the SHA-256 of the shape, the pixels and the labels of all images, in order.
+    pub fn sha256(&self) -> String {
+        let shape = [self.len(), self.channels(), self.height(), self.width()];
+        let header = shape.map(|size| (size as u64).to_be_bytes()).concat();
+        let labels: Vec<u8> = self.labels().collect();
+        let pixels = (0..self.len()).map(|index| self.pixels(index));
+        sha256_hex(
+            [header.as_slice()]
+                .into_iter()
+                .chain(pixels)
+                .chain([labels.as_slice()]),
+        )
     }
 
     /// Returns the indices of the view in the file that it was read from.
@@ -177,33 +216,10 @@ impl ImageDataset {
                 pixels,
                 ..*self.images
             }),
-            labels: (0..self.len()).map(|index| self.label(index)).collect(),
+            labels: self.labels().collect(),
+            files: self.files().map(|files| files.cloned().collect()),
             indices: (0..self.len() as u32).collect(),
         }
-    }
-
-    /// Splits images whose channels are stacked vertically into channels of `height` rows.
-    ///
-    /// The pixels stay in place. This is the inverse of the stacking in [`idx::encode`].
-    ///
-    /// # Errors
-    /// Returns the height of the images if it is neither `height` nor `3 * height`.
-    ///
-    /// [`idx::encode`]: crate::idx::encode
-    pub fn unstack_channels(self, height: usize) -> Result<Self, usize> {
-        let channels = match self.images.height.checked_div(height) {
-            Some(channels @ (1 | 3)) if channels * height == self.images.height => channels,
-            _ => return Err(self.images.height),
-        };
-        let images = Arc::unwrap_or_clone(self.images);
-        Ok(Self {
-            images: Arc::new(Images {
-                channels,
-                height,
-                ..images
-            }),
-            ..self
-        })
     }
 
     /// Concatenates this dataset and `other`.
@@ -226,7 +242,11 @@ impl ImageDataset {
                     .collect(),
                 ..*self.images
             }),
-            labels: entries().map(|(dataset, at)| dataset.label(at)).collect(),
+            labels: self.labels().chain(other.labels()).collect(),
+            files: match (self.files(), other.files()) {
+                (Some(files), Some(others)) => Some(files.chain(others).cloned().collect()),
+                _ => None,
+            },
             indices: (0..(self.len() + other.len()) as u32).collect(),
         }
     }
@@ -239,6 +259,23 @@ impl ImageDataset {
         let stored = self.labels.iter().map(|&label| labels[usize::from(label)]);
         Self {
             labels: stored.collect(),
+            ..self.clone()
+        }
+    }
+
+    /// Replaces the label of each image.
+    ///
+    /// # Panics
+    /// Panics if the numbers of images and labels differ.
+    pub fn with_labels(&self, labels: impl IntoIterator<Item = u8>) -> Self {
+        let labels: Vec<u8> = labels.into_iter().collect();
+        assert_eq!(self.len(), labels.len(), "a label for each image");
+        let mut stored = self.labels.to_vec();
+        for (&index, label) in self.indices.iter().zip(labels) {
+            stored[index as usize] = label;
+        }
+        Self {
+            labels: stored.into(),
             ..self.clone()
         }
     }
@@ -315,12 +352,38 @@ pub(crate) mod tests {
         assert_eq!(rgb.label(1), 9);
         assert!(rgb.is_gray());
         assert_eq!(rgb.with_channels(1).pixels(0), [7; 6]);
-        assert_eq!(gray.clone().unstack_channels(2).unwrap().channels(), 1);
-        assert_eq!(gray.clone().unstack_channels(3).unwrap_err(), 2);
         assert_eq!(gray.concat(&gray).pixels(3), [9; 6]);
         let mut labels = [0; 10];
         labels[7] = 3;
         assert_eq!(gray.relabeled(&labels).label(0), 3);
+        assert!(gray.with_labels([8, 1]).labels().eq([8, 1]));
+    }
+
+    #[test]
+    fn views_and_conversions_keep_the_files() {
+        let file = |index: usize| SourceFile {
+            path: index.to_string(),
+            bytes: 0,
+            sha256: String::new(),
+        };
+        let gray = ramp(20).with_files((0..20).map(file).collect()).unwrap();
+        let view = gray.select([7, 9]);
+        let view = view.concat(&gray.select([3])).with_channels(3);
+        let paths: Vec<&str> = view.files().unwrap().map(|file| &*file.path).collect();
+        assert_eq!(paths, ["7", "9", "3"]);
+        assert!(ramp(2).concat(&gray.select([3])).files().is_none());
+        assert_eq!(ramp(2).with_files(vec![]).unwrap_err(), (2, 0));
+    }
+
+    #[test]
+    fn sha256_depends_on_pixels_labels_and_their_order() {
+        let digest = |order: [usize; 2]| ramp(20).select(order).sha256();
+        assert_eq!(digest([1, 2]), digest([1, 2]));
+        assert_ne!(digest([1, 2]), digest([2, 1]));
+        // Other pixels with the same label.
+        assert_ne!(digest([1, 2]), digest([11, 2]));
+        let labels: Vec<u8> = (1..=10).map(|label| label % 10).collect();
+        assert_ne!(ramp(20).relabeled(&labels).sha256(), ramp(20).sha256());
     }
 
     #[test]

@@ -101,9 +101,11 @@ impl DatasetInfo {
         }
     }
 
-    /// Returns whether both describe the same images. The preparation of pictures is not compared.
+    /// Returns whether both describe images of the same classes, shape and statistics. The name of the
+    /// folder and the preparation of pictures are not compared.
     pub fn is_same_data(&self, other: &Self) -> bool {
         let other = Self {
+            name: self.name.clone(),
             preparation: self.preparation,
             ..other.clone()
         };

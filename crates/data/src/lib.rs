@@ -14,6 +14,7 @@ pub mod shuffle; // reproducible random permutations
 
 // From bytes to images.
 pub mod sample; // one labeled image
+pub mod source_file; // the file that an image was decoded from
 pub mod image_dataset; // labeled images in memory, and views of them
 pub mod idx; // the IDX file format, as functions of bytes
 pub mod picture; // PNG, JPEG, BMP, GIF and WebP pictures
@@ -28,8 +29,8 @@ pub mod error; // errors of loading a dataset
 pub mod dataset; // training images, test images and their description
 pub mod idx_folder; // the four IDX files of the MNIST family, in a folder or embedded
 pub mod listing; // class folders and picture files in a folder
+pub mod picture_files; // a list of labeled picture files, and their decoding
 pub mod picture_folder; // a folder of pictures: its classes and its split into train and test
-pub mod decoded_pictures; // the pictures of such a folder, decoded
 pub mod split; // training and validation split
 
 // From a dataset to batches.
@@ -43,15 +44,19 @@ pub mod loader; // order, size and placement of batches
 pub use augmentation::Augmentation;
 pub use batch::{Batch, MnistBatcher};
 pub use dataset::Dataset;
-pub use decoded_pictures::{DecodeOptions, DecodedPictures};
 pub use error::DataError;
 pub use image_dataset::{ImageDataset, Images};
 pub use info::DatasetInfo;
 pub use loader::{Batches, Loader, Order};
 pub use normalization::{Normalization, Scaling};
 pub use picture::{Picture, PictureError};
-pub use picture_folder::PictureFolder;
+pub use picture_files::{
+    DECODER_VERSION, DecodeOptions, DecodedPictures, LabeledFile, PictureFiles, UnreadablePicture,
+    file_version,
+};
+pub use picture_folder::{PictureFolder, TestSelection};
 pub use preparation::Preparation;
 pub use sample::Sample;
 pub use shuffle::permutation;
+pub use source_file::SourceFile;
 pub use split::{SplitError, SplitMethod, train_validation_split};

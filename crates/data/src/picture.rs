@@ -83,15 +83,7 @@ impl Picture {
     /// # Errors
     /// Returns an error if the file cannot be read, is not a picture, or exceeds the size limits.
     pub fn open(path: &Path) -> Result<Self, PictureError> {
-        let file = File::open(path)?;
-        let metadata = file.metadata()?;
-        if metadata.is_dir() {
-            return Err(io::Error::from(io::ErrorKind::IsADirectory).into());
-        }
-        if metadata.len() > MAX_BYTES {
-            return Err(PictureError::TooManyBytes);
-        }
-        Self::read(file)
+        Self::decode(&read_file(path)?)
     }
 
     /// Reads a stream to its end and decodes it.
@@ -99,9 +91,7 @@ impl Picture {
     /// # Errors
     /// Returns the same errors as [`open`](Self::open).
     pub fn read(stream: impl Read) -> Result<Self, PictureError> {
-        let mut bytes = Vec::new();
-        stream.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
-        Self::decode(&bytes)
+        Self::decode(&read_stream(stream)?)
     }
 
     /// Decodes the bytes of a file. Of an animation, it returns the first frame.
@@ -206,6 +196,29 @@ impl Picture {
         imageops::replace(&mut fitted, &small, x, y);
         Fitted(fitted)
     }
+}
+
+/// Reads the file of a picture.
+///
+/// # Errors
+/// Returns an error if the file cannot be read or is too large.
+pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, PictureError> {
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        return Err(io::Error::from(io::ErrorKind::IsADirectory).into());
+    }
+    if metadata.len() > MAX_BYTES {
+        return Err(PictureError::TooManyBytes);
+    }
+    read_stream(file)
+}
+
+/// Reads a stream up to the first byte that is too many.
+fn read_stream(stream: impl Read) -> Result<Vec<u8>, PictureError> {
+    let mut bytes = Vec::new();
+    stream.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// A picture scaled to the image size of a dataset.

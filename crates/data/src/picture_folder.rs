@@ -1,15 +1,22 @@
 //! A folder of pictures: a sub-folder per class, or `train` and `test` with such sub-folders.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
+
+use crate::dataset::Dataset;
 use crate::error::DataError;
 use crate::idx_folder::is_idx_folder;
+use crate::image_dataset::ImageDataset;
+use crate::info::DatasetInfo;
 use crate::listing::{is_ignored, picture_files, sub_folders};
+use crate::picture_files::{DecodedPictures, LabeledFile, PictureFiles};
+use crate::preparation::Preparation;
 use crate::shuffle::permutation;
 
-/// Without a folder `test`, one in this many pictures of each class is a test picture.
+/// Without a folder `test`, about one in this many pictures of each class is a test picture.
 const TEST_DIVISOR: usize = 5;
 /// Seed of the test split and of the order of the training pictures.
 const SPLIT_SEED: u64 = 0;
@@ -29,31 +36,39 @@ const SPLIT_NAMES: [&str; 7] = [
     "validation",
 ];
 
+/// Maximum number of decoding errors listed in an error message.
+const MAX_LISTED_ERRORS: usize = 5;
+
 /// The files of a folder of pictures, listed but not decoded.
 #[derive(Debug)]
 pub struct PictureFolder {
-    pub(crate) path: PathBuf,
+    /// The data folder.
+    pub path: PathBuf,
     /// Class names, in the order of the labels.
-    pub(crate) classes: Vec<String>,
+    pub classes: Vec<String>,
     /// Training pictures, shuffled.
-    pub(crate) train: Vec<LabeledFile>,
+    pub train: Vec<LabeledFile>,
     /// Test pictures, ordered by class.
-    pub(crate) test: Vec<LabeledFile>,
+    pub test: Vec<LabeledFile>,
     /// One message for each folder or file that cannot be accessed.
-    pub(crate) listing_errors: Vec<String>,
+    pub listing_errors: Vec<String>,
     /// Whether the test pictures have a folder of their own.
     pub has_test_folder: bool,
 }
 
-/// The path and label of a picture.
-#[derive(Debug)]
-pub(crate) struct LabeledFile {
-    pub(crate) path: PathBuf,
-    pub(crate) label: u8,
+/// The choice of test pictures in a folder without a sub-folder `test`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TestSelection {
+    /// By the hash of each file's path alone, so that adding or removing files does not change it for
+    /// other files.
+    ByPath,
+    /// A fifth of each class, at random, which depends on the number of files. Runs without a record of
+    /// their test files chose them this way.
+    Shuffled,
 }
 
-/// The picture files of each class.
-type Classes = BTreeMap<ClassName, Vec<PathBuf>>;
+/// The picture files of each class, as paths relative to the data folder.
+type Classes = BTreeMap<ClassName, Vec<String>>;
 
 /// The numeric value of a class name and the name: `2` sorts before `10`, and numbers sort before
 /// words.
@@ -66,34 +81,33 @@ impl PictureFolder {
     /// # Errors
     /// Returns an error if the folder has fewer than two classes, a class without pictures or no
     /// test pictures, or if `test` has a class that `train` does not have.
-    pub fn list(path: &Path) -> Result<Self, DataError> {
+    pub fn list(path: &Path, selection: TestSelection) -> Result<Self, DataError> {
         let error = |message: String| DataError::Pictures {
             folder: path.to_path_buf(),
             message,
         };
         let mut listing_errors = Vec::new();
         let has_test_folder = has_test_folder(path)?;
-        let classes = match has_test_folder {
-            true => list_classes(&path.join("train"), &mut listing_errors)?,
-            false => list_classes(path, &mut listing_errors)?,
-        };
+        let train_folder = if has_test_folder { "train" } else { "" };
+        let classes = list_classes(path, train_folder, &mut listing_errors)?;
         check_classes(&classes).map_err(error)?;
         let names = classes.keys().map(|ClassName(_, name)| name.clone());
         let names: Vec<String> = names.collect();
         let (train, test) = match has_test_folder {
             true => {
-                let test = list_classes(&path.join("test"), &mut listing_errors)?;
+                let test = list_classes(path, "test", &mut listing_errors)?;
                 let train = classes.into_values().enumerate();
                 let train = train.flat_map(|(label, files)| labeled(label, files));
                 (train.collect(), label_test(test, &names).map_err(error)?)
             }
-            false => split_classes(classes),
+            false => split_classes(classes, selection),
         };
         if test.is_empty() {
-            return Err(error(format!(
-                "found no test pictures; expected {TEST_DIVISOR} or more pictures of some class, \
-                 or a sub-folder test"
-            )));
+            return Err(error(
+                "found no test pictures; expected two or more pictures of some class, or a \
+                 sub-folder test"
+                    .into(),
+            ));
         }
         Ok(Self {
             path: path.to_path_buf(),
@@ -105,17 +119,101 @@ impl PictureFolder {
         })
     }
 
+    /// Returns all pictures: first those of the training split, then those of the test split.
+    pub fn all_files(&self) -> PictureFiles {
+        PictureFiles {
+            folder: self.path.clone(),
+            files: [self.train.as_slice(), &self.test].concat(),
+        }
+    }
+
+    /// Returns the pictures of the test split.
+    pub fn test_files(&self) -> PictureFiles {
+        PictureFiles {
+            folder: self.path.clone(),
+            files: self.test.clone(),
+        }
+    }
+
+    /// Returns a message for each picture that could not be listed or decoded.
+    pub fn unreadable(&self, pictures: &DecodedPictures) -> Vec<String> {
+        let decoding = pictures.unreadable.iter().map(|picture| {
+            let path = self.path.join(&picture.path);
+            format!("{}: {}", path.display(), picture.reason)
+        });
+        self.listing_errors
+            .iter()
+            .cloned()
+            .chain(decoding)
+            .collect()
+    }
+
+    /// Combines the folder and its decoded [pictures](Self::all_files) to a dataset. The images are RGB
+    /// if a training picture has color.
+    ///
+    /// # Errors
+    /// Returns an error if a class or the test split has no readable picture.
+    pub fn into_dataset(
+        self,
+        preparation: Preparation,
+        pictures: DecodedPictures,
+    ) -> Result<Dataset, DataError> {
+        let unreadable = self.unreadable(&pictures);
+        let images = pictures.images;
+        let test: HashSet<&str> = self.test.iter().map(|file| file.path.as_str()).collect();
+        let select = |is_wanted: &dyn Fn(&str) -> bool| {
+            let files = images.files().into_iter().flatten().enumerate();
+            let wanted = files.filter(|(_, file)| is_wanted(&file.path));
+            images.select(wanted.map(|(index, _)| index))
+        };
+        let (train, test) = (
+            select(&|path| !test.contains(path)),
+            select(&|path| test.contains(path)),
+        );
+        self.check_coverage(&train, &test, &unreadable)?;
+        let (train, test) = match train.is_gray() {
+            true => (train.with_channels(1), test.with_channels(1)),
+            false => (train, test),
+        };
+        let info = DatasetInfo::measured(&self.path, self.classes, preparation, &train);
+        Ok(Dataset {
+            info,
+            train,
+            test,
+            unreadable,
+        })
+    }
+
+    /// Returns an error if a class or the test split has no readable picture.
+    fn check_coverage(
+        &self,
+        train: &ImageDataset,
+        test: &ImageDataset,
+        unreadable: &[String],
+    ) -> Result<(), DataError> {
+        let is_missing = |class: &usize| !train.labels().any(|label| usize::from(label) == *class);
+        let part = match (0..self.classes.len()).find(is_missing) {
+            Some(class) => format!("class {}", self.classes[class]),
+            None if test.is_empty() => "the test split".into(),
+            None => return Ok(()),
+        };
+        let listed = unreadable[..unreadable.len().min(MAX_LISTED_ERRORS)].join("; ");
+        let more = match unreadable.len().saturating_sub(MAX_LISTED_ERRORS) {
+            0 => String::new(),
+            more => format!("; and {more} more"),
+        };
+        Err(DataError::Pictures {
+            folder: self.path.clone(),
+            message: format!("no readable picture of {part}: {listed}{more}"),
+        })
+    }
+
     /// Returns whether a folder is laid out as a folder of pictures: it has sub-folders, but none
     /// of the four IDX files.
     pub fn is_at(path: &Path) -> bool {
         let entries = fs::read_dir(path).into_iter().flatten().flatten();
         let mut folders = entries.filter(|entry| entry.path().is_dir());
         folders.any(|entry| !is_ignored(&entry.file_name())) && !is_idx_folder(path)
-    }
-
-    /// Returns the number of pictures.
-    pub fn count(&self) -> usize {
-        self.train.len() + self.test.len()
     }
 }
 
@@ -142,16 +240,35 @@ fn has_test_folder(folder: &Path) -> Result<bool, DataError> {
     }
 }
 
-/// Lists the class folders in a folder, and the picture files of each.
-fn list_classes(folder: &Path, listing_errors: &mut Vec<String>) -> Result<Classes, DataError> {
+/// Lists the class folders in `root/sub_folder`, and the picture files of each.
+fn list_classes(
+    root: &Path,
+    sub_folder: &str,
+    listing_errors: &mut Vec<String>,
+) -> Result<Classes, DataError> {
     let mut classes = Classes::new();
-    for (name, path) in sub_folders(folder)? {
+    for (name, path) in sub_folders(&root.join(sub_folder))? {
         let (files, errors) = picture_files(&path);
         listing_errors.extend(errors);
+        let mut paths = Vec::with_capacity(files.len());
+        for file in files {
+            match relative_path(root, &file) {
+                Some(path) => paths.push(path),
+                None => listing_errors.push(format!("{}: not valid UTF-8", file.display())),
+            }
+        }
         let number = name.parse().unwrap_or(u64::MAX);
-        classes.insert(ClassName(number, name), files);
+        classes.insert(ClassName(number, name), paths);
     }
     Ok(classes)
+}
+
+/// Returns the path of `file` relative to `root`, with `/` between the names on every system; `None`
+/// if it is not Unicode.
+fn relative_path(root: &Path, file: &Path) -> Option<String> {
+    let relative = file.strip_prefix(root).ok()?;
+    let names: Option<Vec<&str>> = relative.iter().map(|name| name.to_str()).collect();
+    Some(names?.join("/"))
 }
 
 /// Returns an error message if the classes cannot be used for training.
@@ -171,23 +288,25 @@ fn check_classes(classes: &Classes) -> Result<(), String> {
     }
 }
 
-fn labeled(label: usize, files: Vec<PathBuf>) -> impl Iterator<Item = LabeledFile> {
+fn labeled(label: usize, paths: Vec<String>) -> impl Iterator<Item = LabeledFile> {
     let label = label as u8;
-    files
+    paths
         .into_iter()
         .map(move |path| LabeledFile { path, label })
 }
 
-/// Splits each class at random into training and test pictures, both in the order of the files.
-fn split_classes(classes: Classes) -> (Vec<LabeledFile>, Vec<LabeledFile>) {
+/// Splits each class into training and test pictures, both in the order of the files.
+fn split_classes(
+    classes: Classes,
+    selection: TestSelection,
+) -> (Vec<LabeledFile>, Vec<LabeledFile>) {
     let (mut train, mut test) = (Vec::new(), Vec::new());
-    for (label, files) in classes.into_values().enumerate() {
-        let mut is_test = vec![false; files.len()];
-        let order = permutation(files.len(), SPLIT_SEED, label as u64);
-        for &at in &order[..files.len() / TEST_DIVISOR] {
-            is_test[at as usize] = true;
-        }
-        for (file, is_test) in labeled(label, files).zip(is_test) {
+    for (label, paths) in classes.into_values().enumerate() {
+        let is_test = match selection {
+            TestSelection::ByPath => select_by_path(&paths),
+            TestSelection::Shuffled => select_shuffled(paths.len(), label),
+        };
+        for (file, is_test) in labeled(label, paths).zip(is_test) {
             match is_test {
                 true => test.push(file),
                 false => train.push(file),
@@ -195,6 +314,40 @@ fn split_classes(classes: Classes) -> (Vec<LabeledFile>, Vec<LabeledFile>) {
         }
     }
     (train, test)
+}
+
+/// Returns for each picture of a class whether it is a test picture: if the hash of its path is in the
+/// lowest fifth of all hashes. A class of two or more pictures has at least one on each side.
+fn select_by_path(paths: &[String]) -> Vec<bool> {
+    let hashes: Vec<u64> = paths.iter().map(|path| path_hash(path)).collect();
+    let limit = u64::MAX / TEST_DIVISOR as u64;
+    let (Some(&lowest), Some(&highest)) = (hashes.iter().min(), hashes.iter().max()) else {
+        return Vec::new();
+    };
+    let is_test = |&hash: &u64| match hash < limit {
+        true => hash != highest,
+        false => hash == lowest && hashes.len() > 1,
+    };
+    hashes.iter().map(is_test).collect()
+}
+
+/// Returns the first 64 bits of the SHA-256 of a path.
+fn path_hash(path: &str) -> u64 {
+    let digest = Sha256::digest(path);
+    digest
+        .iter()
+        .take(8)
+        .fold(0, |hash, &byte| hash << 8 | u64::from(byte))
+}
+
+/// Returns for each of `count` pictures of a class whether it is a test picture, at random.
+fn select_shuffled(count: usize, label: usize) -> Vec<bool> {
+    let mut is_test = vec![false; count];
+    let order = permutation(count, SPLIT_SEED, label as u64);
+    for &at in &order[..count / TEST_DIVISOR] {
+        is_test[at as usize] = true;
+    }
+    is_test
 }
 
 /// Labels the test pictures by the class names of the training pictures.
@@ -219,4 +372,209 @@ fn shuffled(files: Vec<LabeledFile>) -> Vec<LabeledFile> {
     let order = permutation(files.len(), SPLIT_SEED, u64::MAX);
     let next = |at: u32| files[at as usize].take();
     order.into_iter().filter_map(next).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use image::{GrayImage, ImageFormat, Luma, Rgb, RgbImage};
+
+    use super::*;
+    use crate::digest::sha256_hex;
+    use crate::picture::tests::file;
+    use crate::picture_files::DecodeOptions;
+
+    /// Creates a temporary folder with the given files.
+    fn folder(files: &[(&str, Vec<u8>)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, bytes) in files {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        }
+        folder
+    }
+
+    fn gray(value: u8) -> Vec<u8> {
+        file(
+            GrayImage::from_pixel(10, 12, Luma([value])),
+            ImageFormat::Png,
+        )
+    }
+
+    fn options(side: usize) -> DecodeOptions {
+        DecodeOptions {
+            preparation: Preparation::Picture,
+            height: side,
+            width: side,
+        }
+    }
+
+    fn load(folder: &Path) -> Result<Dataset, DataError> {
+        let folder = PictureFolder::list(folder, TestSelection::ByPath)?;
+        let pictures = folder.all_files().decode(options(8), &|| {});
+        folder.into_dataset(Preparation::Picture, pictures)
+    }
+
+    #[track_caller]
+    fn error(files: &[(&str, Vec<u8>)]) -> String {
+        let folder = folder(files);
+        let message = load(folder.path()).unwrap_err().to_string();
+        let path = folder.path().display().to_string();
+        message
+            .strip_prefix(&format!("{path}: "))
+            .unwrap_or(&message)
+            .into()
+    }
+
+    #[test]
+    fn lists_classes_and_splits_each_of_them() {
+        let names: Vec<String> = ["10", "9", "cat"]
+            .iter()
+            .flat_map(|class| (0..10).map(move |at| format!("{class}/sub{}/{at}.PNG", at % 2)))
+            .collect();
+        let files: Vec<(&str, Vec<u8>)> = names
+            .iter()
+            .enumerate()
+            .map(|(at, name)| (name.as_str(), gray(at as u8)))
+            .chain([
+                ("cat/notes.txt", vec![1]),
+                ("cat/._0.png", vec![1]),
+                (".git/config", vec![2]),
+                ("__MACOSX/cat/0.png", vec![3]),
+            ])
+            .collect();
+        let folder = folder(&files);
+        assert!(PictureFolder::is_at(folder.path()));
+        let dataset = load(folder.path()).unwrap();
+        // Numbers in numeric order, then words.
+        assert_eq!(dataset.info.classes, ["9", "10", "cat"]);
+        assert_eq!(dataset.info.shape(), [1, 8, 8]);
+        assert_eq!(dataset.info.preparation, Preparation::Picture);
+        assert_eq!(dataset.train.len() + dataset.test.len(), 30);
+        // The first training images cover all classes.
+        let mut first: Vec<u8> = dataset.train.labels().take(8).collect();
+        first.sort_unstable();
+        first.dedup();
+        assert_eq!(first, [0, 1, 2]);
+        for split in [&dataset.train, &dataset.test] {
+            for (at, file) in split.files().unwrap().enumerate() {
+                let pixel = split.pixels(at)[0];
+                assert_eq!(split.label(at), [1, 0, 2][usize::from(pixel / 10)]);
+                assert_eq!(file.path, names[usize::from(pixel)]);
+                let bytes = fs::read(folder.path().join(&file.path)).unwrap();
+                assert_eq!(file.bytes, bytes.len() as u64);
+                assert_eq!(file.sha256, sha256_hex([&bytes]));
+            }
+        }
+        let again = load(folder.path()).unwrap();
+        assert_eq!(again.test.sha256(), dataset.test.sha256());
+    }
+
+    /// The paths of the test pictures of a class.
+    fn test_pictures(paths: &[String]) -> Vec<&String> {
+        let is_test = select_by_path(paths);
+        let selected = paths.iter().zip(is_test).filter(|(_, is_test)| *is_test);
+        selected.map(|(path, _)| path).collect()
+    }
+
+    #[test]
+    fn a_file_is_a_test_picture_by_its_path_alone() {
+        let paths: Vec<String> = (0..1000).map(|at| format!("cat/{at}.png")).collect();
+        let all = test_pictures(&paths);
+        assert!((160..240).contains(&all.len()), "{}", all.len());
+        // Half of the files, in another order: the same decision for each.
+        let half: Vec<String> = paths.iter().rev().step_by(2).cloned().collect();
+        let expected: Vec<&String> = half.iter().filter(|path| all.contains(path)).collect();
+        assert_eq!(test_pictures(&half), expected);
+    }
+
+    #[test]
+    fn each_class_has_a_training_and_a_test_picture() {
+        for class in 0..300 {
+            let paths = |count: usize| -> Vec<String> {
+                (0..count).map(|at| format!("{class}/{at}.png")).collect()
+            };
+            assert_eq!(test_pictures(&paths(0)).len(), 0);
+            assert_eq!(test_pictures(&paths(1)).len(), 0);
+            assert_eq!(test_pictures(&paths(2)).len(), 1);
+            let three = test_pictures(&paths(3)).len();
+            assert!((1..3).contains(&three), "{three}");
+        }
+    }
+
+    #[test]
+    fn hashes_of_paths_stay_the_same() {
+        // The first half of `printf cat/1.png | sha256sum`.
+        assert_eq!(path_hash("cat/1.png"), 0x6a3b_843c_f66c_4612);
+    }
+
+    #[test]
+    fn train_and_test_folders_become_the_splits() {
+        let red = RgbImage::from_pixel(10, 10, Rgb([200, 0, 0]));
+        let folder = folder(&[
+            ("train/a/1.png", gray(1)),
+            ("train/a/2.png", b"no picture".to_vec()),
+            ("train/b/1.bmp", file(red, ImageFormat::Bmp)),
+            ("test/b/1.png", gray(9)),
+        ]);
+        let dataset = load(folder.path()).unwrap();
+        // One picture has color.
+        assert_eq!(dataset.info.shape(), [3, 8, 8]);
+        assert_eq!((dataset.train.len(), dataset.test.len()), (2, 1));
+        assert_eq!(dataset.test.label(0), 1);
+        assert_eq!(dataset.train.pixels(1)[63..66], [200, 0, 0]);
+        assert_eq!(dataset.unreadable.len(), 1);
+        assert!(
+            dataset.unreadable[0]
+                .ends_with("2.png: not a picture: expected PNG, JPEG, BMP, GIF or WebP")
+        );
+    }
+
+    #[test]
+    fn rejects_unusable_folders() {
+        assert!(error(&[("1.png", gray(1))]).starts_with("found no sub-folders; expected"));
+        assert!(error(&[("a/1.png", gray(1))]).starts_with("found a single class; expected"));
+        let message = error(&[("a/1.png", gray(1)), ("b/1.txt", vec![])]);
+        assert!(
+            message.starts_with("found no picture in class folder b; expected"),
+            "{message}"
+        );
+        for other in ["val", "Train", "validation"] {
+            let name = format!("{other}/cat/1.png");
+            let message = error(&[("train/cat/1.png", gray(1)), (&name, gray(1))]);
+            assert!(
+                message.contains(": expected either train and test"),
+                "{message}"
+            );
+        }
+        let message = error(&[("a\n/1.png", gray(1)), ("b/1.png", gray(1))]);
+        assert_eq!(
+            message,
+            "sub-folder \"a\\n\": expected a name in Unicode without control characters"
+        );
+        assert!(
+            error(&[("a/1.png", gray(1)), ("b/1.png", gray(1))])
+                .starts_with("found no test pictures; expected two or more pictures of some class")
+        );
+        assert_eq!(
+            error(&[
+                ("train/a/1.png", gray(1)),
+                ("train/b/1.png", gray(1)),
+                ("test/c/1.png", gray(1)),
+            ]),
+            "test has class c, expected one of the classes of train: a, b"
+        );
+        let message = error(&[
+            ("train/a/1.png", gray(1)),
+            ("train/b/1.png", vec![]),
+            ("test/a/1.png", gray(1)),
+        ]);
+        assert!(
+            message.starts_with("no readable picture of class b: "),
+            "{message}"
+        );
+        assert!(message.ends_with("1.png: empty file"), "{message}");
+    }
 }

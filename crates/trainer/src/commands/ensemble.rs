@@ -4,15 +4,16 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
+use data::ImageDataset;
+use data::digest::sha256_hex;
 use serde::Serialize;
 use tracing::info;
 
-use crate::commands::evaluate::EvaluationFlags;
+use crate::commands::evaluate::{EvaluationFlags, test_images};
 use crate::commands::flags::DeviceFlags;
 use crate::inference::classifier::{Classifier, Probabilities};
 use crate::inference::evaluation::Evaluation;
 use crate::process::table::Table;
-use crate::run::images;
 use crate::run::metrics::Metrics;
 use crate::run::run_dir::{DEFAULT_ROOT, RunDir};
 
@@ -56,20 +57,22 @@ pub(crate) fn run(args: Args) -> Result<()> {
     };
     // A run that cannot be opened is reported before the first evaluation.
     let members = args.runs.iter().map(open).collect::<Result<Vec<_>>>()?;
-    check_same_classes(&members, data.is_some())?;
+    check_same_classes(&members)?;
     info!("device: {device}, {reason}");
 
     let classes = members[0].1.classes();
     let mut rows = Vec::new();
     let mut labels = Vec::new();
+    let mut identity = None;
     let ensemble = Probabilities::mean(members.iter().map(|(run, classifier)| {
-        let images = images::load_for_trained(run, &classifier.config, data.as_deref())?.test;
+        let images = test_images(run, &classifier.config, data.as_deref())?;
         if rows.is_empty() {
             labels = images.labels().collect();
+            identity = Some(identity_of(&images));
         }
         ensure!(
-            images.labels().eq(labels.iter().copied()),
-            "{}: other test images than those of {}",
+            identity == Some(identity_of(&images)),
+            "{}: other test images than those of {}; name images for all with --data",
             run.name(),
             members[0].0.name()
         );
@@ -93,24 +96,30 @@ pub(crate) fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// Checks that all runs have the classes of the first one, and its data source unless `--data` names another.
-fn check_same_classes(members: &[(RunDir, Classifier)], has_data: bool) -> Result<()> {
+/// Checks that all runs have the classes of the first one.
+fn check_same_classes(members: &[(RunDir, Classifier)]) -> Result<()> {
     let (first, leader) = &members[0];
-    let source = |member: &Classifier| member.config.data.source.clone();
     for (run, member) in members {
         ensure!(
-            member.classes() == leader.classes() && (has_data || source(member) == source(leader)),
-            "{} was trained on the classes {} of {}, {} on {} of {}: an ensemble needs the same classes, \
-             and the same data or --data",
+            member.classes() == leader.classes(),
+            "{} was trained on the classes {}, {} on {}: an ensemble needs the same classes",
             first.name(),
             leader.classes().join(", "),
-            source(leader),
             run.name(),
             member.classes().join(", "),
-            source(member),
         );
     }
     Ok(())
+}
+
+/// Returns a digest of the labels and of the files of the images, or of their pixels if they have no files of
+/// their own: two networks may see pictures in different sizes.
+fn identity_of(images: &ImageDataset) -> String {
+    let Some(files) = images.files() else {
+        return images.sha256();
+    };
+    let labeled = files.zip(images.labels());
+    sha256_hex(labeled.map(|(file, label)| format!("{label} {}\n", file.sha256)))
 }
 
 fn text(report: &Report) -> String {

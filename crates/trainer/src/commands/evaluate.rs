@@ -4,10 +4,13 @@ use std::io::Write;
 
 use anyhow::Result;
 use clap::builder::RangedU64ValueParser;
+use data::ImageDataset;
 
 use crate::commands::flags::RunFlags;
+use crate::config::run_config::Config;
 use crate::inference::evaluation::Evaluation;
 use crate::run::images;
+use crate::run::run_dir::RunDir;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -34,10 +37,25 @@ pub(crate) struct EvaluationFlags {
     pub(crate) tta: usize,
 }
 
+/// Reads the test images of a run, or those of another data source.
+///
+/// # Errors
+/// Returns an error if they cannot be read or do not fit the network.
+pub(crate) fn test_images(
+    run: &RunDir,
+    config: &Config,
+    data: Option<&str>,
+) -> Result<ImageDataset> {
+    match data {
+        Some(source) => images::load_other_test(run, config, source),
+        None => images::load_test(run, config),
+    }
+}
+
 pub(crate) fn run(args: Args) -> Result<()> {
     let EvaluationFlags { json, data, tta } = args.evaluation;
     let (run, classifier) = args.run.open()?;
-    let test = images::load_for_trained(&run, &classifier.config, data.as_deref())?.test;
+    let test = test_images(&run, &classifier.config, data.as_deref())?;
     let evaluation = match tta {
         0 => classifier.evaluate(&test, |_| Ok(()))?,
         views => {

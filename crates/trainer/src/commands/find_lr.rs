@@ -11,7 +11,7 @@ use tracing::info;
 use crate::commands::flags::{DeviceFlags, SettingsFlags};
 use crate::device::precision;
 use crate::figures;
-use crate::run::images::PictureCache;
+use crate::run::picture_cache::PictureCache;
 use crate::training::range_test::{Point, Range, range_test, suggestion};
 
 #[derive(Debug, clap::Args)]

@@ -14,7 +14,9 @@ use crate::config::schema::{self, Flag, SETTINGS, Setting};
 use crate::config::settings::Settings;
 use crate::device::{self, OpenDevice, OpenDevices, Request};
 use crate::inference::classifier::Classifier;
-use crate::run::images::{self, PictureCache, RunImages};
+use crate::run::image_source::absolute_source;
+use crate::run::images::{self, RunImages};
+use crate::run::picture_cache::PictureCache;
 use crate::run::run_dir::{DEFAULT_ROOT, RunDir};
 
 /// Flags of `-h`; `--help` has all.
@@ -273,14 +275,17 @@ impl SettingsFlags {
     ///
     /// # Errors
     /// Returns an error if a value is not accepted, or a flag changes anything but the end of the training,
-    /// its checkpoints or its precision.
+    /// its checkpoints, its precision or the place of its images.
     pub(crate) fn extend(&self, config: &Config) -> Result<Config> {
         let place = "command line, while a run is resumed";
         ensure!(
             self.preset.is_none() && self.config.is_none(),
             "{place}: the run has its own settings; remove --preset and --config"
         );
-        let extended = config.with(self.settings.clone()).context(place)?;
+        let mut extended = config.with(self.settings.clone()).context(place)?;
+        if extended.data.source != config.data.source {
+            extended.data.source = absolute_source(&extended.data.source)?;
+        }
         extended.check_continues(config).context(place)?;
         Ok(extended)
     }

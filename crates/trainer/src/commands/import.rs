@@ -19,9 +19,9 @@ use crate::inference::evaluation::evaluate;
 use crate::process::logging::{self, FILE_ONLY};
 use crate::run::environment::Environment;
 use crate::run::event_log::{Event, EventLog, Import, State};
-use crate::run::images::PictureCache;
 use crate::run::loaders::evaluation_loader;
 use crate::run::metrics::table;
+use crate::run::picture_cache::PictureCache;
 use crate::training::state::Training;
 
 /// Number of mismatched tensors listed in an error message.
@@ -85,7 +85,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
         format: weights.format.name().into(),
         sha256: weights.sha256.clone(),
     };
+    let record = images.record(&config.images.classes);
     let run = args.new.create(&config, |run| {
+        record.write(run)?;
         run.write(&run.model_path(), &model.to_safetensors(Storage::Single)?)?;
         // Batch normalization is folded into the weights and cannot be recovered, so training cannot be
         // resumed.

@@ -9,7 +9,6 @@ use crate::commands::flags::RunFlags;
 use crate::figures::Figure;
 use crate::figures::run_figures::{self, FigureOptions, RunFigures};
 use crate::run::event_log::Events;
-use crate::run::images;
 use crate::run::run_dir::RunDir;
 
 const FIGURES: &str = "\
@@ -83,8 +82,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
 
 fn draw_augmentation(run: &RunDir) -> Result<()> {
     let config = run.read_config()?;
-    let dataset = images::load_for_trained(run, &config, None)?;
-    let figure = run_figures::augmentation(&config, &dataset)?;
+    let figure = run_figures::augmentation(run, &config)?;
     let figure = figure.context("this run has no augmentation")?;
     save(run, &[figure])
 }

@@ -71,12 +71,12 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let test = match args.test_index.as_slice() {
         [] => None,
         indices => {
-            let splits = images::load_for_trained(&run, &classifier.config, None)?;
-            let count = splits.test.len();
+            let test = images::load_test(&run, &classifier.config)?;
+            let count = test.len();
             if let Some(index) = indices.iter().find(|&&index| index >= count) {
                 bail!("test image {index}: expected an index below {count}");
             }
-            Some(splits.test)
+            Some(test)
         }
     };
     let (sources, mut errors) = sources(&args)?;

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::commands::flags::SettingsFlags;
 use crate::process::table::{Align, Table};
-use crate::run::images::PictureCache;
+use crate::run::picture_cache::PictureCache;
 use crate::run::run_dir::DEFAULT_ROOT;
 
 #[derive(Debug, clap::Args)]

@@ -20,10 +20,13 @@ use crate::run::checkpoint::Checkpoint;
 use crate::run::environment::Environment;
 use crate::run::epoch::best_epoch;
 use crate::run::event_log::{Event, EventLog, State};
-use crate::run::images::{self, DataSplit, PictureCache, RunImages};
+use crate::run::image_record::ImageRecord;
+use crate::run::image_source::skipped_messages;
+use crate::run::images::{DataSplit, RunImages};
 use crate::run::loaders::evaluation_loader;
 use crate::run::lock::Lock;
 use crate::run::metrics::{Metrics, table};
+use crate::run::picture_cache::PictureCache;
 use crate::run::run_dir::RunDir;
 use crate::training::progress::Style;
 use crate::training::stop_reason::StopReason;
@@ -36,7 +39,7 @@ pub(crate) struct Args {
     /// Resume a run: its folder, its name in --out, or `latest`
     ///
     /// Only flags that limit the training, schedule its checkpoints or set its precision go with this, such as
-    /// --epochs
+    /// --epochs, and --data if the images have moved
     #[arg(
         long,
         value_name = "RUN",
@@ -125,7 +128,9 @@ pub(crate) fn run(args: Args, quiet: bool) -> Result<()> {
 
 /// Creates the folder of a new run.
 fn create(config: Config, images: RunImages, flags: &NewRunFlags) -> Result<ActiveRun> {
-    let folder = flags.create(&config, |_| Ok(()))?;
+    let record = images.record(&config.images.classes);
+    warn_of_duplicates(&record);
+    let folder = flags.create(&config, |run| record.write(run))?;
     let lock = folder.lock()?;
     Ok(ActiveRun {
         config,
@@ -162,13 +167,9 @@ fn open_at_checkpoint(
     let lock = folder.lock()?;
     let path = folder.config_path();
     let begun = folder.read_config()?;
-    let images = images::load(&begun, PictureCache::Write(&folder.root()))
-        .context("the images of the run")?;
-    ensure!(
-        images.info.is_same_data(&begun.images),
-        "{}: the images are not those that the run began with",
-        begun.data.source
-    );
+    let config = flags.extend(&begun)?;
+    let images = RunImages::load(&folder, &config, PictureCache::Write(&folder.root()))
+        .context("the images of the run; if they have moved, name their folder with --data")?;
     let checkpoint = match folder.list_checkpoints()?.pop() {
         None if folder.has_model() => bail!(NO_CHECKPOINT),
         None => None,
@@ -182,7 +183,6 @@ fn open_at_checkpoint(
             .check_continues(&checkpoint.config)
             .with_context(|| format!("{}: edited since the run began", path.display()))?;
     }
-    let config = flags.extend(&begun)?;
     precision::check(config.training.precision, &devices.all)?;
     if config != begun {
         folder.write(&path, config.to_toml()?.as_bytes())?;
@@ -196,12 +196,24 @@ fn open_at_checkpoint(
     })
 }
 
+/// Warns if test images are training images too.
+fn warn_of_duplicates(record: &ImageRecord) {
+    let duplicates = record.duplicates();
+    if let Some((test, training)) = duplicates.first() {
+        warn!(
+            "{} test pictures have the content of training pictures, such as {test} and {training}: the test \
+             accuracy is too high",
+            duplicates.len()
+        );
+    }
+}
+
 impl ActiveRun {
     /// Opens the log file of the run and writes the circumstances of this process to it.
     fn log_start(&self, environment: &Environment) -> Result<()> {
         logging::to_file(&self.folder.log_path())?;
         info!(target: FILE_ONLY, "{environment}");
-        for message in images::skipped_messages(&self.images.unreadable) {
+        for message in skipped_messages(&self.images.unreadable) {
             warn!(target: FILE_ONLY, "{message}");
         }
         info!(target: FILE_ONLY, "settings:\n{}", self.config.to_toml()?);

@@ -219,12 +219,14 @@ impl Config {
     }
 
     /// Checks that a training with the configuration `begun` can be resumed with this one. Only the end of
-    /// the training, its checkpoints and its precision may differ.
+    /// the training, its checkpoints, its precision and the place of its images may differ.
     ///
     /// # Errors
     /// Returns an error for the first other setting that differs.
     pub(crate) fn check_continues(&self, begun: &Self) -> Result<()> {
         let mut now = self.clone();
+        // The images themselves are compared with the record of the run.
+        now.data.source.clone_from(&begun.data.source);
         now.training = TrainingConfig {
             epochs: begun.training.epochs,
             max_steps: begun.training.max_steps,

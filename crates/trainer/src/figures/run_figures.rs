@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use burn::data::dataset::Dataset as _;
-use data::{Dataset, ImageDataset, Picture, permutation};
+use data::{ImageDataset, Picture, permutation};
 
 use crate::config::run_config::Config;
 use crate::figures::{self, AugmentedImage, Figure, Plane};
@@ -10,7 +10,7 @@ use crate::inference::classifier::Classifier;
 use crate::inference::evaluation::Evaluation;
 use crate::inference::labeled_prediction::{LabeledPrediction, mistakes, predict_dataset};
 use crate::run::epoch::Epoch;
-use crate::run::images::{self, DataSplit};
+use crate::run::images;
 use crate::run::run_dir::RunDir;
 
 /// Number of feature maps drawn by default.
@@ -75,10 +75,9 @@ impl RunFigures {
         epochs: &[Epoch],
         options: &FigureOptions,
     ) -> Result<Self> {
-        let dataset = images::load_for_trained(run, &classifier.config, None)?;
-        let test = &dataset.test;
+        let test = &images::load_test(run, &classifier.config)?;
         let mut figures = Vec::new();
-        figures.extend(augmentation(&classifier.config, &dataset)?);
+        figures.extend(augmentation(run, &classifier.config)?);
         if !epochs.is_empty() {
             figures.push(figures::curves(epochs));
         }
@@ -110,16 +109,15 @@ impl RunFigures {
 /// Draws training images of a run with their random variants; `None` without augmentation.
 ///
 /// # Errors
-/// Returns an error if there are too few images to divide into training and validation.
-pub(crate) fn augmentation(config: &Config, dataset: &Dataset) -> Result<Option<Figure>> {
+/// Returns an error if no training image can be read.
+pub(crate) fn augmentation(run: &RunDir, config: &Config) -> Result<Option<Figure>> {
     let augmentation = config.augmentation;
     if augmentation.is_identity() {
         return Ok(None);
     }
     let seed = config.training.seed;
-    let DataSplit { train, .. } =
-        DataSplit::new(&config.data, seed, &dataset.train, dataset.test.clone())?;
-    let images = (0..AUGMENTED_IMAGES.min(train.len())).map(|index| {
+    let train = images::load_training_examples(run, config, AUGMENTED_IMAGES)?;
+    let images = (0..train.len()).map(|index| {
         let original = train.get(index)?;
         let variants = (1..=VARIANTS as u64).map(|epoch| {
             let mut sample = original.clone();

@@ -1,45 +1,27 @@
-//! The images of a run: the embedded MNIST, a folder of IDX files, or a folder of pictures. Decoded pictures
-//! are cached in the folder of runs.
+//! The images of a run. An existing run gets the images that it recorded.
 
-use std::fs;
-use std::path::Path;
+use std::collections::HashSet;
 
-use anyhow::{Context, Result, bail, ensure};
-use data::digest::sha256_hex;
-use data::idx::FILE_NAMES;
-use data::idx_folder::encode;
-use data::{
-    Dataset, DatasetInfo, DecodeOptions, DecodedPictures, ImageDataset, PictureFolder, Preparation,
-};
+use anyhow::{Context, Result, ensure};
+use data::{Dataset, DecodeOptions, ImageDataset, Preparation, TestSelection};
 use tracing::{info, warn};
 
 use crate::config::run_config::{Config, DataConfig};
 use crate::config::settings::Settings;
-use crate::process::progress_bar::bar;
-use crate::run::atomic_file::write_folder;
-use crate::run::run_dir::{self, RunDir};
-
-/// The source that names the embedded MNIST.
-const EMBEDDED: &str = "mnist";
-/// Maximum number of messages about unreadable pictures.
-const MAX_MESSAGES: usize = 5;
-/// The cached list of unreadable pictures.
-const UNREADABLE: &str = "unreadable.txt";
-/// The checksum of the cached files.
-const CHECKSUM: &str = "sha256.txt";
-/// The cached files, in the order of the checksum.
-const CACHED_FILES: [&str; 5] = {
-    let [a, b, c, d] = FILE_NAMES;
-    [a, b, c, d, UNREADABLE]
-};
+use crate::run::image_record::{ImageRecord, RecordedFile, SplitDigest};
+use crate::run::image_source::{Source, absolute_source, decode_options, relabel};
+use crate::run::picture_cache::PictureCache;
+use crate::run::recorded_pictures::RecordedPictures;
+use crate::run::run_dir::RunDir;
 
 /// The images of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct RunImages {
     pub(crate) split: DataSplit,
-    pub(crate) info: DatasetInfo,
     /// A message for each picture that could not be read.
     pub(crate) unreadable: Vec<String>,
+    /// Training and validation images together.
+    training: ImageDataset,
 }
 
 /// The images of a run by their use.
@@ -53,41 +35,11 @@ pub(crate) struct DataSplit {
     pub(crate) test: ImageDataset,
 }
 
-impl DataSplit {
-    /// Divides training and validation images as the configuration says.
-    ///
-    /// # Errors
-    /// Returns an error if there are too few images to divide.
-    pub(crate) fn new(
-        data: &DataConfig,
-        seed: u64,
-        train: &ImageDataset,
-        test: ImageDataset,
-    ) -> Result<Self> {
-        let limit = data.limit_train.unwrap_or(train.len()).min(train.len());
-        let (train, validation) = data::train_validation_split(
-            &train.select(0..limit),
-            data.validation,
-            data.validation_split,
-            seed,
-        )?;
-        Ok(Self {
-            train,
-            validation,
-            test,
-        })
-    }
-}
-
-/// How the cache of decoded pictures in a folder of runs is used.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum PictureCache<'a> {
-    /// Not used.
-    No,
-    /// Read only.
-    Read(&'a Path),
-    /// Read, and written on a miss.
-    Write(&'a Path),
+/// Whether the images of a run without a record have the statistics that they had when the run was created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Statistics {
+    Same,
+    Changed,
 }
 
 /// Reads the images that the settings name, and resolves the configuration of a run on them.
@@ -101,249 +53,288 @@ pub(crate) fn resolve(
     if let Some(source) = settings.source() {
         settings.set_source(absolute_source(source)?);
     }
-    let dataset = load_dataset(&settings.data()?, cache)?;
-    let config = settings.into_config(&dataset.info)?;
-    let images = RunImages::new(&config.data, config.training.seed, dataset)?;
-    Ok((config, images))
-}
-
-/// Reads the images of an existing run, to resume it.
-///
-/// # Errors
-/// Returns an error if they cannot be read, or are too few to divide.
-pub(crate) fn load(config: &Config, cache: PictureCache<'_>) -> Result<RunImages> {
-    let dataset = load_dataset(&config.data, cache)?;
-    RunImages::new(&config.data, config.training.seed, dataset)
-}
-
-impl RunImages {
-    fn new(data: &DataConfig, seed: u64, dataset: Dataset) -> Result<Self> {
-        Ok(Self {
-            split: DataSplit::new(data, seed, &dataset.train, dataset.test)?,
-            info: dataset.info,
-            unreadable: dataset.unreadable,
-        })
-    }
-}
-
-/// Reads a data set for training.
-fn load_dataset(data: &DataConfig, cache: PictureCache<'_>) -> Result<Dataset> {
+    let data = settings.data()?;
     let options = DecodeOptions {
         preparation: Preparation::Picture,
         height: data.image_size,
         width: data.image_size,
     };
-    match open(&data.source)? {
-        Source::Dataset(dataset) => Ok(*dataset),
-        Source::Pictures(folder) => read_pictures(folder, options, cache),
+    let dataset = Source::open(&data.source, TestSelection::ByPath)?.read(options, cache)?;
+    let config = settings.into_config(&dataset.info)?;
+    let images = RunImages::new(&config, dataset)?;
+    Ok((config, images))
+}
+
+impl RunImages {
+    fn new(config: &Config, dataset: Dataset) -> Result<Self> {
+        let training = limited(&config.data, &dataset.train);
+        let (train, validation) = data::train_validation_split(
+            &training,
+            config.data.validation,
+            config.data.validation_split,
+            config.training.seed,
+        )?;
+        Ok(Self {
+            split: DataSplit {
+                train,
+                validation,
+                test: dataset.test,
+            },
+            unreadable: dataset.unreadable,
+            training,
+        })
+    }
+
+    /// Returns the record of the images, for the folder of a new run with these classes.
+    pub(crate) fn record(&self, classes: &[String]) -> ImageRecord {
+        let DataSplit {
+            train,
+            validation,
+            test,
+        } = &self.split;
+        let files = |images| RecordedFile::of_split(images, classes);
+        match (files(train), files(validation), files(test)) {
+            (Some(train), Some(validation), Some(test)) => ImageRecord::Pictures {
+                train,
+                validation,
+                test,
+            },
+            _ => {
+                let digest = SplitDigest::of;
+                let (train, test) = rayon::join(|| digest(&self.training), || digest(test));
+                ImageRecord::Idx { train, test }
+            }
+        }
+    }
+
+    /// Reads the images of an existing run, to resume it.
+    ///
+    /// # Errors
+    /// Returns an error if they cannot be read, or are not those that the run began with.
+    pub(crate) fn load(run: &RunDir, config: &Config, cache: PictureCache<'_>) -> Result<Self> {
+        let source = &config.data.source;
+        match ImageRecord::read(run)? {
+            Some(ImageRecord::Idx { train, test }) => {
+                let images = Self::new(config, Source::open_idx(source)?)?;
+                train.check(&images.training, "training", source)?;
+                test.check(&images.split.test, "test", source)?;
+                Ok(images)
+            }
+            Some(ImageRecord::Pictures {
+                train,
+                validation,
+                test,
+            }) => {
+                let pictures = RecordedPictures::new(config, source, cache);
+                let training = [train.as_slice(), &validation].concat();
+                let training = pictures.read_all(&training)?;
+                let split = DataSplit {
+                    train: training.select(0..train.len()),
+                    validation: training.select(train.len()..training.len()),
+                    test: pictures.read_unchanged(&test)?,
+                };
+                Ok(Self {
+                    split,
+                    unreadable: Vec::new(),
+                    training,
+                })
+            }
+            None => {
+                let (dataset, statistics) = read_unrecorded(run, config, cache)?;
+                ensure!(
+                    statistics == Statistics::Same,
+                    "{source}: the images are not those that the run began with"
+                );
+                Self::new(config, dataset)
+            }
+        }
     }
 }
 
-/// Reads images for the trained network of a run: those of the run, or of `other_source`. Pictures are
-/// prepared as the network expects them. If a folder of other pictures has no subfolder `test`, the test
-/// split consists of all its pictures.
+/// Reads the test images of a run.
+///
+/// # Errors
+/// Returns an error if none of them can be read.
+pub(crate) fn load_test(run: &RunDir, config: &Config) -> Result<ImageDataset> {
+    let source = &config.data.source;
+    let root = run.root();
+    let cache = PictureCache::Read(&root);
+    let load = || match ImageRecord::read(run)? {
+        Some(ImageRecord::Idx { test, .. }) => {
+            let images = Source::open_idx(source)?.test;
+            test.check(&images, "test", source)?;
+            Ok(images)
+        }
+        Some(ImageRecord::Pictures { test, .. }) => {
+            RecordedPictures::new(config, source, cache).read_unchanged(&test)
+        }
+        None => Ok(read_unrecorded(run, config, cache)?.0.test),
+    };
+    load().context("the images of the run; evaluate can use others, with --data")
+}
+
+/// Reads the first training images of a run, at most `count`.
+///
+/// # Errors
+/// Returns an error if none of them can be read.
+pub(crate) fn load_training_examples(
+    run: &RunDir,
+    config: &Config,
+    count: usize,
+) -> Result<ImageDataset> {
+    let source = &config.data.source;
+    let root = run.root();
+    let cache = PictureCache::Read(&root);
+    let load = || match ImageRecord::read(run)? {
+        Some(ImageRecord::Pictures { train, .. }) => {
+            let first = &train[..train.len().min(count)];
+            RecordedPictures::new(config, source, cache).read_unchanged(first)
+        }
+        Some(ImageRecord::Idx { train, .. }) => {
+            let images = RunImages::new(config, Source::open_idx(source)?)?;
+            train.check(&images.training, "training", source)?;
+            Ok(images.split.train)
+        }
+        None => {
+            let (dataset, _) = read_unrecorded(run, config, cache)?;
+            Ok(RunImages::new(config, dataset)?.split.train)
+        }
+    };
+    let train = load().context("the training images of the run")?;
+    Ok(train.select(0..train.len().min(count)))
+}
+
+/// Reads the test images of another data source for the network of a run, or those of the run if the source
+/// contains its images. A folder of pictures without a sub-folder `test` consists of test images.
 ///
 /// # Errors
 /// Returns an error if the images cannot be read, or do not fit the network.
-pub(crate) fn load_for_trained(
+pub(crate) fn load_other_test(run: &RunDir, config: &Config, other: &str) -> Result<ImageDataset> {
+    let other = absolute_source(other)?;
+    let root = run.root();
+    let cache = PictureCache::Read(&root);
+    let record = ImageRecord::read(run)?;
+    if record.is_some() && other == config.data.source {
+        return load_test(run, config);
+    }
+    let source = Source::open(&other, TestSelection::ByPath)?;
+    match (&source, &record) {
+        (Source::Pictures(_), Some(ImageRecord::Pictures { test, .. })) => {
+            let pictures = RecordedPictures::new(config, &other, cache);
+            if pictures.contains(test) {
+                info!("{other} contains the images of the run: evaluating on its test images");
+                return pictures.read_unchanged(test);
+            }
+        }
+        (Source::Idx(dataset), Some(ImageRecord::Idx { train, test })) => {
+            let training = limited(&config.data, &dataset.train);
+            if train.is_of(&training) && test.is_of(&dataset.test) {
+                return Ok(dataset.test.clone());
+            }
+        }
+        _ => {}
+    }
+    let images = source.read_test(&config.images, cache)?;
+    warn_of_training_images(&images, run, config, record, cache);
+    Ok(images)
+}
+
+/// Returns the training images that the settings permit.
+fn limited(data: &DataConfig, train: &ImageDataset) -> ImageDataset {
+    let limit = data.limit_train.unwrap_or(train.len());
+    train.select(0..limit.min(train.len()))
+}
+
+/// Reads the images of a run without a record, which an older version created.
+fn read_unrecorded(
     run: &RunDir,
     config: &Config,
-    other_source: Option<&str>,
-) -> Result<Dataset> {
+    cache: PictureCache<'_>,
+) -> Result<(Dataset, Statistics)> {
+    let source = &config.data.source;
     let expected = &config.images;
-    let source = match other_source {
-        Some(source) => open(&absolute_source(source)?)?,
-        None => open(&config.data.source)
-            .context("the images of the run; evaluate can use others, with --data")?,
-    };
-    let dataset = match source {
-        Source::Dataset(dataset) => *dataset,
-        Source::Pictures(folder) => {
-            let options = DecodeOptions {
-                preparation: expected.preparation,
-                height: expected.height,
-                width: expected.width,
-            };
-            let is_test_only = other_source.is_some() && !folder.has_test_folder;
-            let mut dataset = read_pictures(folder, options, PictureCache::Read(&run.root()))?;
-            if is_test_only {
-                dataset.test = dataset.train.concat(&dataset.test);
-            }
-            convert_test_split(dataset, expected)?
-        }
-    };
-    let info = &dataset.info;
-    ensure!(
-        info.shape() == expected.shape() && info.classes.len() <= expected.classes.len(),
-        "{} has {} classes and images of {:?}, but the network expects {} classes and {:?}",
-        info.name,
-        info.classes.len(),
-        info.shape(),
-        expected.classes.len(),
-        expected.shape(),
+    info!(
+        "{}: created by a version that did not record the test files of a run",
+        run.name()
     );
-    if !expected.classes.starts_with(&info.classes) {
+    let opened = Source::open(source, TestSelection::Shuffled)?;
+    let is_pictures = matches!(opened, Source::Pictures(_));
+    let mut dataset = opened.read(decode_options(expected), cache)?;
+    let statistics = match dataset.info.is_same_data(expected) {
+        true => Statistics::Same,
+        false => Statistics::Changed,
+    };
+    if statistics == Statistics::Changed {
         warn!(
-            "the classes of {} are {}, those of the run {}: matched in this order",
-            info.name,
-            info.classes.join(", "),
-            expected.classes.join(", ")
+            "{source}: changed since the run began; the test images may include images that the run was \
+             trained on"
         );
     }
-    Ok(dataset)
+    if is_pictures {
+        let relabel = |images| relabel(images, &dataset.info.classes, expected);
+        let (train, test) = (relabel(&dataset.train), relabel(&dataset.test));
+        let context = || source.to_string();
+        dataset.train = train.with_context(context)?;
+        dataset.test = test.with_context(context)?;
+    }
+    Ok((dataset, statistics))
 }
 
-/// Converts the test split of a folder of pictures to the channels and labels of a network.
-fn convert_test_split(mut dataset: Dataset, expected: &DatasetInfo) -> Result<Dataset> {
-    let label = |class: &String| {
-        let label = expected.classes.iter().position(|known| known == class);
-        label.map(|label| label as u8).with_context(|| {
-            format!(
-                "{} has a class {class}, expected one of {}",
-                dataset.info.name,
-                expected.classes.join(", ")
-            )
-        })
-    };
-    let labels = dataset
-        .info
-        .classes
-        .iter()
-        .map(label)
-        .collect::<Result<Vec<u8>>>()?;
-    dataset.test = dataset
-        .test
-        .with_channels(expected.channels)
-        .relabeled(&labels);
-    dataset.info.channels = expected.channels;
-    dataset.info.classes.clone_from(&expected.classes);
-    Ok(dataset)
-}
-
-/// A data source.
-enum Source {
-    /// A data set in memory.
-    Dataset(Box<Dataset>),
-    /// Pictures that are not decoded yet.
-    Pictures(PictureFolder),
-}
-
-fn open(source: &str) -> Result<Source> {
-    let path = Path::new(source);
-    Ok(match source {
-        EMBEDDED => Source::Dataset(Box::new(embedded_mnist()?)),
-        _ if PictureFolder::is_at(path) => Source::Pictures(PictureFolder::list(path)?),
-        _ => Source::Dataset(Box::new(Dataset::from_idx_folder(path)?)),
-    })
-}
-
-/// Reads pictures from the cache, or decodes them.
-fn read_pictures(
-    folder: PictureFolder,
-    options: DecodeOptions,
+/// Warns if images of another source are training or validation images of a run.
+fn warn_of_training_images(
+    images: &ImageDataset,
+    run: &RunDir,
+    config: &Config,
+    record: Option<ImageRecord>,
     cache: PictureCache<'_>,
-) -> Result<Dataset> {
-    let cache_path = match cache {
-        PictureCache::No => None,
-        PictureCache::Read(root) | PictureCache::Write(root) => Some(run_dir::picture_cache_path(
-            root,
-            &folder.fingerprint(options),
-        )),
-    };
-    let cached = cache_path
-        .as_deref()
-        .and_then(|path| read_cache(path, options));
-    let pictures = match cached {
-        Some(pictures) => pictures,
-        None => {
-            let decoded = decode(&folder, options)?;
-            if let (Some(path), PictureCache::Write(_), false) =
-                (&cache_path, cache, decoded.has_io_errors)
-            {
-                write_cache(path, &decoded);
+) {
+    match count_training_images(images, run, config, record, cache) {
+        Ok(0) => {}
+        Ok(count) => warn!(
+            "{count} of the {} images are training or validation images of {}",
+            images.len(),
+            run.name()
+        ),
+        Err(error) => warn!(
+            "cannot check whether {} was trained on some of the images: {error:#}",
+            run.name()
+        ),
+    }
+}
+
+/// Counts the images that have the file of a training or validation image of a run, or its pixels where one of
+/// both has no file of its own.
+fn count_training_images(
+    images: &ImageDataset,
+    run: &RunDir,
+    config: &Config,
+    record: Option<ImageRecord>,
+    cache: PictureCache<'_>,
+) -> Result<usize> {
+    let source = &config.data.source;
+    let training = match record {
+        Some(ImageRecord::Pictures {
+            train, validation, ..
+        }) => {
+            let recorded = [train, validation].concat();
+            if let Some(files) = images.files() {
+                let known: HashSet<&str> =
+                    recorded.iter().map(|picture| picture.sha256()).collect();
+                return Ok(files
+                    .filter(|file| known.contains(file.sha256.as_str()))
+                    .count());
             }
-            decoded
+            RecordedPictures::new(config, source, cache).read_unchanged(&recorded)?
         }
+        Some(ImageRecord::Idx { .. }) => limited(&config.data, &Source::open_idx(source)?.train),
+        None => limited(&config.data, &read_unrecorded(run, config, cache)?.0.train),
     };
-    for message in skipped_messages(&pictures.unreadable) {
-        warn!("{message}");
-    }
-    Ok(folder.into_dataset(options.preparation, pictures))
-}
-
-/// Returns the warnings about unreadable pictures.
-pub(crate) fn skipped_messages(unreadable: &[String]) -> Vec<String> {
-    let first = unreadable.iter().take(MAX_MESSAGES);
-    let mut messages: Vec<String> = first.map(|message| format!("skipped {message}")).collect();
-    if let Some(more @ 1..) = unreadable.len().checked_sub(MAX_MESSAGES) {
-        messages.push(format!("skipped {more} more pictures"));
-    }
-    messages
-}
-
-fn decode(folder: &PictureFolder, options: DecodeOptions) -> Result<DecodedPictures> {
-    info!("reading {} pictures", folder.count());
-    let bar = bar(folder.count() as u64, "pictures");
-    let pictures = folder.decode(options, &|| bar.inc(1));
-    bar.finish_and_clear();
-    Ok(pictures?)
-}
-
-/// Reads decoded pictures from the cache. Returns None if a file is missing or damaged.
-fn read_cache(path: &Path, options: DecodeOptions) -> Option<DecodedPictures> {
-    let checksum = fs::read_to_string(path.join(CHECKSUM)).ok()?;
-    let files = CACHED_FILES.map(|name| fs::read(path.join(name)).ok());
-    let is_complete = files.iter().all(Option::is_some);
-    (is_complete && checksum == sha256_hex(files.iter().flatten())).then_some(())?;
-    drop(files);
-    let unreadable = fs::read_to_string(path.join(UNREADABLE)).ok()?;
-    let dataset = Dataset::from_idx_folder(path).ok()?;
-    Some(DecodedPictures {
-        train: dataset.train.unstack_channels(options.height).ok()?,
-        test: dataset.test.unstack_channels(options.height).ok()?,
-        unreadable: unreadable.lines().map(String::from).collect(),
-        has_io_errors: false,
-    })
-}
-
-/// Writes decoded pictures to the cache. A failure only costs time at the next read.
-fn write_cache(path: &Path, pictures: &DecodedPictures) {
-    let mut files = Vec::from(encode(&pictures.train, &pictures.test));
-    files.push((UNREADABLE, pictures.unreadable.join("\n").into_bytes()));
-    let checksum = sha256_hex(files.iter().map(|(_, bytes)| bytes));
-    files.push((CHECKSUM, checksum.into_bytes()));
-    if let Err(error) = write_folder(path, &files) {
-        warn!("cannot cache the decoded pictures: {error:#}");
-    }
-}
-
-#[cfg(feature = "embedded-mnist")]
-fn embedded_mnist() -> Result<Dataset> {
-    Ok(Dataset::embedded_mnist()?)
-}
-
-#[cfg(not(feature = "embedded-mnist"))]
-fn embedded_mnist() -> Result<Dataset> {
-    bail!(
-        "this build has no embedded MNIST: pass a folder of IDX files or of pictures with --data, \
-         or build with `--features embedded-mnist`"
-    )
-}
-
-/// Returns the absolute path of a data source, which is stored in the configuration of a run.
-///
-/// # Errors
-/// Returns an error if there is no such folder.
-pub(crate) fn absolute_source(source: &str) -> Result<String> {
-    if source == EMBEDDED {
-        return Ok(source.into());
-    }
-    let path = fs::canonicalize(source)
-        .with_context(|| format!("{source}: cannot open the data folder"))?;
-    match path.into_os_string().into_string() {
-        Ok(path) => Ok(path),
-        Err(path) => bail!("{}: not valid UTF-8", path.display()),
-    }
+    let known: HashSet<&[u8]> = (0..training.len())
+        .map(|index| training.pixels(index))
+        .collect();
+    Ok((0..images.len())
+        .filter(|&index| known.contains(images.pixels(index)))
+        .count())
 }
 
 #[cfg(test)]

@@ -11,5 +11,9 @@ pub(crate) mod checkpoint;
 pub(crate) mod environment;
 pub(crate) mod event_log;
 
+pub(crate) mod picture_cache;
+pub(crate) mod image_source;
+pub(crate) mod image_record;
+pub(crate) mod recorded_pictures;
 pub(crate) mod images;
 pub(crate) mod loaders;

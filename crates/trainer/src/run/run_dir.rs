@@ -26,6 +26,7 @@ struct Shipped {
     network: &'static Pretrained,
     evaluation: &'static [u8],
     event_log: &'static [u8],
+    image_record: &'static [u8],
 }
 
 macro_rules! shipped {
@@ -38,6 +39,7 @@ macro_rules! shipped {
                 "/evaluation.json"
             )),
             event_log: include_bytes!(concat!("../../../../artifacts/", $name, "/metrics.jsonl")),
+            image_record: include_bytes!(concat!("../../../../artifacts/", $name, "/images.json")),
         }
     };
 }
@@ -353,6 +355,11 @@ impl RunDir {
         Ok(checkpoints)
     }
 
+    /// Returns the path of the record of the run's images, `images.json`.
+    pub(crate) fn image_record_path(&self) -> PathBuf {
+        self.path.join("images.json")
+    }
+
     /// Returns the path of the metrics of each epoch, `metrics.csv`.
     pub(crate) fn metrics_path(&self) -> PathBuf {
         self.path.join("metrics.csv")
@@ -437,6 +444,7 @@ impl RunDir {
             (self.model_path(), shipped.network.weights),
             (self.evaluation_path(), shipped.evaluation),
             (self.event_log_path(), shipped.event_log),
+            (self.image_record_path(), shipped.image_record),
         ];
         let file = files.into_iter().find(|(name, _)| name == path);
         match file {
@@ -454,9 +462,9 @@ impl RunDir {
     }
 }
 
-/// Returns the folder of the decoded pictures with this fingerprint, in the folder of runs `root`.
-pub(crate) fn picture_cache_path(root: &Path, fingerprint: &str) -> PathBuf {
-    root.join(".pictures").join(fingerprint)
+/// Returns the folder of the cache of decoded pictures with this key, in the folder of runs `root`.
+pub(crate) fn picture_cache_path(root: &Path, key: &str) -> PathBuf {
+    root.join(".pictures").join(key)
 }
 
 fn checkpoint_name(steps: u64) -> String {
@@ -528,7 +536,8 @@ mod tests {
     use super::*;
     use crate::config::presets;
     use crate::config::settings::Settings;
-    use crate::run::images::{self, PictureCache};
+    use crate::run::images;
+    use crate::run::picture_cache::PictureCache;
 
     #[test]
     fn numbers_folders_and_never_reuses_them() {

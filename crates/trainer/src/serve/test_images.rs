@@ -38,8 +38,8 @@ impl TestImages {
     /// # Errors
     /// Returns an error if the images cannot be read or the device fails.
     pub(crate) fn predict(run: &RunDir, classifier: &Classifier) -> Result<Self> {
-        let dataset = images::load_for_trained(run, &classifier.config, None)?;
-        let (_, predictions) = predict_dataset(classifier, &dataset.test)?;
+        let images = images::load_test(run, &classifier.config)?;
+        let (_, predictions) = predict_dataset(classifier, &images)?;
         let classes = classifier.classes();
         let sample = |prediction: &LabeledPrediction| {
             let (predicted, probability) = prediction.probabilities.best();
@@ -48,7 +48,7 @@ impl TestImages {
                 class: classes[prediction.label].clone(),
                 predicted: classes[predicted].clone(),
                 probability,
-                pixels: STANDARD.encode(dataset.test.pixels(prediction.index)),
+                pixels: STANDARD.encode(images.pixels(prediction.index)),
             }
         };
         let mistakes = mistakes(&predictions);

@@ -137,7 +137,8 @@ mod tests {
     use super::*;
     use crate::config::settings::Settings;
     use crate::device::{self, Request};
-    use crate::run::images::{self, PictureCache};
+    use crate::run::images;
+    use crate::run::picture_cache::PictureCache;
 
     fn points(losses: &[f64]) -> Vec<Point> {
         let range = Range {

@@ -196,7 +196,8 @@ mod tests {
     use super::*;
     use crate::config::settings::Settings;
     use crate::device::{self, Request};
-    use crate::run::images::{self, PictureCache};
+    use crate::run::images;
+    use crate::run::picture_cache::PictureCache;
 
     /// Trains the preset `tiny` with these settings on 300 digits, on the same device several times at once.
     /// Returns the reason to stop and the weights.
