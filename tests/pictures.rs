@@ -43,7 +43,7 @@ fn trains_on_a_folder_of_pictures_with_its_class_names() {
         "reading 61 pictures",
         "warning: skipped ",
         "broken.png: not a picture",
-        "mine: 43 training, 5 validation, 12 test images of 16x16, 2 classes",
+        "mine: 44 training, 5 validation, 11 test images of 16x16, 2 classes",
         "images [8, 3, 16, 16]",
     ] {
         assert!(trained.stderr.contains(part), "{part}: {trained:#?}");

@@ -7,12 +7,11 @@ use std::path::Path;
 use image::{GrayImage, Luma};
 use serde_json::Value;
 
-use crate::support::{WorkDir, idx};
+use crate::support::{WorkDir, idx, project};
 
 /// Classes of the pictures.
 const CLASSES: usize = 16;
-const TRAIN: &str =
-    "--preset dense --data noise --image-size 8 --epochs 60 --batch-size 16 --validation 0";
+const TRAIN: &str = "--preset dense --data noise --image-size 8 --batch-size 16 --validation 0";
 
 /// Writes a picture of random pixels, which depend on the seed.
 fn noise(path: &Path, seed: usize) {
@@ -41,7 +40,7 @@ fn add_pictures(dir: &WorkDir, numbers: std::ops::Range<usize>) {
 /// Trains on pictures of random noise until the training images are memorized, and returns the evaluation.
 fn train_on_noise(dir: &WorkDir) -> Value {
     add_pictures(dir, 0..20);
-    dir.trainer(&format!("{TRAIN} --report-train -q")).success();
+    dir.trainer(&format!("{TRAIN} --epochs 60 -q")).success();
     evaluation_of(&dir.run_text("dense-1", "evaluation.json"))
 }
 
@@ -230,34 +229,47 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// Copies a run that a version without records made of the pictures 0 to 19 of each class.
+fn unrecorded_run(dir: &WorkDir) -> Value {
+    let run = dir.path("artifacts/runs/older");
+    copy(&project("tests/unrecorded"), &run);
+    let config = fs::read_to_string(run.join("config.toml")).unwrap();
+    let folder = dir.path("noise").canonicalize().unwrap();
+    let config = config.replace("\"noise\"", &format!("{:?}", folder.display().to_string()));
+    fs::write(run.join("config.toml"), config).unwrap();
+    evaluation_of(&dir.run_text("older", "evaluation.json"))
+}
+
 #[test]
-fn runs_without_a_record_evaluate_and_warn_if_the_folder_changed() {
+fn runs_without_a_record_still_evaluate_and_say_so() {
+    const LINE: &str = "created by a version that did not record the test files of a run";
     let dir = WorkDir::new();
-    train_on_noise(&dir);
-    fs::remove_file(dir.path("artifacts/runs/dense-1/images.json")).unwrap();
-    // An older version chose a fifth of each class at random.
-    let line = "dense-1: created by a version that did not record the test files of a run";
-    let (evaluation, messages) = evaluate(&dir, "dense-1");
-    assert_eq!(evaluation["examples"], CLASSES * 4);
-    assert!(messages.contains(line), "{messages}");
-    // The statistics of its training images differ from those of this version's split.
+    add_pictures(&dir, 0..20);
+    let trained = unrecorded_run(&dir);
+    let (evaluation, messages) = evaluate(&dir, "older");
+    assert_eq!(evaluation["confusion"], trained["confusion"]);
+    assert!(messages.contains(LINE), "{messages}");
+    assert!(!messages.contains("warning"), "{messages}");
+
+    // The folder has changed, so that other pictures are test pictures now.
+    add_pictures(&dir, 20..21);
+    let (_, messages) = evaluate(&dir, "older");
+    assert!(messages.contains(LINE), "{messages}");
     assert!(
-        messages.contains("changed since the run began"),
+        messages.contains(
+            "changed since the run began; the test images may include images that the run was trained on"
+        ),
         "{messages}"
     );
 
-    // The images of IDX files have not moved between the splits.
+    // The test images of IDX files are in files of their own.
     let shipped = dir.shipped();
-    fs::remove_file(dir.path("artifacts/runs").join(shipped).join("images.json")).unwrap();
+    let record = dir.path("artifacts/runs").join(shipped).join("images.json");
+    fs::remove_file(record).unwrap();
     let (evaluation, messages) = evaluate(&dir, shipped);
-    assert_eq!(
-        evaluation,
-        evaluation_of(&dir.run_text(shipped, "evaluation.json"))
-    );
-    assert!(
-        messages.contains("did not record the test files"),
-        "{messages}"
-    );
+    let trained = evaluation_of(&dir.run_text(shipped, "evaluation.json"));
+    assert_eq!(evaluation["confusion"], trained["confusion"]);
+    assert!(messages.contains(LINE), "{messages}");
     assert!(!messages.contains("warning"), "{messages}");
 }
 
