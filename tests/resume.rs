@@ -258,6 +258,24 @@ fn run_resumes_within_an_epoch_after_max_steps() {
 }
 
 #[test]
+fn run_resumes_before_a_merged_batch() {
+    let dir = WorkDir::new();
+    fs::write(dir.path("batch-norm.toml"), BATCH_NORM).unwrap();
+    // Five batches of 64 images and one of 65, in three steps.
+    let arguments = "--preset tiny --config batch-norm.toml --limit-train 385 --validation 0 --epochs 3 \
+                     --accumulate 2 --schedule one-cycle --checkpoint-every 1";
+    dir.trainer(&format!("{arguments} --run-name r")).success();
+    let event_log = dir.run_text("r", "metrics.jsonl");
+    let numbers = r#""steps_total":9,"epochs":3,"batches_per_epoch":6"#;
+    assert!(event_log.contains(numbers), "{event_log}");
+    let before = results(&dir, "r");
+    // The last checkpoint but one is that before the last step.
+    fs::remove_file(dir.checkpoints("r").pop().unwrap()).unwrap();
+    dir.trainer("--resume r").success();
+    assert!(results(&dir, "r") == before);
+}
+
+#[test]
 fn max_time_ends_training() {
     let dir = WorkDir::new();
     let arguments = "--preset tiny --epochs 10000 --max-time";

@@ -36,6 +36,8 @@ pub struct Loader {
     dataset: ImageDataset,
     batcher: MnistBatcher,
     batch_size: usize,
+    /// Smallest last batch that is not merged into the batch before it.
+    min_last_batch: usize,
     order: Order,
     augmentation: Option<(Augmentation, u64)>,
     device: Device,
@@ -59,10 +61,21 @@ impl Loader {
             dataset,
             batcher,
             batch_size,
+            min_last_batch: 1,
             order,
             augmentation: None,
             device,
             caches: Vec::new(),
+        }
+    }
+
+    /// Merges a last batch of fewer than `images` into the batch before it, if there is one.
+    ///
+    /// Batch normalization over a few images differs much from that over a whole batch.
+    pub fn with_min_last_batch(self, images: usize) -> Self {
+        Self {
+            min_last_batch: images,
+            ..self
         }
     }
 
@@ -90,7 +103,18 @@ impl Loader {
 
     /// Returns the number of batches in an epoch.
     pub fn num_batches(&self) -> usize {
-        self.dataset.len().div_ceil(self.batch_size)
+        let images = self.dataset.len();
+        let (full, rest) = (images / self.batch_size, images % self.batch_size);
+        let is_merged = full > 0 && rest < self.min_last_batch;
+        full + usize::from(rest > 0 && !is_merged)
+    }
+
+    /// Returns the number of images in the first `batches` of an epoch.
+    fn images_in(&self, batches: usize) -> usize {
+        match batches < self.num_batches() {
+            true => batches * self.batch_size,
+            false => self.dataset.len(),
+        }
     }
 
     /// Iterates over the batches of epoch `epoch`, counted from 1.
@@ -109,7 +133,7 @@ impl Loader {
             loader: self,
             epoch,
             order,
-            position: skipped.saturating_mul(self.batch_size).min(count),
+            number: skipped,
         }
     }
 
@@ -173,10 +197,17 @@ pub struct Batches<'a> {
     loader: &'a Loader,
     epoch: u64,
     order: Vec<u32>,
-    position: usize,
+    /// Number of batches taken or skipped.
+    number: usize,
 }
 
 impl Batches<'_> {
+    /// Returns the number of images in the next `batches`.
+    pub fn images_in_next(&self, batches: usize) -> usize {
+        let end = self.number.saturating_add(batches);
+        self.loader.images_in(end) - self.loader.images_in(self.number)
+    }
+
     /// Returns the next batch as shards of almost equal size, one per device in the given order, or
     /// `None` at the end of the epoch. A batch with fewer images than devices has fewer shards.
     ///
@@ -187,12 +218,12 @@ impl Batches<'_> {
     /// Panics if `devices` is empty.
     pub fn next_shards(&mut self, devices: &[Device]) -> Option<Result<Vec<Batch>, DatasetError>> {
         assert!(!devices.is_empty(), "no device");
-        let rest = &self.order[self.position..];
-        let mut indices = &rest[..rest.len().min(self.loader.batch_size)];
-        if indices.is_empty() {
+        if self.number >= self.loader.num_batches() {
             return None;
         }
-        self.position += indices.len();
+        let start = self.loader.images_in(self.number);
+        self.number += 1;
+        let mut indices = &self.order[start..self.loader.images_in(self.number)];
         let mut shards = Vec::with_capacity(devices.len());
         for (at, device) in devices.iter().enumerate() {
             let (shard, rest) = indices.split_at(indices.len().div_ceil(devices.len() - at));
@@ -217,7 +248,8 @@ impl Iterator for Batches<'_> {
 
 impl DataLoaderIterator<Batch> for Batches<'_> {
     fn progress(&self) -> Progress {
-        Progress::new(self.position, self.order.len(), Some("items".into()))
+        let position = self.loader.images_in(self.number);
+        Progress::new(position, self.order.len(), Some("items".into()))
     }
 }
 
@@ -259,6 +291,46 @@ mod tests {
             .collect();
         assert_eq!(sizes, [10, 10, 5]);
         assert_eq!(loader.num_batches(), 3);
+    }
+
+    #[test]
+    fn small_last_batch_is_merged() {
+        let sizes = |batch_size: usize, min_last_batch: usize| -> Vec<usize> {
+            let loader = Loader {
+                batch_size,
+                ..loader(Order::Sequential).with_min_last_batch(min_last_batch)
+            };
+            let sizes = loader.iter().map(|batch| batch.unwrap().targets.dims()[0]);
+            let sizes: Vec<usize> = sizes.collect();
+            assert_eq!(sizes.len(), loader.num_batches());
+            // The remaining batches after skipped ones are the same, and so is the number of images.
+            for skipped in 0..=sizes.len() + 1 {
+                let rest = &sizes[skipped.min(sizes.len())..];
+                let mut batches = loader.batches_from(1, skipped);
+                let all: usize = rest.iter().sum();
+                assert_eq!(batches.progress().items_processed, 25 - all);
+                for count in 0..4 {
+                    let expected: usize = rest.iter().take(count).sum();
+                    assert_eq!(batches.images_in_next(count), expected);
+                }
+                assert_eq!(batches.images_in_next(usize::MAX), all);
+                let taken = batches
+                    .by_ref()
+                    .map(|batch| batch.unwrap().targets.dims()[0]);
+                assert_eq!(taken.collect::<Vec<_>>(), rest);
+                assert_eq!(batches.progress().items_processed, 25);
+            }
+            sizes
+        };
+        assert_eq!(sizes(10, 1), [10, 10, 5]);
+        assert_eq!(sizes(10, 5), [10, 10, 5]);
+        assert_eq!(sizes(10, 6), [10, 15]);
+        assert_eq!(sizes(24, 8), [25]);
+        assert_eq!(sizes(30, 99), [25]);
+        assert_eq!(sizes(25, 99), [25]);
+        // The last batch is whole.
+        assert_eq!(sizes(5, 8), [5; 5]);
+        assert_eq!(sizes(4, 8), [4, 4, 4, 4, 4, 5]);
     }
 
     #[test]

@@ -84,6 +84,11 @@ impl Default for BlockConfig {
 }
 
 impl ConvNetConfig {
+    /// Returns whether any block has batch normalization.
+    pub fn has_batch_norm(&self) -> bool {
+        self.blocks.iter().any(|block| block.norm)
+    }
+
     /// Returns the description of the network after batch normalization is folded into its weights, which is
     /// the form for evaluation and inference.
     #[must_use]

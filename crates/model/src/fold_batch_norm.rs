@@ -15,7 +15,7 @@ impl ConvNet {
     /// Folds batch normalization into weights and biases, for evaluation and inference.
     ///
     /// The statistics of each channel are its mean and variance averaged over `batches` of normalized training
-    /// images, `[N, C, H, W]`.
+    /// images, `[N, C, H, W]`, weighted by their numbers of images.
     ///
     /// # Panics
     /// Panics if a block has batch normalization and there is no batch.
@@ -28,7 +28,8 @@ impl ConvNet {
                     return block.forward(images);
                 }
                 let maps = block.convolve(images);
-                statistics.add(moments(maps.clone()));
+                let [images, ..] = maps.dims();
+                statistics.add(images, moments(maps.clone()));
                 batch_norm_relu(maps, block.bias())
             });
         }
@@ -64,26 +65,27 @@ impl ConvBlock {
 /// Moments of each channel, accumulated over batches.
 #[derive(Clone, Default)]
 struct Statistics {
-    batches: usize,
-    /// For each channel, the sums of the batches' means and mean squares.
+    /// Number of images.
+    images: usize,
+    /// For each channel, the sums of the batches' means and mean squares, each times the number of images.
     sums: Vec<[f64; 2]>,
 }
 
 impl Statistics {
-    fn add(&mut self, batch: Vec<Moments>) {
-        self.batches += 1;
+    fn add(&mut self, images: usize, batch: Vec<Moments>) {
+        self.images += images;
         self.sums.resize(batch.len(), [0.0; 2]);
         for ([mean, squares], channel) in self.sums.iter_mut().zip(batch) {
-            *mean += channel.mean;
-            *squares += channel.variance + channel.mean * channel.mean;
+            *mean += images as f64 * channel.mean;
+            *squares += images as f64 * (channel.variance + channel.mean * channel.mean);
         }
     }
 
     fn mean(&self) -> Vec<Moments> {
-        assert!(self.batches > 0, "no batch for batch-norm statistics");
+        assert!(self.images > 0, "no batch for batch-norm statistics");
         let sums = self.sums.iter();
         sums.map(|sums| {
-            let [mean, squares] = sums.map(|sum| sum / self.batches as f64);
+            let [mean, squares] = sums.map(|sum| sum / self.images as f64);
             Moments {
                 mean,
                 variance: (squares - mean * mean).max(0.0),

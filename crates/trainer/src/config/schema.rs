@@ -204,7 +204,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("training.batch_size", Integer(1, 65_536))
         .default("64")
         .flag("batch-size", "N")
-        .help("Images per batch"),
+        .help("Images per batch")
+        .details(
+            "The last batch of an epoch has the remaining images. With batch normalization, a remainder of fewer \
+             than 8 images per device is added to the batch before it.",
+        ),
     setting("training.accumulate", Integer(1, 65_536))
         .default("1")
         .flag("accumulate", "N")

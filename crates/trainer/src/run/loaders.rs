@@ -7,7 +7,13 @@ use data::{ImageDataset, Loader, MnistBatcher, Order};
 
 use crate::config::run_config::{Config, TrainingConfig};
 
-/// Returns a loader of shuffled, augmented training batches.
+/// Smallest number of images that batch normalization is computed over, if the data set permits: the
+/// statistics of fewer images are too noisy to train on.
+const MIN_NORMALIZED_IMAGES: usize = 8;
+
+/// Returns a loader of shuffled, augmented training batches, which `devices` share. For a network with batch
+/// normalization, a last batch that would leave a device fewer than [`MIN_NORMALIZED_IMAGES`] is merged into
+/// the batch before it.
 ///
 /// # Panics
 /// Panics if there is no device.
@@ -31,6 +37,10 @@ pub(crate) fn training_loader(
         devices[0].clone(),
     )
     .with_augmentation(config.augmentation, seed);
+    let loader = match config.model.has_batch_norm() {
+        true => loader.with_min_last_batch(MIN_NORMALIZED_IMAGES * devices.len()),
+        false => loader,
+    };
     cached(loader, devices)
 }
 
@@ -53,4 +63,47 @@ pub(crate) fn evaluation_loader(config: &Config, images: &ImageDataset, device: 
 fn cached(loader: Loader, devices: &[Device]) -> Loader {
     let devices = devices.iter().filter(|device| !kernels::is_cpu(device));
     loader.cached_on(&devices.cloned().collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::settings::Settings;
+    use crate::run::images;
+    use crate::run::picture_cache::PictureCache;
+
+    /// Returns the number of images of each part of each batch.
+    fn sizes(images: usize, devices: usize, is_normalized: bool) -> Vec<Vec<usize>> {
+        let mut settings = Settings::preset("tiny").unwrap();
+        let table = format!(
+            "data.limit_train = {images}\ndata.validation = 0.0\ntraining.batch_size = 32\n\
+             model.blocks = [{{ channels = 2 }}, {{ channels = 2, norm = {is_normalized} }}]"
+        );
+        settings.overlay(table.parse().unwrap()).unwrap();
+        let (config, images) = images::resolve(settings, PictureCache::No).unwrap();
+        let devices = vec![Device::default(); devices];
+        let loader = training_loader(&config, &images.split.train, &devices);
+        let mut batches = loader.batches(1);
+        let mut sizes = Vec::new();
+        while let Some(parts) = batches.next_shards(&devices) {
+            let parts = parts.unwrap();
+            sizes.push(parts.iter().map(|part| part.targets.dims()[0]).collect());
+        }
+        assert_eq!(sizes.len(), loader.num_batches());
+        sizes
+    }
+
+    #[test]
+    fn batch_norm_never_sees_fewer_than_8_images_of_several_batches() {
+        assert_eq!(sizes(64, 1, true), [[32], [32]]);
+        assert_eq!(sizes(65, 1, true), [[32], [33]]);
+        assert_eq!(sizes(71, 1, true), [[32], [39]]);
+        assert_eq!(sizes(72, 1, true), [vec![32], vec![32], vec![8]]);
+        assert_eq!(sizes(79, 2, true), [[16, 16], [24, 23]]);
+        assert_eq!(sizes(80, 2, true), [[16, 16], [16, 16], [8, 8]]);
+        assert_eq!(sizes(3, 1, true), [[3]]);
+        // Other networks keep all batches.
+        assert_eq!(sizes(65, 1, false), [[32], [32], [1]]);
+        assert_eq!(sizes(65, 2, false), [vec![16, 16], vec![16, 16], vec![1]]);
+    }
 }

@@ -84,12 +84,9 @@ impl Session {
             process: std::process::id(),
         })?;
 
-        let images_per_step = settings.batch_size.saturating_mul(settings.accumulate) as u64;
-        let epochs_left = settings.epochs.saturating_sub(position.epochs.len());
-        let images_left = steps_total
-            .saturating_sub(position.steps)
-            .saturating_mul(images_per_step)
-            .min(train.num_items() as u64 * epochs_left as u64);
+        let images_per_step = train.num_items() as f64 / steps_per_epoch(config, &train) as f64;
+        let steps_left = steps_total.saturating_sub(position.steps);
+        let images_left = (steps_left as f64 * images_per_step).round();
         Ok(Self {
             progress: ProgressLines::new(
                 style,
@@ -253,10 +250,14 @@ impl Session {
     }
 }
 
+/// Returns the number of optimizer steps of an epoch.
+fn steps_per_epoch(config: &Config, train: &Loader) -> u64 {
+    train.num_batches().div_ceil(config.training.accumulate) as u64
+}
+
 /// Returns the number of optimizer steps of the whole training.
 fn steps_total(config: &Config, train: &Loader) -> u64 {
     let settings = &config.training;
-    let steps_per_epoch = train.num_batches().div_ceil(settings.accumulate) as u64;
-    let steps = steps_per_epoch.saturating_mul(settings.epochs as u64);
+    let steps = steps_per_epoch(config, train).saturating_mul(settings.epochs as u64);
     steps.min(settings.max_steps.unwrap_or(u64::MAX))
 }

@@ -81,10 +81,8 @@ pub(crate) fn mean_gradients(
     let objective = objective(settings);
     // Dropout depends on the seed and the step alone, so a resumed training draws the same numbers.
     devices.seed(step_seed(settings.seed, training.position.steps));
-    // Each batch counts by its images: the last one of an epoch may have fewer.
-    let progress = batches.progress();
-    let images_left = progress.items_total - progress.items_processed;
-    let images_of_step = images_left.min(settings.batch_size.saturating_mul(settings.accumulate));
+    // Each batch counts by its images: the last one of an epoch may have fewer or more.
+    let images_of_step = batches.images_in_next(settings.accumulate);
 
     let mut sum = GradientsAccumulator::new();
     for _ in 0..settings.accumulate {
@@ -156,4 +154,40 @@ fn step_seed(seed: u64, step: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::settings::Settings;
+    use crate::device::{self, Request};
+    use crate::run::images;
+    use crate::run::loaders::training_loader;
+    use crate::run::picture_cache::PictureCache;
+
+    #[test]
+    fn weights_of_the_batches_of_a_step_sum_up_to_1() {
+        let (device, _) = device::open(&Request::Auto, None).unwrap();
+        let mut settings = Settings::preset("tiny").unwrap();
+        let table = "data.limit_train = 257\ndata.validation = 0.0\ntraining.accumulate = 2\n\
+                     model.blocks = [{ channels = 2, norm = true }]";
+        settings.overlay(table.parse().unwrap()).unwrap();
+        let (config, images) = images::resolve(settings, PictureCache::No).unwrap();
+        let devices = TrainingDevices::One(device.device.clone().autodiff());
+        let training = Training::begin(&config, &devices.all()[0]).unwrap();
+        let loader = training_loader(&config, &images.split.train, devices.all());
+        let mut batches = loader.batches(1);
+        for expected in [[64, 64], [64, 65]] {
+            let (mut sizes, mut weight) = (Vec::new(), 0.0);
+            let settings = &config.training;
+            let step = mean_gradients(&devices, &training, settings, &mut batches, |batch| {
+                sizes.push(batch.images[0]);
+                weight += batch.weight;
+                Ok(())
+            });
+            step.unwrap();
+            assert_eq!(sizes, expected);
+            assert!((weight - 1.0).abs() < 1e-12, "{weight}");
+        }
+    }
 }
