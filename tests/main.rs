@@ -14,6 +14,8 @@ mod predict;
 mod resume;
 mod runs;
 mod serve;
+#[cfg(unix)]
+mod special_files;
 mod support;
 #[cfg(unix)]
 mod terminal;

@@ -6,10 +6,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use data::digest::sha256_hex;
-use data::idx::FILE_NAMES;
+use data::idx::{FILE_NAMES, MAX_BYTES};
 use data::idx_folder::encode;
 use data::{
     Dataset, DatasetInfo, DecodeOptions, DecodedPictures, ImageDataset, PictureFolder, Preparation,
+    regular_file,
 };
 use tracing::{info, warn};
 
@@ -291,12 +292,12 @@ fn decode(folder: &PictureFolder, options: DecodeOptions) -> Result<DecodedPictu
 
 /// Reads decoded pictures from the cache. Returns None if a file is missing or damaged.
 fn read_cache(path: &Path, options: DecodeOptions) -> Option<DecodedPictures> {
-    let checksum = fs::read_to_string(path.join(CHECKSUM)).ok()?;
-    let files = CACHED_FILES.map(|name| fs::read(path.join(name)).ok());
+    let checksum = regular_file::read_to_string(&path.join(CHECKSUM), MAX_BYTES).ok()?;
+    let files = CACHED_FILES.map(|name| regular_file::read(&path.join(name), MAX_BYTES).ok());
     let is_complete = files.iter().all(Option::is_some);
     (is_complete && checksum == sha256_hex(files.iter().flatten())).then_some(())?;
     drop(files);
-    let unreadable = fs::read_to_string(path.join(UNREADABLE)).ok()?;
+    let unreadable = regular_file::read_to_string(&path.join(UNREADABLE), MAX_BYTES).ok()?;
     let dataset = Dataset::from_idx_folder(path).ok()?;
     Some(DecodedPictures {
         train: dataset.train.unstack_channels(options.height).ok()?,
