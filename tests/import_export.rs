@@ -166,7 +166,7 @@ fn mismatched_weights_are_reported_with_the_fitting_preset() {
         "{message}"
     );
     let message = work.trainer("import .").error();
-    assert_eq!(message, ".: not a file");
+    assert_eq!(message, ".: a folder, expected a regular file");
     assert!(!work.has_runs());
 }
 

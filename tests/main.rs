@@ -15,6 +15,8 @@ mod recorded_images;
 mod resume;
 mod runs;
 mod serve;
+#[cfg(unix)]
+mod special_files;
 mod support;
 #[cfg(unix)]
 mod terminal;

@@ -19,8 +19,8 @@ pub(crate) struct Server {
 
 /// A response, with its status line and headers in lower case.
 #[derive(Debug)]
-struct Response {
-    status: u16,
+pub(crate) struct Response {
+    pub(crate) status: u16,
     head: String,
     body: Vec<u8>,
 }
@@ -73,7 +73,16 @@ impl Server {
         count.unwrap().parse().unwrap()
     }
 
-    fn get(&self, path: &str) -> Response {
+    /// Sends a request, and returns the connection without reading the response.
+    #[cfg(unix)]
+    pub(crate) fn open(&self, path: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.address);
+        stream.write_all(head.as_bytes()).unwrap();
+        stream
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Response {
         self.request("GET", path, "", b"")
     }
 
@@ -113,14 +122,14 @@ impl Response {
     }
 
     #[track_caller]
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         assert_eq!(self.status, 200, "{self:?}");
         serde_json::from_slice(&self.body).unwrap()
     }
 
     /// Asserts an error in the format of RFC 9457, and returns its message.
     #[track_caller]
-    fn problem(&self, status: u16) -> String {
+    pub(crate) fn problem(&self, status: u16) -> String {
         assert_eq!(self.status, status, "{self:?}");
         assert!(
             self.head.contains("content-type: application/problem+json"),

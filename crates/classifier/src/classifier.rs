@@ -1,17 +1,16 @@
 //! A trained network with everything that is needed to use it.
 
-use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
 use burn::data::dataloader::batcher::Batcher;
 use burn::tensor::{Device, Tensor};
-use data::{MnistBatcher, Picture, PictureError, Preparation, Sample};
+use data::{MnistBatcher, Picture, PictureError, Preparation, Sample, regular_file};
 use model::ConvNet;
 
 use crate::description::Description;
 use crate::error::Error;
-use crate::files::{CONFIG_FILE, WEIGHTS_FILE};
+use crate::files::{CONFIG_FILE, MAX_WEIGHTS_BYTES, WEIGHTS_FILE};
 use crate::prediction::Prediction;
 use crate::probabilities::Probabilities;
 
@@ -39,7 +38,8 @@ impl Classifier {
         let config = folder.join(CONFIG_FILE);
         let description = Description::open(&config)?;
         let path = folder.join(WEIGHTS_FILE);
-        let weights = fs::read(&path).map_err(|source| match source.kind() {
+        let weights = regular_file::read(&path, MAX_WEIGHTS_BYTES);
+        let weights = weights.map_err(|source| match source.kind() {
             ErrorKind::NotFound => Error::NoWeights { path: path.clone() },
             _ => Error::Read {
                 path: path.clone(),

@@ -1,14 +1,13 @@
 //! The description of a trained network: the part of a run's `config.toml` that inference needs.
 
-use std::fs;
 use std::path::Path;
 
-use data::{DatasetInfo, Normalization, Scaling};
+use data::{DatasetInfo, Normalization, Scaling, regular_file};
 use model::ConvNetConfig;
 use serde::Deserialize;
 
 use crate::error::Error;
-use crate::files::CONFIG_FILE;
+use crate::files::{CONFIG_FILE, MAX_CONFIG_BYTES};
 
 /// The network, its images and their normalization.
 ///
@@ -44,10 +43,11 @@ impl Description {
     /// Returns an error if the file cannot be read, and the errors of [`from_toml`](Self::from_toml).
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
-        let text = fs::read_to_string(path).map_err(|source| Error::Read {
-            path: path.into(),
-            source,
-        })?;
+        let text =
+            regular_file::read_to_string(path, MAX_CONFIG_BYTES).map_err(|source| Error::Read {
+                path: path.into(),
+                source,
+            })?;
         Self::parse(&text, path)
     }
 

@@ -35,7 +35,7 @@ mod classifier;
 pub use crate::classifier::Classifier;
 pub use description::Description;
 pub use error::Error;
-pub use files::{CONFIG_FILE, WEIGHTS_FILE};
+pub use files::{CONFIG_FILE, MAX_CONFIG_BYTES, MAX_WEIGHTS_BYTES, WEIGHTS_FILE};
 pub use prediction::Prediction;
 pub use probabilities::Probabilities;
 

@@ -8,6 +8,7 @@ use crate::error::DataError;
 use crate::idx::{FILE_NAMES, parse_images, parse_labels};
 use crate::image_dataset::ImageDataset;
 use crate::info::describe;
+use crate::regular_file;
 
 /// The path and content of an IDX file.
 struct File {
@@ -101,7 +102,7 @@ pub(crate) fn is_idx_folder(folder: &Path) -> bool {
 /// Reads `name` or `name.gz`, whichever exists.
 fn read_file(folder: &Path, name: &'static str) -> Result<File, DataError> {
     for path in [folder.join(name), folder.join(format!("{name}.gz"))] {
-        match fs::read(&path) {
+        match regular_file::read(&path, idx::MAX_BYTES) {
             Ok(bytes) => {
                 return Ok(File {
                     path,

@@ -10,6 +10,7 @@
 
 // Tools.
 pub mod digest; // SHA-256 checksums as text
+pub mod regular_file; // reading without blocking and within a size limit
 pub mod shuffle; // reproducible random permutations
 
 // From bytes to images.

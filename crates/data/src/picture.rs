@@ -1,6 +1,5 @@
 //! Pictures: PNG, JPEG, BMP, GIF and WebP files of any size.
 
-use std::fs::File;
 use std::io::{self, Cursor, Read};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -10,6 +9,8 @@ use image::metadata::Orientation;
 use image::{
     DynamicImage, GrayImage, ImageDecoder, ImageReader, Limits, Luma, Rgb, RgbImage, RgbaImage,
 };
+
+use crate::regular_file;
 
 /// File extensions of pictures in a folder. The format is detected from the content of a file, not
 /// from its extension.
@@ -203,12 +204,8 @@ impl Picture {
 /// # Errors
 /// Returns an error if the file cannot be read or is too large.
 pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, PictureError> {
-    let file = File::open(path)?;
-    let metadata = file.metadata()?;
-    if metadata.is_dir() {
-        return Err(io::Error::from(io::ErrorKind::IsADirectory).into());
-    }
-    if metadata.len() > MAX_BYTES {
+    let file = regular_file::open(path)?;
+    if file.metadata()?.len() > MAX_BYTES {
         return Err(PictureError::TooManyBytes);
     }
     read_stream(file)

@@ -3,8 +3,6 @@
 use std::error::Error;
 use std::io;
 
-use crate::limits::MAX_BYTES;
-
 /// An error of a format's own reader.
 pub type FormatError = Box<dyn Error + Send + Sync>;
 
@@ -12,15 +10,9 @@ pub type FormatError = Box<dyn Error + Send + Sync>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// An I/O error.
+    /// An I/O error, or the path names a folder, a device, a pipe or a file above [`MAX_BYTES`](crate::MAX_BYTES).
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// The path names a folder, a device or a pipe.
-    #[error("not a file")]
-    NotAFile,
-    /// The file is larger than [`MAX_BYTES`].
-    #[error("{0} bytes, expected at most {MAX_BYTES}")]
-    TooLarge(u64),
     /// The content has no known format.
     #[error(
         "unknown file format: expected PyTorch (.pt, .pth), safetensors, Keras (.weights.h5, .keras, .h5) or \

@@ -1,10 +1,9 @@
 //! The weights of a file of any known format.
 
-use std::fs::{self, File};
-use std::io::Read;
 use std::path::Path;
 
 use data::digest::sha256_hex;
+use data::regular_file;
 
 use crate::error::ReadError;
 use crate::format::Format;
@@ -32,16 +31,7 @@ pub struct Weights {
 /// Returns an error if the file cannot be read, is too large, damaged, of an unknown format or of another format
 /// than its extension says, or if it would call Python functions that weights do not need.
 pub fn read(path: &Path) -> Result<Weights, ReadError> {
-    let metadata = fs::metadata(path)?;
-    if !metadata.is_file() {
-        // Reading a device or a pipe may never end.
-        return Err(ReadError::NotAFile);
-    }
-    if metadata.len() > MAX_BYTES {
-        return Err(ReadError::TooLarge(metadata.len()));
-    }
-    let mut bytes = Vec::with_capacity(metadata.len() as usize);
-    File::open(path)?.take(MAX_BYTES).read_to_end(&mut bytes)?;
+    let bytes = regular_file::read(path, MAX_BYTES)?;
     let named = Format::of_extension(path);
     let format = Format::of_content(&bytes, named).ok_or(ReadError::UnknownFormat)?;
     if let Some(named) = named.filter(|named| *named != format) {

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use tracing::error;
 
 use crate::commands::flags::RunFlags;
-use crate::inference::classifier::Classifier;
+use crate::inference::classifier::{Classifier, open_picture};
 use crate::inference::prediction::{Prediction, Sink};
 use crate::process::progress_bar::bar;
 use crate::run::images;
@@ -199,7 +199,7 @@ impl Predictor<'_> {
                     label: Some(test.label(*index).into()),
                 });
             }
-            Source::File(path) => Picture::open(path),
+            Source::File(path) => open_picture(path),
             Source::StandardInput => Picture::read(io::stdin().lock()),
         };
         let image = picture

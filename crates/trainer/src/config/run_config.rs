@@ -1,10 +1,10 @@
 //! The configuration of a run, as written to `config.toml`.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Error, Result, bail, ensure};
-use data::{Augmentation, DatasetInfo, Normalization, Scaling, SplitMethod};
+use classifier::MAX_CONFIG_BYTES;
+use data::{Augmentation, DatasetInfo, Normalization, Scaling, SplitMethod, regular_file};
 use model::{ConvNetConfig, Precision};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -284,12 +284,13 @@ fn difference(path: &str, now: &Value, then: &Value) -> Option<(String, String, 
     (now != then).then(|| (path.into(), now.to_string(), then.to_string()))
 }
 
-/// Reads a TOML file.
+/// Reads a TOML file that the user names, or a pipe.
 ///
 /// # Errors
-/// Returns an error if the file cannot be read or is not TOML.
+/// Returns an error if the file cannot be read, is too large or is not TOML.
 pub(crate) fn read_table(path: &Path) -> Result<Table> {
-    let table = fs::read(path).map_err(Error::new).and_then(parse_table);
+    let bytes = regular_file::read_stream(path, MAX_CONFIG_BYTES);
+    let table = bytes.map_err(Error::new).and_then(parse_table);
     table.with_context(|| path.display().to_string())
 }
 

@@ -2,11 +2,11 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use burn::data::dataset::Dataset as _;
-use data::{ImageDataset, Picture, permutation};
+use data::{ImageDataset, permutation};
 
 use crate::config::run_config::Config;
 use crate::figures::{self, AugmentedImage, Figure, Plane};
-use crate::inference::classifier::Classifier;
+use crate::inference::classifier::{Classifier, open_picture};
 use crate::inference::evaluation::Evaluation;
 use crate::inference::labeled_prediction::{LabeledPrediction, mistakes, predict_dataset};
 use crate::run::epoch::Epoch;
@@ -213,7 +213,7 @@ fn chosen_image(
         let class = &classifier.classes()[usize::from(test.label(index))];
         return Ok((test.pixels(index).to_vec(), format!("label {class}")));
     }
-    let pixels = Picture::open(image.as_ref())
+    let pixels = open_picture(image.as_ref())
         .and_then(|picture| classifier.prepared(&picture, options.raw))
         .with_context(|| image.to_string())?;
     let (class, _) = classifier.classify(vec![pixels.clone()])?[0].best();

@@ -1,7 +1,9 @@
 //! The trained network of a run.
 
+use std::fs::File;
 use std::iter;
 use std::ops::Deref;
+use std::path::Path;
 
 use anyhow::{Result, ensure};
 use burn::tensor::Device;
@@ -19,6 +21,14 @@ pub(crate) use classifier::Probabilities;
 pub(crate) struct Classifier {
     pub(crate) config: Config,
     classifier: classifier::Classifier,
+}
+
+/// Opens a picture that the user names. It may be a pipe, such as the process substitution `<(...)` of a shell.
+///
+/// # Errors
+/// Returns an error if the file cannot be read, is not a picture, or exceeds the size limits.
+pub(crate) fn open_picture(path: &Path) -> Result<Picture, PictureError> {
+    Picture::read(File::open(path)?)
 }
 
 impl Deref for Classifier {

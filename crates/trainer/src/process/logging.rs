@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
+use data::regular_file;
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_log::NormalizeEvent;
 use tracing_subscriber::filter::{LevelFilter, dynamic_filter_fn};
@@ -90,7 +91,8 @@ pub(crate) fn init(verbosity: Verbosity) {
 /// # Errors
 /// Returns an error if the file cannot be opened.
 pub(crate) fn to_file(path: &Path) -> Result<()> {
-    let file = OpenOptions::new().append(true).create(true).open(path);
+    let mut options = OpenOptions::new();
+    let file = regular_file::open_with(path, options.append(true).create(true));
     let file = file.with_context(|| format!("{}: cannot write", path.display()))?;
     *FILE.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
     Ok(())

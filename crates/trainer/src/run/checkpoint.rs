@@ -1,9 +1,9 @@
 //! Checkpoints: the complete state of a training, from which it resumes bit for bit.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use data::regular_file;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -14,6 +14,9 @@ use crate::run::position::Position;
 const TITLE: &[u8] = b"trainer checkpoint ";
 /// The version of the format.
 const VERSION: u32 = 1;
+/// Largest accepted file, in bytes. The network, its best weights, their average and the two moments of the
+/// optimizer take at most 1 GiB each.
+const MAX_BYTES: u64 = 6 << 30;
 /// Length of the checksum, in bytes.
 const CHECKSUM_LEN: usize = 32;
 
@@ -113,7 +116,7 @@ impl Checkpoint {
     /// # Errors
     /// Returns an error if the file cannot be read, or as [`from_bytes`](Self::from_bytes).
     pub(crate) fn read(path: &Path) -> Result<Self> {
-        Self::from_bytes(&fs::read(path)?)
+        Self::from_bytes(&regular_file::read(path, MAX_BYTES)?)
     }
 
     /// Decodes a checkpoint.

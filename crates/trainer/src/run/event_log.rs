@@ -1,10 +1,11 @@
 //! The event log of a run, `metrics.jsonl`: one event of a training per line, as JSON.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use data::regular_file;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -13,6 +14,9 @@ use crate::run::environment::Environment;
 use crate::run::epoch::Epoch;
 use crate::run::position::Position;
 use crate::run::run_dir::RunDir;
+
+/// Length of the longest line that is read, in bytes, with its line break.
+pub(crate) const MAX_LINE: usize = 1 << 20;
 
 /// An event log that is open for appending.
 #[derive(Debug)]
@@ -97,7 +101,7 @@ pub(crate) struct Events(Vec<Value>);
 
 impl Events {
     /// Reads the event log of a run; there are no events if the file does not exist. Skips lines that cannot be
-    /// parsed, such as an incomplete last line.
+    /// parsed, such as an incomplete last line, and lines of more than [`MAX_LINE`] bytes.
     ///
     /// # Errors
     /// Returns an error if the file cannot be read.
@@ -107,9 +111,10 @@ impl Events {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self(Vec::new())),
             read => read.with_context(|| path.display().to_string())?,
         };
-        let lines = bytes.split(|&byte| byte == b'\n');
+        let lines = bytes.split_inclusive(|&byte| byte == b'\n');
         Ok(Self(
             lines
+                .filter(|line| line.len() <= MAX_LINE)
                 .filter_map(|line| serde_json::from_slice(line).ok())
                 .collect(),
         ))
@@ -152,12 +157,13 @@ impl EventLog {
     /// Returns an error if the file cannot be read or written.
     pub(crate) fn open(run: &RunDir, position: &Position) -> Result<Self> {
         let path = run.event_log_path();
-        match fs::read(&path) {
+        match run.read(&path) {
             Ok(bytes) => {
                 let text = String::from_utf8_lossy(&bytes);
                 let retained: String = text
                     .split_inclusive('\n')
-                    .filter(|line| line.ends_with('\n') && is_before(line, position))
+                    .filter(|line| line.ends_with('\n') && line.len() <= MAX_LINE)
+                    .filter(|line| is_before(line, position))
                     .collect();
                 // Replaces the file only if necessary, because followers then read it from the beginning.
                 if retained.as_bytes() != bytes {
@@ -178,7 +184,8 @@ impl EventLog {
         let path = run.event_log_path();
         let open = || {
             let mut options = OpenOptions::new();
-            let mut file = options.read(true).append(true).create(true).open(&path)?;
+            options.read(true).append(true).create(true);
+            let mut file = regular_file::open_with(&path, &mut options)?;
             // The last line may be incomplete, after a full disk.
             let mut last = [b'\n'];
             if file.seek(SeekFrom::End(0))? > 0 {
@@ -219,6 +226,8 @@ fn is_before(line: &str, position: &Position) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -256,5 +265,34 @@ mod tests {
             .collect();
         // The event without steps is the end of the previous process.
         assert_eq!(steps, [Some(100), Some(200), None, Some(300)]);
+    }
+
+    #[test]
+    fn skips_lines_that_are_too_long_or_damaged() {
+        let root = tempfile::tempdir().unwrap();
+        let run = RunDir::create(root.path(), "tiny", None, "", |_| Ok(())).unwrap();
+        let import = |name: &str, length: usize| {
+            let mut line =
+                format!("{{\"event\":\"import\",\"format\":\"\",\"sha256\":\"\",\"file\":\"{name}");
+            line += &"x".repeat(length - line.len() - 3);
+            line + "\"}\n"
+        };
+        let text = [
+            import("long", MAX_LINE + 1),
+            import("longest", MAX_LINE),
+            "{\n".into(),
+            import("short", 100),
+        ];
+        fs::write(run.event_log_path(), text.concat()).unwrap();
+        let starts = |events: &Events| -> Vec<String> {
+            let files = events.parse::<Import>("import").map(|import| import.file);
+            files
+                .map(|file| file.trim_end_matches('x').into())
+                .collect()
+        };
+        assert_eq!(starts(&Events::read(&run).unwrap()), ["longest", "short"]);
+        EventLog::open(&run, &Position::default()).unwrap();
+        let retained = fs::read_to_string(run.event_log_path()).unwrap();
+        assert!(retained == import("longest", MAX_LINE) + &import("short", 100));
     }
 }

@@ -5,6 +5,10 @@ use std::io::{Read, Seek, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use data::regular_file;
+
+/// Number of bytes in which the ID of a process is looked for.
+const MAX_OWNER_BYTES: u64 = 32;
 
 /// Prevents other processes from writing to a run folder until dropped. The system releases it if the process
 /// is killed.
@@ -22,16 +26,13 @@ impl Lock {
     /// Returns an error if another process holds the lock, or the file cannot be written.
     pub(crate) fn acquire(path: &Path) -> Result<Self> {
         let context = || path.display().to_string();
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .with_context(context)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let mut file = regular_file::open_with(path, &mut options).with_context(context)?;
         let locked = file.try_lock();
         let mut owner = Vec::new();
-        file.read_to_end(&mut owner).with_context(context)?;
+        let mut start = (&file).take(MAX_OWNER_BYTES);
+        start.read_to_end(&mut owner).with_context(context)?;
         let owner: Option<u32> = String::from_utf8_lossy(&owner).trim().parse().ok();
         match (locked, owner) {
             (Ok(()), _) => {}
@@ -55,7 +56,7 @@ impl Lock {
     /// Whether a process holds the lock at `path`.
     #[cfg(feature = "serve")]
     pub(crate) fn is_held(path: &Path) -> bool {
-        let Ok(file) = File::open(path) else {
+        let Ok(file) = regular_file::open(path) else {
             return false;
         };
         // A shared lock, so that concurrent checks do not block each other.

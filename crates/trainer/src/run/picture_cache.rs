@@ -1,13 +1,12 @@
 //! Decoded pictures, cached in the folder of runs: one cache per data folder and size of the images.
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use data::digest::sha256_hex;
 use data::{
     DECODER_VERSION, DecodeOptions, DecodedPictures, ImageDataset, Images, PictureFiles,
-    SourceFile, UnreadablePicture, file_version,
+    SourceFile, UnreadablePicture, file_version, regular_file,
 };
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -23,6 +22,9 @@ const PIXELS: &str = "pixels";
 const INDEX: &str = "pictures.json";
 /// The SHA-256 of the index and the pixels.
 const CHECKSUM: &str = "sha256.txt";
+
+/// Largest accepted file of a cache, in bytes.
+const MAX_BYTES: u64 = 16 << 30;
 
 /// How the cache of decoded pictures in a folder of runs is used.
 #[derive(Clone, Copy, Debug)]
@@ -97,10 +99,9 @@ impl PictureCache<'_> {
 impl Cached {
     /// Reads a cache. Returns `None` if a file is missing or damaged.
     fn read(path: &Path, options: DecodeOptions) -> Option<Self> {
-        let checksum = fs::read_to_string(path.join(CHECKSUM)).ok()?;
-        let index = fs::read(path.join(INDEX)).ok()?;
-        let pixels = fs::read(path.join(PIXELS)).ok()?;
-        (checksum == sha256_hex([&index, &pixels])).then_some(())?;
+        let read = |name| regular_file::read(&path.join(name), MAX_BYTES).ok();
+        let (checksum, index, pixels) = (read(CHECKSUM)?, read(INDEX)?, read(PIXELS)?);
+        (checksum == sha256_hex([&index, &pixels]).as_bytes()).then_some(())?;
         let index: Index = serde_json::from_slice(&index).ok()?;
         let size = index.channels * options.height * options.width;
         let is_valid = matches!(index.channels, 1 | 3)

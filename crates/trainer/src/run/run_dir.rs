@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use burn::tensor::Device;
 use classifier::pretrained::{self, Pretrained};
-use classifier::{CONFIG_FILE, Classifier, WEIGHTS_FILE};
+use classifier::{CONFIG_FILE, Classifier, MAX_CONFIG_BYTES, MAX_WEIGHTS_BYTES, WEIGHTS_FILE};
+use data::regular_file;
 
 use crate::config::run_config::{Config, parse_table};
 use crate::config::suggest::did_you_mean;
@@ -49,6 +50,9 @@ static SHIPPED: [Shipped; 2] = [
     shipped!(&pretrained::DEFAULT, "pretrained"),
     shipped!(&pretrained::BEST, "pretrained-best"),
 ];
+
+/// Largest accepted event log, in bytes.
+const MAX_LOG_BYTES: u64 = 256 << 20;
 
 /// Number of newest checkpoints to keep: the last one, and another one in case that the last one is damaged.
 const CHECKPOINTS_KEPT: usize = 2;
@@ -434,10 +438,10 @@ impl RunDir {
     /// Reads a file of the run.
     ///
     /// # Errors
-    /// Returns an error if the file cannot be read.
+    /// Returns an error if the file cannot be read, is not a regular file, or is too large.
     pub(crate) fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let Some(shipped) = self.shipped else {
-            return fs::read(path);
+            return regular_file::read(path, self.size_limit(path));
         };
         let files = [
             (self.config_path(), shipped.network.config.as_bytes()),
@@ -450,6 +454,17 @@ impl RunDir {
         match file {
             Some((_, bytes)) => Ok(bytes.to_vec()),
             None => Err(ErrorKind::NotFound.into()),
+        }
+    }
+
+    /// Returns the largest accepted size of a file of the run, in bytes.
+    fn size_limit(&self, path: &Path) -> u64 {
+        if path == self.event_log_path() {
+            MAX_LOG_BYTES
+        } else if path == self.model_path() {
+            MAX_WEIGHTS_BYTES
+        } else {
+            MAX_CONFIG_BYTES
         }
     }
 

@@ -2,16 +2,18 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::fs;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fs, mem};
 
 use axum::extract::{Path, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
+use data::regular_file;
 use futures_util::stream::{self, Stream};
 
+use crate::run::event_log::MAX_LINE;
 use crate::run::run_dir::RunDir;
 use crate::serve::app::App;
 use crate::serve::problem::Problem;
@@ -19,8 +21,6 @@ use crate::serve::runs::find;
 
 /// Interval at which the file is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(300);
-/// Maximum number of bytes per read.
-const CHUNK: u64 = 1 << 20;
 
 /// Follows an event log.
 #[derive(Default)]
@@ -31,6 +31,8 @@ struct Follower {
     file: Option<u64>,
     /// The offset of the next line in the file.
     offset: u64,
+    /// Whether the offset is within a line that is skipped because it is too long.
+    is_in_long_line: bool,
     /// Lines that are not sent yet.
     lines: VecDeque<String>,
 }
@@ -87,6 +89,7 @@ pub(crate) async fn events(
 /// The result of a read.
 #[derive(Debug, PartialEq)]
 enum ReadResult {
+    /// There may be more lines.
     NewLines,
     Nothing,
     /// The file was replaced, or is shorter than before.
@@ -124,25 +127,33 @@ impl Follower {
         let Some(path) = &self.path else {
             return Ok(ReadResult::Nothing);
         };
-        let mut file = fs::File::open(path)?;
+        let mut file = regular_file::open(path)?;
         let metadata = file.metadata()?;
         let file_identity = Some(identity(&metadata));
         let is_replaced = self.file.is_some() && self.file != file_identity;
         self.file = file_identity;
         if is_replaced || metadata.len() < self.offset {
             self.offset = 0;
+            self.is_in_long_line = false;
             return Ok(ReadResult::Rewritten);
         }
         file.seek(SeekFrom::Start(self.offset))?;
         let mut bytes = Vec::new();
-        file.take(CHUNK).read_to_end(&mut bytes)?;
-        // An incomplete line is still being written.
+        file.take(MAX_LINE as u64).read_to_end(&mut bytes)?;
         let Some(end) = bytes.iter().rposition(|&byte| byte == b'\n') else {
-            return Ok(ReadResult::Nothing);
+            // An incomplete line is still being written, unless it is too long.
+            if bytes.len() < MAX_LINE {
+                return Ok(ReadResult::Nothing);
+            }
+            self.offset += MAX_LINE as u64;
+            self.is_in_long_line = true;
+            return Ok(ReadResult::NewLines);
         };
         self.offset += end as u64 + 1;
         let text = String::from_utf8_lossy(&bytes[..end]);
-        self.lines = text.lines().map(String::from).collect();
+        let end_of_long_line = usize::from(mem::take(&mut self.is_in_long_line));
+        let lines = text.split('\n').skip(end_of_long_line);
+        self.lines = lines.map(String::from).collect();
         Ok(ReadResult::NewLines)
     }
 }
@@ -193,5 +204,38 @@ mod tests {
         assert_eq!(follower.read(), ReadResult::Rewritten);
         fs::remove_file(&path).unwrap();
         assert_eq!(follower.read(), ReadResult::Gone);
+    }
+
+    #[test]
+    fn skips_a_line_that_is_too_long() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let mut follower = Follower {
+            path: Some(path.clone()),
+            ..Follower::default()
+        };
+        let longest = "x".repeat(MAX_LINE - 1);
+        let text = format!("1\n{longest}\n{}\n2\n", "y".repeat(3 * MAX_LINE));
+        fs::write(&path, text).unwrap();
+        let mut lines = Vec::new();
+        while follower.read() == ReadResult::NewLines {
+            lines.extend(follower.lines.drain(..));
+        }
+        assert!(lines == ["1", longest.as_str(), "2"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn does_not_wait_for_a_pipe() {
+        use rustix::fs::{CWD, Mode, mkfifoat};
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        mkfifoat(CWD, &path, Mode::RWXU).unwrap();
+        let mut follower = Follower {
+            path: Some(path),
+            ..Follower::default()
+        };
+        assert_eq!(follower.read(), ReadResult::Nothing);
     }
 }

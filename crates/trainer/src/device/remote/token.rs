@@ -1,15 +1,18 @@
 //! The secret that a worker and its clients share.
 
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Error, Result, ensure};
+use data::regular_file;
 use iroh::SecretKey;
 use tracing::info;
 
 /// Minimum length in bytes.
 const MIN_LENGTH: usize = 32;
+/// Largest accepted file, in bytes.
+const MAX_BYTES: u64 = 1 << 16;
 
 /// The secret that a worker and its clients share.
 #[derive(Clone)]
@@ -21,7 +24,11 @@ impl Token {
     /// # Errors
     /// Returns an error if the file cannot be read, or the token is too short to be a secret.
     pub(crate) fn read(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+        let bytes = regular_file::read_stream(path, MAX_BYTES);
+        let text = bytes
+            .map_err(Error::new)
+            .and_then(|bytes| Ok(String::from_utf8(bytes)?));
+        let text = text.with_context(|| path.display().to_string())?;
         let token = text.lines().next().unwrap_or_default().trim();
         ensure!(
             token.len() >= MIN_LENGTH,
@@ -72,6 +79,8 @@ impl From<&str> for Token {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
