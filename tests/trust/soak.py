@@ -19,6 +19,10 @@ import traceback
 PARTS = ("kills", "disk", "files", "server", "concurrency", "pytorch")
 
 
+# A part ends after this number of failures.
+MAX_FAILURES = 20
+
+
 def main():
     arguments = parse_arguments()
     arguments.binary = arguments.binary.resolve()
@@ -73,12 +77,13 @@ def run_in_namespace(name, arguments):
 
 
 def run_part(name, arguments, deadline):
-    """Runs the cases of a part until the first failure, and prints what they did."""
+    """Runs the cases of a part, and prints what they did and how to repeat the first failure."""
     from support import Work
 
     part = importlib.import_module(name)
     count = arguments.count or part.COUNT
     counts = collections.Counter()
+    failed = []
     start = reported = time.monotonic()
     with tempfile.TemporaryDirectory(prefix=f"trust-{name}-") as folder:
         shared = part.prepare(Work(arguments.binary, folder))
@@ -88,19 +93,23 @@ def run_part(name, arguments, deadline):
             try:
                 counts.update(part.case(shared, seed))
             except Exception:
-                traceback.print_exc()
-                print(f"{name}: FAILED with seed {seed}; repeat with:\n"
-                      f"  python3 {sys.argv[0]} --binary {arguments.binary} --only {name} --seed {seed} --count 1",
-                      flush=True)
-                return False
+                traceback.print_exc(file=sys.stdout)
+                failed.append(seed)
+                print(f"{name}: FAILED with seed {seed}", flush=True)
+                if len(failed) == MAX_FAILURES:
+                    break
             counts["cases"] += 1
             if time.monotonic() > reported + 60:
                 reported = time.monotonic()
                 print(f"{name}: {text(counts)} so far, {reported - start:.0f} s", flush=True)
-        print(f"{name}: {text(counts)}, no failure, {time.monotonic() - start:.0f} s", flush=True)
+        print(f"{name}: {text(counts)}, {len(failed)} failures, {time.monotonic() - start:.0f} s", flush=True)
         if hasattr(part, "summary"):
-            return part.summary(shared) is not False
-    return True
+            part.summary(shared)
+    if failed:
+        print(f"{name}: repeat the first failure with:\n"
+              f"  python3 {sys.argv[0]} --binary {arguments.binary} --only {name} --seed {failed[0]} --count 1",
+              flush=True)
+    return not failed
 
 
 def text(counts):
