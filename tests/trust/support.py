@@ -36,8 +36,9 @@ class Work:
     def __init__(self, program, folder):
         self.program = pathlib.Path(program).resolve()
         self.folder = pathlib.Path(folder)
-        # Tests do not depend on the machine's device, nor on the settings of its user.
-        self.environment = {name: value for name, value in os.environ.items() if not name.startswith("TRAINER_")}
+        # Tests do not depend on settings of the user.
+        self.environment = {name: value for name, value in os.environ.items()
+                            if not name.startswith("TRAINER_") and name != "RUST_BACKTRACE"}
 
     def sub(self, name):
         """Creates an empty folder in this one, and returns it as a working folder."""
