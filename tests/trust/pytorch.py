@@ -2,6 +2,10 @@
 
 PyTorch computes each training twice, in 32 and in 64 bits. The distance between its two results tells how much rounding
 alone changes a result; the trainer may be a few times as far from the 64-bit result, and no further.
+
+Some trainings amplify rounding: Adam divides a gradient that is almost 0 by its size, and a unit may pass the threshold
+of its ReLU, or not. Rounding may happen to hit the trainer and not PyTorch. So an outlier is accepted if PyTorch's own
+result in 64 bits changes as much by noise of the size of rounding in 32 bits, in weights and gradients.
 """
 
 import csv
@@ -28,6 +32,11 @@ IMAGES = 120
 # A distance is the length of the difference as a fraction of the length of the update of all steps.
 MAX_DISTANCE = 1e-4
 MAX_FACTOR = 10
+# Noise in the weights and gradients of an outlier, as a fraction of the largest number of a tensor: rounding in 32 bits
+# is 6e-8 in each of many sums, and batch normalization divides by small deviations. And the number of trainings with
+# such noise.
+NOISE = 1e-6
+NOISY_TRAININGS = 20
 # Accepted relative difference of the mean training loss of an epoch.
 MAX_LOSS_DISTANCE = 1e-4
 
@@ -42,6 +51,7 @@ def prepare(work):
     # The optimizer of a training before its first step.
     work.run("--preset", "tiny", "--data", "idx", "--max-steps", "1", "--run-name", "first", "-q").success()
     work.distances = []
+    work.outliers = []
     return work
 
 
@@ -74,25 +84,29 @@ def case(work, seed):
     }
     work.distances.append((seed, distances))
     text = ", ".join(f"{what} {value:.1e}" for what, value in distances.items())
-    limit = max(MAX_DISTANCE, MAX_FACTOR * distances["weights of PyTorch in 32 bits"])
-    loss_limit = max(MAX_LOSS_DISTANCE, MAX_FACTOR * distances["losses of PyTorch in 32 bits"])
-    require(distances["weights"] <= limit and distances["losses"] <= loss_limit,
-            f"other results than PyTorch: {text}\n{config.read_text()}")
+    limits = [max(MAX_DISTANCE, MAX_FACTOR * distances["weights of PyTorch in 32 bits"]),
+              max(MAX_LOSS_DISTANCE, MAX_FACTOR * distances["losses of PyTorch in 32 bits"])]
+    if distances["weights"] > limits[0] or distances["losses"] > limits[1]:
+        noisy = [train(work, settings, measured, weights, torch.float64, NOISE) for _ in range(NOISY_TRAININGS)]
+        noise = [max(distance(other, exact, start) for other, _ in noisy),
+                 max(loss_distance(other, exact_losses) for _, other in noisy)]
+        work.outliers.append((seed, distances["weights"], noise[0]))
+        limits = [max(limit, MAX_FACTOR * noise) for limit, noise in zip(limits, noise)]
+    require(distances["weights"] <= limits[0] and distances["losses"] <= limits[1],
+            f"other results than PyTorch, accepted {limits}: {text}\n{config.read_text()}")
     shutil.rmtree(work.run_folder(name))
     return {"networks": 1, settings["training"]["optimizer"]: 1, settings["training"]["schedule"]: 1}
 
 
 def summary(work):
-    """Prints the distribution of the distances, and the networks in which rounding alone makes large ones."""
+    """Prints the distribution of the distances, and the outliers."""
     for what in work.distances[0][1]:
         values = sorted(distances[what] for _, distances in work.distances)
         at = {f"{percent}%": values[min(len(values) - 1, len(values) * percent // 100)] for percent in (50, 90, 99)}
         text = ", ".join(f"{percent} below {value:.1e}" for percent, value in at.items())
         print(f"pytorch: distance of {what}: {text}, largest {values[-1]:.1e}")
-    outliers = [(seed, distances) for seed, distances in work.distances if distances["weights"] > MAX_DISTANCE]
-    for seed, distances in outliers:
-        print(f"pytorch: outlier, seed {seed}: {distances['weights']:.1e}; PyTorch in 32 bits is "
-              f"{distances['weights of PyTorch in 32 bits']:.1e} from its result in 64 bits")
+    for seed, found, noise in work.outliers:
+        print(f"pytorch: outlier, seed {seed}: {found:.1e}; noise moves PyTorch's result by {noise:.1e}")
 
 
 # Settings.
@@ -100,7 +114,7 @@ def summary(work):
 
 def random_settings(rng, seed):
     """Returns the settings of a network that fits the images, and of its training."""
-    batch_size = rng.choice((7, 8, 16, 30))
+    batch_size = rng.choice((8, 9, 16, 30))
     accumulate = rng.choice((1, 1, 2, 3))
     validation = rng.choice((0.0, 0.25))
     model = random_model(rng)
@@ -289,7 +303,7 @@ class Network(torch.nn.Module):
         return images
 
 
-def train(work, settings, measured, weights, dtype):
+def train(work, settings, measured, weights, dtype, noise=0):
     """Trains in PyTorch, and returns the weights by the trainer's names and the training losses of the epochs."""
     data, training = settings["data"], settings["training"]
     network = Network(settings["model"]).to(dtype)
@@ -313,11 +327,17 @@ def train(work, settings, measured, weights, dtype):
             indices = order[begin : begin + batch * accumulate]
             rates.set(step)
             optimizer.zero_grad()
+            exact = [parameter.detach().clone() for parameter in network.parameters()]
+            add_noise(network.parameters(), noise)
             for part in indices.split(batch):
                 loss = F.cross_entropy(network(images[part]), work.labels[part],
                                        label_smoothing=training["label_smoothing"])
                 (loss * len(part) / len(indices)).backward()
                 total, seen = total + loss.item() * len(part), seen + len(part)
+            with torch.no_grad():
+                for parameter, before in zip(network.parameters(), exact):
+                    parameter.copy_(before)
+            add_noise([parameter.grad for parameter in network.parameters()], noise)
             if "gradient_clip" in training:
                 torch.nn.utils.clip_grad_norm_(network.parameters(), training["gradient_clip"])
             optimizer.step()
@@ -331,6 +351,12 @@ def train(work, settings, measured, weights, dtype):
             validation = F.cross_entropy(network_of(settings, average)(rest), work.labels[count:]) if len(rest) else 0
         rates.end_epoch(float(validation))
     return by_trainer_name(average), losses
+
+
+def add_noise(tensors, noise):
+    with torch.no_grad():
+        for tensor in tensors:
+            tensor += noise * tensor.abs().max() * torch.randn_like(tensor)
 
 
 def network_of(settings, weights):

@@ -85,7 +85,7 @@ def run_part(name, arguments, deadline):
     counts = collections.Counter()
     failed = []
     start = reported = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix=f"trust-{name}-") as folder:
+    with tempfile.TemporaryDirectory(prefix=f"trust-{name}-", ignore_cleanup_errors=True) as folder:
         shared = part.prepare(Work(arguments.binary, folder))
         for seed in range(arguments.seed, arguments.seed + count):
             if deadline and time.monotonic() > deadline:
@@ -103,8 +103,11 @@ def run_part(name, arguments, deadline):
                 reported = time.monotonic()
                 print(f"{name}: {text(counts)} so far, {reported - start:.0f} s", flush=True)
         print(f"{name}: {text(counts)}, {len(failed)} failures, {time.monotonic() - start:.0f} s", flush=True)
-        if hasattr(part, "summary"):
-            part.summary(shared)
+        try:
+            getattr(part, "summary", lambda shared: None)(shared)
+        except Exception:
+            traceback.print_exc(file=sys.stdout)
+            failed.append(arguments.seed)
     if failed:
         print(f"{name}: repeat the first failure with:\n"
               f"  python3 {sys.argv[0]} --binary {arguments.binary} --only {name} --seed {failed[0]} --count 1",

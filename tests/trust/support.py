@@ -45,9 +45,9 @@ class Work:
         folder = pathlib.Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.folder))
         return Work(self.program, folder)
 
-    def start(self, *arguments, **options):
-        """Starts the trainer, with its output in pipes."""
-        command = [str(self.program), *map(str, arguments)]
+    def start(self, *arguments, under=(), **options):
+        """Starts the trainer, possibly under another program, with its output in pipes."""
+        command = [*under, str(self.program), *map(str, arguments)]
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL} | options
         return subprocess.Popen(command, cwd=self.folder, env=self.environment, **options)
 
