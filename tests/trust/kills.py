@@ -8,7 +8,7 @@ import time
 
 from support import SIGNALS, finish, random_of, require, write_idx_folder, write_picture_folder
 
-COUNT = 240
+COUNT = 340
 # Disturbances of one training: then it may complete.
 MAX_DISTURBANCES = 10
 
