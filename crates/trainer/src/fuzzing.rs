@@ -71,7 +71,7 @@ pub fn results(bytes: &[u8]) {
         let _ = (best.to_string(), to_csv(&epochs));
         let _ = curves(&epochs).drawing.to_svg();
     }
-    if let Ok(evaluation) = serde_json::from_slice::<Evaluation>(bytes) {
+    if let Ok(evaluation) = Evaluation::from_json(bytes) {
         let _ = evaluation.to_string();
         for figure in [confusion(&evaluation), class_accuracies(&evaluation)] {
             let _ = figure.drawing.to_svg();
