@@ -322,6 +322,29 @@ fn full_disk_leaves_the_last_checkpoint_valid() {
 }
 
 #[test]
+#[cfg(unix)]
+fn run_whose_first_checkpoint_failed_can_be_resumed() {
+    let dir = three_epochs();
+    // The limit permits the weights of 54 kB, but not a checkpoint of 220 kB.
+    let mut limited = Command::new("sh");
+    limited
+        .args([
+            "-c",
+            "trap '' XFSZ; ulimit -f 200; exec \"$0\" --preset tiny --limit-train 640 --epochs 3 \
+             --run-name full --quiet",
+        ])
+        .arg(env!("CARGO_BIN_EXE_trainer"))
+        .current_dir(dir.path(""));
+    let error = crate::support::Output::of(&mut limited).error();
+    assert!(
+        error.ends_with("cannot write: File too large (os error 27)"),
+        "{error}"
+    );
+    dir.trainer("--resume full").success();
+    assert!(results(&dir, "full") == results(&dir, "r"));
+}
+
+#[test]
 fn run_without_checkpoints_is_not_restarted() {
     let dir = three_epochs();
     let before = results(&dir, "r");

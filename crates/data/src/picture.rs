@@ -1,13 +1,16 @@
 //! Pictures: PNG, JPEG, BMP, GIF and WebP files of any size.
 
 use std::io::{self, Cursor, Read};
+use std::panic;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+use image::error::{DecodingError, ImageFormatHint};
 use image::imageops::{self, FilterType};
 use image::metadata::Orientation;
 use image::{
-    DynamicImage, GrayImage, ImageDecoder, ImageReader, Limits, Luma, Rgb, RgbImage, RgbaImage,
+    DynamicImage, GrayImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, Luma, Rgb,
+    RgbImage, RgbaImage,
 };
 
 use crate::regular_file;
@@ -62,7 +65,7 @@ pub enum PictureError {
     },
     /// The file is truncated or invalid.
     #[error("damaged: {0}")]
-    Damaged(image::ImageError),
+    Damaged(ImageError),
     /// Nothing stands out from the background.
     #[error("blank: found nothing drawn on it")]
     Blank,
@@ -106,6 +109,16 @@ impl Picture {
         if bytes.len() as u64 > MAX_BYTES {
             return Err(PictureError::TooManyBytes);
         }
+        if !has_whole_colors(bytes) {
+            let reason = "a palette whose length is not a multiple of 3";
+            return Err(damaged(ImageFormat::Png.into(), reason));
+        }
+        // One damaged picture must not end a process that reads many.
+        panic::catch_unwind(|| Self::decode_with_limits(bytes))
+            .unwrap_or_else(|_| Err(damaged(ImageFormatHint::Unknown, "its decoder failed")))
+    }
+
+    fn decode_with_limits(bytes: &[u8]) -> Result<Self, PictureError> {
         let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
         if !reader
             .format()
@@ -216,6 +229,31 @@ fn read_stream(stream: impl Read) -> Result<Vec<u8>, PictureError> {
     let mut bytes = Vec::new();
     stream.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+fn damaged(format: ImageFormatHint, reason: &str) -> PictureError {
+    PictureError::Damaged(ImageError::Decoding(DecodingError::new(format, reason)))
+}
+
+/// Whether the palettes of a PNG file have three bytes per color. The decoder, png 0.18.1, panics on others.
+fn has_whole_colors(bytes: &[u8]) -> bool {
+    let Some(mut chunks) = bytes.strip_prefix(b"\x89PNG\r\n\x1a\n") else {
+        return true;
+    };
+    // A chunk consists of its length, its type, its data, and a checksum of four bytes.
+    while let Some(([a, b, c, d, kind @ ..], rest)) = chunks.split_first_chunk::<8>() {
+        let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
+        match kind {
+            b"PLTE" if !length.is_multiple_of(3) => return false,
+            b"IDAT" => break,
+            _ => {}
+        }
+        chunks = length
+            .checked_add(4)
+            .and_then(|end| rest.get(end..))
+            .unwrap_or_default();
+    }
+    true
 }
 
 /// A picture scaled to the image size of a dataset.
@@ -414,6 +452,15 @@ pub(crate) mod tests {
             }
         }
         assert!(pictures >= 16, "{pictures}");
+    }
+
+    #[test]
+    fn rejects_a_palette_with_an_incomplete_color() {
+        let message = error(&corpus("found-palette-length.png"));
+        assert!(
+            message.ends_with("a palette whose length is not a multiple of 3"),
+            "{message}"
+        );
     }
 
     #[test]

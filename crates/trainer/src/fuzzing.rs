@@ -4,15 +4,22 @@
 
 use crate::config::run_config::Config;
 use crate::config::settings::Settings;
+use crate::config::time::Time;
+use crate::device::Request as DeviceRequest;
+use crate::figures::{class_accuracies, confusion, curves};
+use crate::inference::evaluation::Evaluation;
 use crate::run::checkpoint::Checkpoint;
+use crate::run::epoch::{best_epoch, to_csv};
+use crate::run::event_log::Events;
 #[cfg(feature = "serve")]
-use crate::serve::Pixels;
+use crate::serve::{AccessPolicy, Pixels, request_of_lines};
 
-/// Parses `text` as the configuration of a run, and as settings.
+/// Parses `text` as the configuration of a run, as a description of a trained network, and as settings.
 ///
 /// # Panics
 /// Panics if an accepted value does not survive a round trip.
 pub fn config(text: &str) {
+    let _ = classifier::Description::from_toml(text);
     let Ok(table) = text.parse::<toml::Table>() else {
         return;
     };
@@ -40,6 +47,54 @@ pub fn checkpoint(bytes: &[u8]) {
         let bytes = checkpoint.to_bytes().expect("serializable");
         let again = Checkpoint::from_bytes(&bytes);
         assert_eq!(again.expect("a checkpoint"), checkpoint);
+    }
+}
+
+/// Parses `text` as the values of flags: a normalization, a time, and a device.
+///
+/// # Panics
+/// Panics if an accepted value does not survive a round trip.
+pub fn flags(text: &str) {
+    if let Ok(normalization) = text.parse::<data::Normalization>() {
+        assert_eq!(normalization.to_string().parse(), Ok(normalization));
+    }
+    if let Ok(time) = Time::try_from(text.to_string()) {
+        assert_eq!(Time::try_from(String::from(time)), Ok(time));
+    }
+    let _ = text.parse::<DeviceRequest>();
+}
+
+/// Parses `bytes` as the event log of a run and as an evaluation, and draws their figures.
+pub fn results(bytes: &[u8]) {
+    let epochs = Events::from_bytes(bytes).epochs();
+    if let Some(best) = best_epoch(&epochs) {
+        let _ = (best.to_string(), to_csv(&epochs));
+        let _ = curves(&epochs).drawing.to_svg();
+    }
+    if let Ok(evaluation) = Evaluation::from_json(bytes) {
+        let _ = evaluation.to_string();
+        for figure in [confusion(&evaluation), class_accuracies(&evaluation)] {
+            let _ = figure.drawing.to_svg();
+        }
+    }
+}
+
+/// Checks the access of a request whose address is the first line of `text`, and whose headers are the others.
+///
+/// # Panics
+/// Panics if a request without the token is accepted.
+#[cfg(feature = "serve")]
+pub fn access(text: &str) {
+    const TOKEN: &str = "open-sesame";
+    let Some(request) = request_of_lines(text) else {
+        return;
+    };
+    let policy = AccessPolicy {
+        hosts: vec!["my.host".into()],
+        token: Some(TOKEN.into()),
+    };
+    if policy.check(&request).is_ok() {
+        assert!(request.uri().path() == "/healthz" || text.contains(TOKEN));
     }
 }
 
@@ -80,6 +135,28 @@ mod tests {
     fn corpus_of_configurations_passes() {
         for input in corpus("config") {
             super::config(&String::from_utf8_lossy(&input));
+        }
+    }
+
+    #[test]
+    fn corpus_of_flags_passes() {
+        for input in corpus("flags") {
+            super::flags(&String::from_utf8_lossy(&input));
+        }
+    }
+
+    #[test]
+    fn corpus_of_results_passes() {
+        for input in corpus("results") {
+            super::results(&input);
+        }
+    }
+
+    #[cfg(feature = "serve")]
+    #[test]
+    fn corpus_of_access_passes() {
+        for input in corpus("access") {
+            super::access(&String::from_utf8_lossy(&input));
         }
     }
 

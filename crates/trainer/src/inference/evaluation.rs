@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::ErrorKind;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Error, Result, ensure};
 use burn::data::dataloader::{DataLoaderIterator, Progress};
 use burn::tensor::{Int, Tensor};
 use classifier::Probabilities;
@@ -14,6 +14,9 @@ use serde::{Deserialize, Serialize};
 use crate::process::table::Table;
 use crate::run::metrics::Metrics;
 use crate::run::run_dir::RunDir;
+
+/// Maximum number of images of an evaluation that is read from a file, such that no sum overflows.
+const MAX_EXAMPLES: u64 = 1 << 53;
 
 /// The result of evaluating a network on labeled images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -180,10 +183,44 @@ impl Evaluation {
         let place = || path.display().to_string();
         match run.read(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            read => Ok(Some(
-                serde_json::from_slice(&read.with_context(place)?).with_context(place)?,
-            )),
+            read => {
+                let evaluation = read.map_err(Error::new);
+                let evaluation = evaluation.and_then(|bytes| Self::from_json(&bytes));
+                Ok(Some(evaluation.with_context(place)?))
+            }
         }
+    }
+
+    /// Decodes an evaluation, whose metrics must follow from its confusion matrix.
+    ///
+    /// # Errors
+    /// Returns an error if `json` is not an evaluation or inconsistent.
+    pub(crate) fn from_json(json: &[u8]) -> Result<Self> {
+        let evaluation: Self = serde_json::from_slice(json)?;
+        let classes = evaluation.classes.iter().map(|row| row.class.clone());
+        let classes: Vec<String> = classes.collect();
+        let confusion = &evaluation.confusion;
+        ensure!(
+            confusion.len() == classes.len()
+                && confusion.iter().all(|row| row.len() == classes.len()),
+            "expected a confusion matrix of {0} x {0} classes",
+            classes.len()
+        );
+        let mut counts = confusion.iter().flatten();
+        let examples = counts.try_fold(0u64, |sum, &count| sum.checked_add(count));
+        ensure!(
+            examples.is_some_and(|examples| examples <= MAX_EXAMPLES),
+            "expected a confusion matrix of at most {MAX_EXAMPLES} images"
+        );
+        let expected = Self {
+            loss: evaluation.loss,
+            ..Self::from_sums(&classes, confusion.clone(), 0.0)?
+        };
+        ensure!(
+            evaluation == expected,
+            "the metrics do not follow from the confusion matrix"
+        );
+        Ok(evaluation)
     }
 
     /// Writes the evaluation to the folder of a run.
@@ -257,5 +294,31 @@ mod tests {
         assert_eq!(row(0), (0.6, 0.75, 6.0 / 9.0, 4));
         assert_eq!(row(1), (0.8, 4.0 / 6.0, 8.0 / 11.0, 6));
         assert_eq!(row(2), (0.0, 0.0, 0.0, 0));
+    }
+
+    #[test]
+    fn rejects_a_file_whose_numbers_contradict_each_other() {
+        let classes = ["cat", "dog"].map(String::from);
+        let evaluation = Evaluation::from_sums(&classes, vec![vec![3, 1], vec![2, 4]], 5.0);
+        let evaluation = evaluation.unwrap();
+        let read = |text: &str| Evaluation::from_json(text.as_bytes()).map_err(|e| e.to_string());
+        let json = serde_json::to_string(&evaluation).unwrap();
+        assert_eq!(read(&json), Ok(evaluation));
+        let metrics = "the metrics do not follow from the confusion matrix";
+        let square = "expected a confusion matrix of 2 x 2 classes";
+        let images = "expected a confusion matrix of at most 9007199254740992 images";
+        for (from, to, expected) in [
+            ("\"accuracy\":0.7", "\"accuracy\":0.9", metrics),
+            ("\"examples\":10", "\"examples\":11", metrics),
+            ("\"recall\":0.75", "\"recall\":0.8", metrics),
+            ("[3,1]", "[3,0]", metrics),
+            ("[3,1]", "[3,1,0]", square),
+            (",[2,4]", "", square),
+            ("[3,1]", "[3,9007199254740992]", images),
+            ("[3,1]", "[3,18446744073709551615]", images),
+        ] {
+            assert!(json.contains(from), "{json}");
+            assert_eq!(read(&json.replace(from, to)), Err(expected.into()), "{to}");
+        }
     }
 }

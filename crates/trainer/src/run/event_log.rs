@@ -111,13 +111,15 @@ impl Events {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self(Vec::new())),
             read => read.with_context(|| path.display().to_string())?,
         };
+        Ok(Self::from_bytes(&bytes))
+    }
+
+    /// Parses an event log, and skips lines that are too long or cannot be parsed.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
         let lines = bytes.split_inclusive(|&byte| byte == b'\n');
-        Ok(Self(
-            lines
-                .filter(|line| line.len() <= MAX_LINE)
-                .filter_map(|line| serde_json::from_slice(line).ok())
-                .collect(),
-        ))
+        let lines = lines.filter(|line| line.len() <= MAX_LINE);
+        let events = lines.filter_map(|line| serde_json::from_slice(line).ok());
+        Self(events.collect())
     }
 
     /// Returns the completed epochs, in order.

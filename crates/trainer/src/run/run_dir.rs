@@ -459,7 +459,7 @@ impl RunDir {
 
     /// Returns the largest accepted size of a file of the run, in bytes.
     fn size_limit(&self, path: &Path) -> u64 {
-        if path == self.event_log_path() {
+        if path == self.event_log_path() || path == self.image_record_path() {
             MAX_LOG_BYTES
         } else if path == self.model_path() {
             MAX_WEIGHTS_BYTES

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{AUTHORIZATION, COOKIE, HOST, ORIGIN, SET_COOKIE};
 use axum::http::uri::Authority;
@@ -130,6 +131,17 @@ fn token_in_query(query: Option<&str>) -> Option<&str> {
     query?
         .split('&')
         .find_map(|pair| pair.strip_prefix("token="))
+}
+
+/// Returns a request whose address is the first line of `text`, and whose headers are the others: an input of the fuzz
+/// target. `None` if it is not a request.
+pub(crate) fn request_of_lines(text: &str) -> Option<Request> {
+    let mut lines = text.lines();
+    let mut request = Request::builder().uri(lines.next()?);
+    for (name, value) in lines.filter_map(|line| line.split_once(": ")) {
+        request = request.header(name, value);
+    }
+    request.body(Body::empty()).ok()
 }
 
 /// Whether other machines can reach an address.

@@ -25,6 +25,6 @@ mod request_body;
 mod pixels;
 mod problem;
 
-pub(crate) use access::{AccessPolicy, is_public};
+pub(crate) use access::{AccessPolicy, is_public, request_of_lines};
 pub(crate) use pixels::Pixels;
 pub(crate) use server::Server;

@@ -161,10 +161,11 @@ impl Session {
         learning_rate(&self.config.training, steps, steps_total, epochs)
     }
 
-    /// Records a completed or partial epoch, and its weights if they are the best so far.
+    /// Records a completed or partial epoch in the event log and the state, and its weights in the state if they
+    /// are the best so far.
     ///
     /// # Errors
-    /// Returns an error if the run folder cannot be written to.
+    /// Returns an error if the event log cannot be written to.
     pub(crate) fn record_epoch(
         &mut self,
         trained: &TrainedEpoch,
@@ -194,10 +195,21 @@ impl Session {
         position.sums = Default::default();
         if best_epoch(&position.epochs).is_some_and(|best| best.number == number) {
             self.training.best = model.to_safetensors(Storage::Single)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the metrics of all epochs, and the weights if the last epoch is the best.
+    ///
+    /// # Errors
+    /// Returns an error if the run folder cannot be written to.
+    pub(crate) fn write_results(&self) -> Result<()> {
+        let epochs = &self.training.position.epochs;
+        if best_epoch(epochs).is_some_and(|best| best.number == epochs.len()) {
             self.run
                 .write(&self.run.model_path(), &self.training.best)?;
         }
-        let metrics = to_csv(&self.training.position.epochs);
+        let metrics = to_csv(epochs);
         self.run.write(&self.run.metrics_path(), metrics.as_bytes())
     }
 

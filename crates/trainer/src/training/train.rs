@@ -112,9 +112,13 @@ impl Session {
             monitor.end_epoch(number)?;
 
             self.record_epoch(&trained, evaluated, &model)?;
-            match trained.stopped_by {
-                Some(reason) => return Ok((self.training, reason)),
-                None => self.save_checkpoint()?,
+            // The checkpoint precedes the weights, so that a run with weights can always be resumed.
+            if trained.stopped_by.is_none() {
+                self.save_checkpoint()?;
+            }
+            self.write_results()?;
+            if let Some(reason) = trained.stopped_by {
+                return Ok((self.training, reason));
             }
         }
     }
