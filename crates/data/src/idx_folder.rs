@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::dataset::Dataset;
 use crate::error::DataError;
-use crate::idx::{FILE_NAMES, parse_images, parse_labels};
+use crate::idx::{FILE_NAMES, MAX_BYTES, parse_images, parse_labels};
 use crate::image_dataset::ImageDataset;
 use crate::info::describe;
 use crate::regular_file;
@@ -102,7 +102,7 @@ pub(crate) fn is_idx_folder(folder: &Path) -> bool {
 /// Reads `name` or `name.gz`, whichever exists.
 fn read_file(folder: &Path, name: &'static str) -> Result<File, DataError> {
     for path in [folder.join(name), folder.join(format!("{name}.gz"))] {
-        match regular_file::read(&path, idx::MAX_BYTES) {
+        match regular_file::read(&path, MAX_BYTES) {
             Ok(bytes) => {
                 return Ok(File {
                     path,

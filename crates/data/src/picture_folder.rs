@@ -472,6 +472,26 @@ mod tests {
         assert_eq!(again.test.sha256(), dataset.test.sha256());
     }
 
+    // Other systems do not accept such names.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn file_names_that_are_not_unicode_are_reported() {
+        use std::ffi::OsStr;
+        use std::os::unix::ffi::OsStrExt as _;
+
+        let names = ["a/1.png", "a/2.png", "b/1.png", "b/2.png"];
+        let folder = folder(&names.map(|name| (name, gray(1))));
+        let name = OsStr::from_bytes(b"a/\xff.png");
+        fs::write(folder.path().join(name), gray(1)).unwrap();
+        let dataset = load(folder.path()).unwrap();
+        assert_eq!(dataset.train.len() + dataset.test.len(), 4);
+        assert!(
+            dataset.unreadable[0].ends_with("not valid UTF-8"),
+            "{:?}",
+            dataset.unreadable
+        );
+    }
+
     /// The paths of the test pictures of a class.
     fn test_pictures(paths: &[String]) -> Vec<&String> {
         let is_test = select_by_path(paths);

@@ -51,7 +51,7 @@ static SHIPPED: [Shipped; 2] = [
     shipped!(&pretrained::BEST, "pretrained-best"),
 ];
 
-/// Largest accepted event log, in bytes.
+/// Largest accepted event log or record of images, in bytes.
 const MAX_LOG_BYTES: u64 = 256 << 20;
 
 /// Number of newest checkpoints to keep: the last one, and another one in case that the last one is damaged.
