@@ -10,6 +10,7 @@ use tracing::{info, warn};
 use crate::commands::flags::DeviceFlags;
 use crate::inference::classifier::Classifier;
 use crate::process::interruption;
+use crate::process::printable::printable;
 use crate::run::run_dir::{DEFAULT_ROOT, RunDir};
 use crate::serve::{AccessPolicy, Server, is_public};
 
@@ -97,7 +98,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let address = format!("http://{}/", server.address()?);
     let page = format!("{address}{}", query.unwrap_or_default());
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{name} on {address}")?;
+    writeln!(out, "{} on {address}", printable(name))?;
     out.flush()?;
     drop(out);
     if args.open

@@ -12,6 +12,7 @@ use data::regular_file;
 
 use crate::config::run_config::{Config, parse_table};
 use crate::config::suggest::did_you_mean;
+use crate::process::printable::is_unprintable;
 use crate::run::atomic_file::{self, folder_of, is_temporary, temporary};
 use crate::run::lock::Lock;
 
@@ -48,6 +49,12 @@ static SHIPPED: [Shipped; 2] = [
     shipped!(&pretrained::DEFAULT, "pretrained"),
     shipped!(&pretrained::BEST, "pretrained-best"),
 ];
+
+/// Maximum length of a new run's name, in bytes.
+const MAX_NAME: usize = 100;
+
+/// Characters that Windows does not allow in file names.
+const FORBIDDEN: &str = r#"<>:"/\|?*"#;
 
 /// Largest accepted event log, in bytes.
 const MAX_LOG_BYTES: u64 = 256 << 20;
@@ -486,14 +493,41 @@ fn checkpoint_steps(name: &str) -> Option<u64> {
 /// Checks that a name is allowed for a new run.
 fn check_name(name: &str) -> Result<()> {
     ensure!(
-        !name.is_empty() && !name.contains(['/', '\\']) && !name.starts_with('.'),
-        "run name {name:?}: expected a plain folder name, without slash or leading dot"
+        is_portable(name),
+        "run name {name:?}: expected 1 to {MAX_NAME} bytes without control characters or any of {FORBIDDEN}, \
+         not starting with a dot, hyphen or space, not ending with a dot or space, and not reserved by \
+         Windows as CON is"
     );
     ensure!(
         name != LATEST && pretrained::find(name).is_none(),
         "run name {name:?}: reserved; choose another --run-name"
     );
     Ok(())
+}
+
+/// Whether a name is a file name on Linux, macOS and Windows, and is neither hidden nor taken for a flag.
+fn is_portable(name: &str) -> bool {
+    (1..=MAX_NAME).contains(&name.len())
+        && !name.contains(|c| is_unprintable(c) || FORBIDDEN.contains(c))
+        && !name.starts_with(['.', '-', ' '])
+        && !name.ends_with(['.', ' '])
+        && !is_reserved_by_windows(name)
+}
+
+/// Whether Windows takes a name for a device, with any extension:
+/// <https://learn.microsoft.com/en-us/windows/win32/fileio/naming-a-file>.
+fn is_reserved_by_windows(name: &str) -> bool {
+    let stem = name.split('.').next().unwrap_or_default().trim_end();
+    let stem = stem.to_ascii_uppercase();
+    let is_port = |stem: &str| {
+        let number = stem.strip_prefix("COM").or(stem.strip_prefix("LPT"));
+        let mut number = number.unwrap_or_default().chars();
+        matches!(number.next(), Some('0'..='9' | '¹' | '²' | '³')) && number.next().is_none()
+    };
+    matches!(
+        stem.as_str(),
+        "CON" | "PRN" | "AUX" | "NUL" | "CONIN$" | "CONOUT$"
+    ) || is_port(&stem)
 }
 
 /// Returns the folders of runs in `root`.
@@ -558,6 +592,81 @@ mod tests {
         assert!(error.ends_with("choose another --run-name"), "{error}");
         for name in ["../mine", "", ".", "latest", "pretrained-best"] {
             assert!(create(Some(name)).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_of_new_runs_are_file_names_on_all_systems() {
+        let longest = "x".repeat(MAX_NAME);
+        for name in [
+            "a",
+            "dense-1",
+            "my run (2)",
+            "größer",
+            "数字",
+            "עברית",
+            "v1.2_b",
+            "CONSOLE",
+            "COM10",
+            "con-1",
+            "nulls",
+            &longest,
+        ] {
+            assert!(check_name(name).is_ok(), "{name}");
+        }
+        for name in [
+            "",
+            ".",
+            "..",
+            ".hidden",
+            "-x",
+            " x",
+            "x.",
+            "x ",
+            "a/b",
+            "a\\b",
+            "a:b",
+            "a*",
+            "a?",
+            "<a>",
+            "a|b",
+            "\"",
+            "a\nb",
+            "\x1b[2J",
+            "\u{202e}b",
+            "\u{2028}",
+            "\u{7f}",
+            "con",
+            "CON",
+            "Nul.txt",
+            "aux .x",
+            "COM1",
+            "lpt9.log",
+            "com¹",
+            "CONIN$",
+            "latest",
+            "pretrained",
+        ] {
+            assert!(check_name(name).is_err(), "{name:?}");
+        }
+        let long = "x".repeat(MAX_NAME + 1);
+        assert!(check_name(&long).is_err());
+        assert_eq!(
+            check_name("a\n\u{202e}").unwrap_err().to_string(),
+            "run name \"a\\n\\u{202e}\": expected 1 to 100 bytes without control characters or any of \
+             <>:\"/\\|?*, not starting with a dot, hyphen or space, not ending with a dot or space, and not \
+             reserved by Windows as CON is"
+        );
+    }
+
+    #[test]
+    fn runs_of_any_name_can_be_opened() {
+        let root = tempfile::tempdir().unwrap();
+        for name in [".old", "a\n\x1b[2J", "con", "-x "] {
+            let folder = root.path().join(name);
+            fs::create_dir(&folder).unwrap();
+            fs::write(folder.join(CONFIG_FILE), "").unwrap();
+            assert_eq!(RunDir::open(root.path(), name).unwrap().path(), folder);
         }
     }
 
