@@ -4,6 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
+use crate::serve::Server;
 use crate::support::{Output, WorkDir, project};
 
 /// A name that clears the screen, reverses text, and starts a line of its own.
@@ -207,4 +208,65 @@ fn errors_escape_names() {
     let message = error("summary --config", "my.toml");
     assert!(message.contains("\n2 | b = \\u{1b}[2J\n"), "{message}");
     assert!(!dir.has_runs());
+}
+
+#[test]
+fn figures_and_pages_show_any_class_name() {
+    let dir = WorkDir::new();
+    let run = dir.shipped();
+    let folder = dir.path("artifacts/runs").join(run);
+    let controls = |range: std::ops::RangeInclusive<u8>| -> String {
+        range.map(|code| format!("\\u{code:04x}")).collect()
+    };
+    let names = [
+        controls(0..=15),
+        controls(16..=31),
+        controls(127..=159),
+        r#"\"'`<>&"#.into(),
+        "</text></svg><script>alert(1)</script>&amp;]]>".into(),
+        "x".repeat(10_000),
+        String::new(),
+        "עברית العربية".into(),
+        r"\u202eabc\u2066\u2028\ufffe\uffff".into(),
+        "数字 🙂 é".into(),
+    ];
+    let classes = names.map(|name| format!("\"{name}\"")).join(", ");
+    let config = fs::read_to_string(folder.join("config.toml")).unwrap();
+    let digits: Vec<String> = (0..10).map(|digit| format!("\"{digit}\"")).collect();
+    let renamed = config.replace(&digits.join(", "), &classes);
+    assert_ne!(config, renamed);
+    fs::write(folder.join("config.toml"), renamed).unwrap();
+
+    let drawn = output(&dir, "inspect", run).success();
+    assert_eq!(drawn.stdout.lines().count(), 14, "{}", drawn.stdout);
+    let svg = dir.run_text(run, "figures/classes.svg");
+    assert_printable(&svg);
+    for part in [
+        r"\u{0}\u{1}",
+        r"\u{7f}\u{80}",
+        "\n\"'`&lt;&gt;&amp;\n",
+        "\n&lt;/text&gt;",
+        "\nxxx",
+        "…\n",
+        "\nעברית العربية\n",
+        "\n数字 🙂 é\n",
+    ] {
+        assert!(svg.contains(part), "{part}: {svg}");
+    }
+    output(&dir, "report", run).success();
+    let report = dir.run_text(run, "report.html");
+    assert_printable(&report);
+    assert!(!report.contains("<script") && !report.contains("\u{ffff}"));
+    assert!(report.contains(r"<td>\u{0}\u{1}\u{2}"), "{report}");
+    assert!(report.contains(&format!("<td>{}</td>", "x".repeat(10_000))));
+
+    let server = Server::start(&dir, run);
+    let detail = server.get(&format!("/api/runs/{run}")).json();
+    assert_eq!(detail["id"], run);
+    assert_eq!(server.get(&format!("/runs/{run}/report")).status, 200);
+    let model = server.get("/api/model").json();
+    assert_eq!(
+        model["classes"][8],
+        "\u{202e}abc\u{2066}\u{2028}\u{fffe}\u{ffff}"
+    );
 }
