@@ -76,6 +76,57 @@ fn equal_seeds_give_equal_weights_and_other_seeds_do_not() {
     assert!(first != weights("c", 8), "different seeds, equal weights");
 }
 
+#[cfg(unix)]
+#[test]
+fn what_killed_processes_left_is_removed() {
+    use std::fs::File;
+    use std::path::Path;
+    use std::time::{Duration, SystemTime};
+
+    let dir = WorkDir::new();
+    let train = "--preset tiny --limit-train 100 --max-steps 1 --run-name";
+    dir.trainer(&format!("{train} r")).success();
+    let root = dir.path("artifacts/runs");
+    let make_old = |path: &Path| {
+        let time = SystemTime::now() - Duration::from_secs(120);
+        File::open(path).unwrap().set_modified(time).unwrap();
+    };
+    let leave = |path: &Path| {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "half").unwrap();
+        make_old(path);
+    };
+    // A run in the middle of its creation, whose process lives: this one holds its lock.
+    let [alive, dead] = ["alive", "dead"].map(|name| root.join(format!(".unfinished-{name}")));
+    for folder in [&alive, &dead] {
+        fs::create_dir(folder).unwrap();
+        fs::write(folder.join("config.toml"), "").unwrap();
+        File::create(folder.join(".lock")).unwrap();
+        make_old(folder);
+    }
+    let lock = File::open(alive.join(".lock")).unwrap();
+    lock.try_lock().unwrap();
+    dir.trainer(&format!("{train} s")).success();
+    assert!(alive.exists() && !dead.exists());
+    drop(lock);
+    dir.trainer(&format!("{train} t")).success();
+    assert!(!alive.exists());
+
+    let files = ["", "checkpoint", "figures", "figures/seen", "export"];
+    let files = files.map(|folder| root.join("r").join(folder).join(".unfinished-x"));
+    files.iter().for_each(|path| leave(path));
+    dir.trainer("--resume r").success();
+    for path in files {
+        assert!(!path.exists(), "{}", path.display());
+    }
+    let beside = ["a", "b"].map(|folder| dir.path(folder).join(".unfinished-x"));
+    beside.iter().for_each(|path| leave(path));
+    dir.trainer("export r --format onnx --to a/r.onnx")
+        .success();
+    dir.trainer("compare r s --figure b/figure").success();
+    assert!(beside.iter().all(|path| !path.exists()));
+}
+
 #[test]
 fn max_steps_ends_training_and_the_shapes_of_the_first_batch_are_logged() {
     let dir = WorkDir::new();

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use burn::tensor::Device;
@@ -13,7 +14,9 @@ use data::regular_file;
 use crate::config::run_config::{Config, parse_table};
 use crate::config::suggest::did_you_mean;
 use crate::process::printable::is_unprintable;
-use crate::run::atomic_file::{self, folder_of, is_temporary, temporary};
+use crate::run::atomic_file::{
+    self, MIN_ABANDONED_AGE, TemporaryFolder, folder_of, is_temporary, remove_abandoned,
+};
 use crate::run::lock::Lock;
 
 /// The default folder of runs.
@@ -89,15 +92,14 @@ impl RunDir {
         }
         let context = || format!("{}: cannot create the folder of runs", root.display());
         fs::create_dir_all(root).with_context(context)?;
-        let folder = temporary(0o777).tempdir_in(root).with_context(context)?;
-        let temporary = Self::at(folder.keep());
-        let created = temporary
-            .write(&temporary.config_path(), config.as_bytes())
-            .and_then(|()| fill(&temporary))
-            .and_then(|()| temporary.rename(root, preset, name));
+        let folder = TemporaryFolder::create_in(root).with_context(context)?;
+        let temporary = Self::at(folder.path().into());
+        temporary.write(&temporary.config_path(), config.as_bytes())?;
+        fill(&temporary)?;
+        folder.complete().with_context(context)?;
+        let created = temporary.rename(root, preset, name);
         if created.is_err() {
-            // A failure to remove it would only hide the first error.
-            let _ = fs::remove_dir_all(&temporary.path);
+            atomic_file::remove_folder(&temporary.path);
         }
         created
     }
@@ -211,7 +213,7 @@ impl RunDir {
     /// Returns an error if another process holds the lock.
     pub(crate) fn lock(&self) -> Result<Lock> {
         let lock = Lock::acquire(&self.lock_path())?;
-        self.remove_temporary_files();
+        self.remove_abandoned_files();
         Ok(lock)
     }
 
@@ -225,18 +227,14 @@ impl RunDir {
         self.path.join("lock")
     }
 
-    /// Removes the temporary files of killed processes.
-    fn remove_temporary_files(&self) {
-        let entries = [self.path.clone(), self.checkpoints_path()]
-            .into_iter()
-            .filter_map(|folder| fs::read_dir(folder).ok())
-            .flatten()
-            .filter_map(Result::ok);
-        for entry in entries {
-            if is_temporary(&entry.path()) {
-                // A remaining file only wastes space.
-                let _ = fs::remove_file(entry.path());
-            }
+    /// Removes the temporary files of killed processes. This process holds the lock.
+    fn remove_abandoned_files(&self) {
+        // Only the holder of the lock writes checkpoints.
+        remove_abandoned(&self.checkpoints_path(), Duration::ZERO);
+        let [figures, seen, export] =
+            ["figures", "figures/seen", "export"].map(|name| self.path.join(name));
+        for folder in [&self.path, &figures, &seen, &export] {
+            remove_abandoned(folder, MIN_ABANDONED_AGE);
         }
     }
 
