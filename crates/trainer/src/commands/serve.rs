@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use tracing::{info, warn};
@@ -74,10 +74,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     interruption::listen("stopping")?;
     let run = match &args.run {
         Some(run) => RunDir::open(&args.out, run)?,
-        None => RunDir::list(&args.out)?
-            .into_iter()
-            .find(RunDir::has_model)
-            .context("no run has weights")?,
+        None => newest_with_weights(&args.out)?,
     };
     let (device, reason) = args.device.open()?;
     let classifier = Classifier::open(&run, device.device.clone())?;
@@ -107,4 +104,12 @@ pub(crate) fn run(args: Args) -> Result<()> {
         warn!("cannot open a browser: {error}");
     }
     server.run()
+}
+
+/// Returns the run that predicts by default.
+fn newest_with_weights(root: &Path) -> Result<RunDir> {
+    let mut runs = RunDir::list(root)?.into_iter();
+    let run = runs.find(RunDir::has_model).context("no run has weights")?;
+    info!("the newest run with weights: {}", run.path().display());
+    Ok(run)
 }

@@ -1,15 +1,17 @@
 //! Run folders. The only file that knows the paths of their files.
 
+use std::cmp::Reverse;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use burn::tensor::Device;
 use classifier::pretrained::{self, Pretrained};
 use classifier::{CONFIG_FILE, Classifier, MAX_CONFIG_BYTES, MAX_WEIGHTS_BYTES, WEIGHTS_FILE};
 use data::regular_file;
+use tracing::info;
 
 use crate::config::run_config::{Config, parse_table};
 use crate::config::suggest::did_you_mean;
@@ -17,6 +19,7 @@ use crate::process::printable::is_unprintable;
 use crate::run::atomic_file::{
     self, MIN_ABANDONED_AGE, TemporaryFolder, folder_of, is_temporary, remove_abandoned,
 };
+use crate::run::creation;
 use crate::run::lock::Lock;
 
 /// The default folder of runs.
@@ -94,7 +97,9 @@ impl RunDir {
         fs::create_dir_all(root).with_context(context)?;
         let folder = TemporaryFolder::create_in(root).with_context(context)?;
         let temporary = Self::at(folder.path().into());
+        let creation = creation::event(SystemTime::now())?;
         temporary.write(&temporary.config_path(), config.as_bytes())?;
+        temporary.write(&temporary.event_log_path(), creation.as_bytes())?;
         fill(&temporary)?;
         folder.complete().with_context(context)?;
         let created = temporary.rename(root, preset, name);
@@ -140,7 +145,8 @@ impl RunDir {
         bail!("{}: no free number for a run", root.display())
     }
 
-    /// Finds a run by its folder, its name under `root`, `latest`, or the name of an embedded run.
+    /// Finds a run by its folder, its name under `root`, `latest`, or the name of an embedded run. Logs which run
+    /// `latest` is.
     ///
     /// # Errors
     /// Returns an error if there is no such run.
@@ -161,7 +167,9 @@ impl RunDir {
             })
             .ok_or_else(|| {
                 let names = runs(root).unwrap_or_default();
-                let names = names.iter().filter_map(|path| path.file_name()?.to_str());
+                let names = names
+                    .iter()
+                    .filter_map(|run| run.path.file_name()?.to_str());
                 anyhow!(
                     "{run}: no run folder (with a config.toml) here or in {}{}",
                     root.display(),
@@ -193,11 +201,10 @@ impl RunDir {
     /// Returns an error if the folder cannot be listed.
     #[cfg(feature = "serve")]
     pub(crate) fn list(root: &Path) -> Result<Vec<Self>> {
-        let started = |path: &PathBuf| fs::metadata(path.join(CONFIG_FILE))?.modified();
         let mut runs = runs(root)?;
-        runs.sort_by_cached_key(|path| std::cmp::Reverse(started(path).ok()));
-        let runs = runs.into_iter().map(Self::at);
-        Ok(runs.chain(Self::all_shipped(root)).collect())
+        runs.sort_by_cached_key(Self::creation_order);
+        let newest_first = runs.into_iter().rev();
+        Ok(newest_first.chain(Self::all_shipped(root)).collect())
     }
 
     /// Returns the run in [`list`](Self::list) with this name, which is never interpreted as a path.
@@ -205,6 +212,15 @@ impl RunDir {
     pub(crate) fn named(root: &Path, name: &str) -> Option<Self> {
         let runs = Self::list(root).ok()?;
         runs.into_iter().find(|run| run.name() == name)
+    }
+
+    /// Returns a key that orders runs by their creation. For a run of an older version, which did not record the
+    /// time, its oldest file counts. Of a run and its copies, the shortest name counts as the newest.
+    fn creation_order(&self) -> (Option<SystemTime>, Reverse<(usize, PathBuf)>) {
+        let recorded = creation::recorded(&self.event_log_path());
+        let time = recorded.or_else(|| creation::oldest_modification(&self.path));
+        let name = (self.path.as_os_str().len(), self.path.clone());
+        (time, Reverse(name))
     }
 
     /// Prevents other processes from writing to the folder.
@@ -528,8 +544,8 @@ fn is_reserved_by_windows(name: &str) -> bool {
     ) || is_port(&stem)
 }
 
-/// Returns the folders of runs in `root`.
-fn runs(root: &Path) -> Result<Vec<PathBuf>> {
+/// Returns the runs in `root`.
+fn runs(root: &Path) -> Result<Vec<RunDir>> {
     let entries = match fs::read_dir(root) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries
@@ -538,22 +554,19 @@ fn runs(root: &Path) -> Result<Vec<PathBuf>> {
     Ok(entries
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.join(CONFIG_FILE).is_file() && !is_temporary(path))
+        .map(RunDir::at)
         .collect())
 }
 
 /// Returns the run that was created last.
 fn latest(root: &Path) -> Result<RunDir> {
-    let started = |path: &PathBuf| fs::metadata(path.join(CONFIG_FILE))?.modified();
-    runs(root)?
-        .into_iter()
-        .max_by_key(|path| started(path).ok())
-        .map(RunDir::at)
-        .ok_or_else(|| {
-            anyhow!(
-                "{}: no runs yet; `trainer train` creates one",
-                root.display()
-            )
-        })
+    let latest = runs(root)?.into_iter().max_by_key(RunDir::creation_order);
+    let latest = latest.with_context(|| {
+        let root = root.display();
+        format!("{root}: no runs yet; `trainer train` creates one")
+    })?;
+    info!("{LATEST}: {}", latest.path.display());
+    Ok(latest)
 }
 
 /// Returns the highest N of the folders `preset-N`, or 0.
@@ -665,6 +678,64 @@ mod tests {
             fs::create_dir(&folder).unwrap();
             fs::write(folder.join(CONFIG_FILE), "").unwrap();
             assert_eq!(RunDir::open(root.path(), name).unwrap().path(), folder);
+        }
+    }
+
+    #[test]
+    fn the_latest_run_is_the_one_created_last() {
+        let root = tempfile::tempdir().unwrap();
+        let create = |name| RunDir::create(root.path(), "", Some(name), "", |_| Ok(())).unwrap();
+        let latest = || RunDir::open(root.path(), LATEST).unwrap().name();
+        let set_age = |path: &Path, seconds: u64| {
+            let file = fs::File::options().append(true).open(path).unwrap();
+            let time = SystemTime::now() - Duration::from_secs(seconds);
+            file.set_modified(time).unwrap();
+        };
+        let old = create("old");
+        let new = create("new");
+        assert_eq!(latest(), "new");
+        // Touched, written to, and copied.
+        set_age(&old.config_path(), 0);
+        set_age(&new.config_path(), 100);
+        old.write(
+            &old.event_log_path(),
+            &fs::read(old.event_log_path()).unwrap(),
+        )
+        .unwrap();
+        assert_eq!(latest(), "new");
+        let copy = root.path().join("copy");
+        fs::create_dir(&copy).unwrap();
+        for path in [old.config_path(), old.event_log_path()] {
+            fs::copy(&path, copy.join(path.file_name().unwrap())).unwrap();
+        }
+        assert_eq!(latest(), "new");
+        // A run of an older version, as old as its oldest file.
+        let older = create("older");
+        for path in [
+            older.config_path(),
+            older.metrics_path(),
+            older.event_log_path(),
+        ] {
+            fs::write(path, "").unwrap();
+        }
+        assert_eq!(latest(), "older");
+        set_age(&older.metrics_path(), 50);
+        assert_eq!(latest(), "new");
+        #[cfg(feature = "serve")]
+        {
+            let runs = RunDir::list(root.path()).unwrap();
+            let names: Vec<String> = runs.iter().map(RunDir::name).collect();
+            assert_eq!(
+                names,
+                [
+                    "new",
+                    "old",
+                    "copy",
+                    "older",
+                    "pretrained",
+                    "pretrained-best"
+                ]
+            );
         }
     }
 
