@@ -188,7 +188,7 @@ fn reports_weights_that_are_not_finite() {
         imported.stderr
     );
     assert!(
-        work.trainer("evaluate latest")
+        work.trainer("evaluate latest -q")
             .error()
             .ends_with("some weights are not finite")
     );

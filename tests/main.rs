@@ -11,6 +11,8 @@ mod figures;
 mod import_export;
 mod pictures;
 mod predict;
+#[cfg(unix)]
+mod printed_names;
 mod recorded_images;
 mod resume;
 mod runs;

@@ -4,6 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
+use crate::serve::Server;
 use crate::support::WorkDir;
 
 /// A short training on MNIST.
@@ -74,6 +75,112 @@ fn equal_seeds_give_equal_weights_and_other_seeds_do_not() {
     let first = weights("a", 7);
     assert!(first == weights("b", 7), "equal seeds, different weights");
     assert!(first != weights("c", 8), "different seeds, equal weights");
+}
+
+#[test]
+fn the_latest_run_is_the_one_that_was_created_last() {
+    let dir = WorkDir::new();
+    let train = "--preset tiny --limit-train 100 --max-steps 1 --run-name";
+    dir.trainer(&format!("{train} first")).success();
+    dir.trainer(&format!("{train} second")).success();
+    let runs = dir.path("artifacts/runs");
+    // Later changes of the first run, and a copy with new times.
+    dir.trainer("--resume first --max-steps 2").success();
+    let config = runs.join("first/config.toml");
+    fs::write(&config, fs::read(&config).unwrap()).unwrap();
+    fs::create_dir(runs.join("copy")).unwrap();
+    for file in [
+        "config.toml",
+        "metrics.jsonl",
+        "model.safetensors",
+        "evaluation.json",
+    ] {
+        fs::copy(runs.join("first").join(file), runs.join("copy").join(file)).unwrap();
+    }
+    let evaluated = dir.trainer("evaluate latest").success();
+    let chosen = "latest: artifacts/runs/second\n";
+    assert!(evaluated.stderr.starts_with(chosen), "{}", evaluated.stderr);
+    let resumed = dir.trainer("--resume latest --max-steps 2").success();
+    assert!(resumed.stderr.starts_with(chosen), "{}", resumed.stderr);
+    if cfg!(feature = "serve") {
+        let server = Server::start(&dir, "");
+        assert_eq!(server.get("/api/model").json()["run"], "second");
+        let list = server.get("/api/runs").json();
+        let names = list
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|run| run["id"].as_str());
+        let names: Vec<_> = names.take(3).collect();
+        assert_eq!(names, [Some("second"), Some("copy"), Some("first")]);
+    }
+    // Created, but killed before its training began.
+    let events = dir.run_text("second", "metrics.jsonl");
+    let creation = events.lines().next().unwrap();
+    assert!(
+        creation.starts_with("{\"event\":\"creation\",\"time\":\"2"),
+        "{creation}"
+    );
+    fs::create_dir(runs.join("third")).unwrap();
+    fs::copy(&config, runs.join("third/config.toml")).unwrap();
+    let later = creation.replace("\"time\":\"2", "\"time\":\"3") + "\n";
+    fs::write(runs.join("third/metrics.jsonl"), later).unwrap();
+    let error = dir.trainer("evaluate latest -q").error();
+    assert!(
+        error.starts_with("artifacts/runs/third/model.safetensors: no weights yet"),
+        "{error}"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn what_killed_processes_left_is_removed() {
+    use std::fs::File;
+    use std::path::Path;
+    use std::time::{Duration, SystemTime};
+
+    let dir = WorkDir::new();
+    let train = "--preset tiny --limit-train 100 --max-steps 1 --run-name";
+    dir.trainer(&format!("{train} r")).success();
+    let root = dir.path("artifacts/runs");
+    let make_old = |path: &Path| {
+        let time = SystemTime::now() - Duration::from_secs(120);
+        File::open(path).unwrap().set_modified(time).unwrap();
+    };
+    let leave = |path: &Path| {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "half").unwrap();
+        make_old(path);
+    };
+    // A run in the middle of its creation, whose process lives: this one holds its lock.
+    let [alive, dead] = ["alive", "dead"].map(|name| root.join(format!(".unfinished-{name}")));
+    for folder in [&alive, &dead] {
+        fs::create_dir(folder).unwrap();
+        fs::write(folder.join("config.toml"), "").unwrap();
+        File::create(folder.join(".lock")).unwrap();
+        make_old(folder);
+    }
+    let lock = File::open(alive.join(".lock")).unwrap();
+    lock.try_lock().unwrap();
+    dir.trainer(&format!("{train} s")).success();
+    assert!(alive.exists() && !dead.exists());
+    drop(lock);
+    dir.trainer(&format!("{train} t")).success();
+    assert!(!alive.exists());
+
+    let files = ["", "checkpoint", "figures", "figures/seen", "export"];
+    let files = files.map(|folder| root.join("r").join(folder).join(".unfinished-x"));
+    files.iter().for_each(|path| leave(path));
+    dir.trainer("--resume r").success();
+    for path in files {
+        assert!(!path.exists(), "{}", path.display());
+    }
+    let beside = ["a", "b"].map(|folder| dir.path(folder).join(".unfinished-x"));
+    beside.iter().for_each(|path| leave(path));
+    dir.trainer("export r --format onnx --to a/r.onnx")
+        .success();
+    dir.trainer("compare r s --figure b/figure").success();
+    assert!(beside.iter().all(|path| !path.exists()));
 }
 
 #[test]

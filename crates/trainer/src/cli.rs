@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::env;
 use std::ffi::OsString;
 
 use anyhow::Result;
@@ -14,6 +15,7 @@ use crate::commands::{
     predict, presets, report, summary, train, worker,
 };
 use crate::process::logging::Verbosity;
+use crate::process::printable::printable;
 
 /// The layout of clap without the empty line above the usage, so that `-h` fits a screen.
 const TEMPLATE: &str = "{about-with-newline}{usage-heading} {usage}\n\n{all-args}{after-help}";
@@ -113,6 +115,16 @@ enum Command {
 const GLOBAL_FLAGS: [&str; 2] = ["quiet", "verbose"];
 
 impl Cli {
+    /// Parses the command line of this process. Prints the error, the help or the version and exits, if it asks
+    /// for one of them.
+    pub(crate) fn of_this_process() -> Self {
+        Self::read(env::args_os()).unwrap_or_else(|error| {
+            // Errors repeat the arguments.
+            let escaped = env::args_os().map(|argument| printable(argument.display()).to_string());
+            Self::read(escaped).err().unwrap_or(error).exit()
+        })
+    }
+
     /// Parses a command line. Flags of `trainer train` in front of another command are an error.
     ///
     /// # Errors

@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use std::sync::LazyLock;
 
 use anyhow::anyhow;
-use tracing::{error, info};
+use tracing::info;
 
 use crate::device::panics::catch_panic;
 use crate::process::interruption::{self, Interrupted};
@@ -32,7 +32,7 @@ use crate::process::logging;
 /// Runs the program with the arguments of the process, and returns its exit code.
 pub fn run() -> ExitCode {
     LazyLock::force(&training::progress::PROCESS_START);
-    let cli = cli::Cli::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    let cli = cli::Cli::of_this_process();
     logging::init(cli.verbosity());
     // Burn panics if a device is lost. The user gets an error message.
     let outcome = catch_panic(|| cli.run());
@@ -45,7 +45,7 @@ pub fn run() -> ExitCode {
             ExitCode::from(interruption::EXIT_CODE)
         }
         Err(error) => {
-            error!("{error:#}");
+            logging::log_error(&error);
             ExitCode::FAILURE
         }
     }

@@ -18,6 +18,7 @@ use crate::config::presets;
 use crate::config::run_config::Config;
 use crate::config::settings::Settings;
 use crate::device::{OpenDevices, precision};
+use crate::process::printable::printable;
 use crate::process::table::Table;
 use crate::run::images::{self, DataSplit};
 use crate::run::loaders::evaluation_loader;
@@ -276,9 +277,10 @@ fn median(mut numbers: Vec<f64>) -> f64 {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [preset, device] = [&self.preset, &self.device].map(printable);
         match self.precision {
-            Precision::F32 => writeln!(f, "{} on {}", self.preset, self.device)?,
-            half => writeln!(f, "{} in {half} on {}", self.preset, self.device)?,
+            Precision::F32 => writeln!(f, "{preset} on {device}")?,
+            half => writeln!(f, "{preset} in {half} on {device}")?,
         }
         writeln!(f, "matrix product: {:.1} GFLOP/s", self.matmul_gflops)?;
         let mut table = Table::new(["", "batch", "images/s", "of the matrix product's rate"]);

@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::config::time::format_seconds;
 use crate::figures::comparison;
 use crate::inference::evaluation::Evaluation;
+use crate::process::printable::printable;
 use crate::process::table::Table;
 use crate::run::epoch::{Epoch, best_epoch};
 use crate::run::event_log::Events;
@@ -104,7 +105,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let figure = comparison(&curves.collect::<Vec<(String, &[Epoch])>>());
     let [svg, png] = figure.save_as(&path)?;
     if !args.json {
-        writeln!(out, "figure: {} and {}", svg.display(), png.display())?;
+        let [svg, png] = [svg, png].map(|path| printable(path.display()).to_string());
+        writeln!(out, "figure: {svg} and {png}")?;
     }
     Ok(())
 }
@@ -172,7 +174,8 @@ fn to_text(rows: &[Row], baseline: Option<&str>) -> String {
         let (mean, deviation) = mean_deviation(&accuracies);
         let _ = writeln!(
             text,
-            "{preset}: {count} runs, test accuracy {:.3}% on average, standard deviation {:.3}",
+            "{}: {count} runs, test accuracy {:.3}% on average, standard deviation {:.3}",
+            printable(preset),
             100.0 * mean,
             100.0 * deviation
         );
@@ -180,7 +183,8 @@ fn to_text(rows: &[Row], baseline: Option<&str>) -> String {
     let _ = match baseline {
         Some(name) => writeln!(
             text,
-            "gain: test accuracy minus that of {name}, in percentage points"
+            "gain: test accuracy minus that of {}, in percentage points",
+            printable(name)
         ),
         None => writeln!(
             text,

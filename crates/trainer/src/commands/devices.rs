@@ -10,6 +10,7 @@ use tracing::info;
 use crate::commands::flags::TokenFlags;
 use crate::device::panics::catch_panic;
 use crate::device::{self, Backend, OpenDevice, OpenDevices, Request, precision};
+use crate::process::printable::printable;
 use crate::training::device_check::{DeviceCheck, STAGES};
 
 #[derive(Debug, clap::Args)]
@@ -40,9 +41,9 @@ fn list() -> Result<()> {
                 for candidate in candidates {
                     match candidate.open() {
                         Ok(OpenDevice { name, hardware, .. }) => {
-                            writeln!(out, "{name:9} works: {hardware}")?
+                            writeln!(out, "{name:9} works: {}", printable(hardware))?
                         }
-                        Err(error) => writeln!(out, "{:9} {error:#}", backend.name())?,
+                        Err(error) => writeln!(out, "{:9} {:#}", backend.name(), printable(error))?,
                     }
                 }
             }
@@ -53,12 +54,12 @@ fn list() -> Result<()> {
                     "{name:9} not compiled in: build with `--features {name}`"
                 )?;
             }
-            Err(error) => writeln!(out, "{:9} {error:#}", backend.name())?,
+            Err(error) => writeln!(out, "{:9} {:#}", backend.name(), printable(error))?,
         }
     }
     match device::open(&Request::Auto, None) {
-        Ok((device, reason)) => writeln!(out, "\nauto selects {device}: {reason}")?,
-        Err(error) => writeln!(out, "\nauto: {error:#}")?,
+        Ok((device, reason)) => writeln!(out, "\nauto selects {}: {reason}", printable(device))?,
+        Err(error) => writeln!(out, "\nauto: {:#}", printable(error))?,
     }
     Ok(())
 }
@@ -96,7 +97,7 @@ fn check(devices: Vec<OpenDevice>) -> Result<()> {
                 precision => format!("{} in {precision}", device.name),
             };
             if name == reference.name {
-                let hardware = &device.hardware;
+                let hardware = printable(&device.hardware);
                 writeln!(out, "{name:14} is the reference ({hardware})")?;
                 continue;
             }
@@ -113,7 +114,7 @@ fn check(devices: Vec<OpenDevice>) -> Result<()> {
                     format!("failed: {error:#}")
                 }
             };
-            writeln!(out, "{name:14} {result}")?;
+            writeln!(out, "{name:14} {}", printable(result))?;
         }
     }
     match failed.as_slice() {

@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::commands::flags::RunFlags;
 use crate::inference::classifier::Classifier;
 use crate::inference::evaluation::Evaluation;
+use crate::process::printable::printable;
 use crate::run::atomic_file;
 use crate::run::run_dir::RunDir;
 
@@ -104,7 +105,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Some(path) => path,
     };
     atomic_file::write(&path, &bytes)?;
-    writeln!(std::io::stdout().lock(), "{}", path.display())?;
+    writeln!(std::io::stdout().lock(), "{}", printable(path.display()))?;
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use tracing::info;
 use crate::commands::flags::{DeviceFlags, SettingsFlags};
 use crate::device::precision;
 use crate::figures;
+use crate::process::printable::printable;
 use crate::run::picture_cache::PictureCache;
 use crate::training::range_test::{Point, Range, range_test, suggestion};
 
@@ -105,8 +106,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
         lowest.loss,
         lowest.learning_rate,
         3.0 * suggested,
-        svg.display(),
-        png.display()
+        printable(svg.display()),
+        printable(png.display())
     )?;
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Error, Result, anyhow, bail};
+use anyhow::{Context, Error, Result, bail};
 use burn::module::Module;
 use data::Scaling;
 use formats::{Mismatch, Weights};
@@ -17,6 +17,7 @@ use crate::config::settings::Settings;
 use crate::device::panics::catch_panic;
 use crate::inference::evaluation::evaluate;
 use crate::process::logging::{self, FILE_ONLY};
+use crate::process::printable::{LinesError, printable};
 use crate::run::environment::Environment;
 use crate::run::event_log::{Event, EventLog, Import, State};
 use crate::run::loaders::evaluation_loader;
@@ -107,7 +108,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     })?;
 
     logging::to_file(&run.log_path())?;
-    info!(target: FILE_ONLY, "{environment}");
+    info!(target: FILE_ONLY, lines = %environment);
     let Scaling { mean, std } = config.scaling();
     info!(
         "imported {} weights, {} parameters; images are normalized as (pixel / 255 - {mean}) / {std}, \
@@ -126,8 +127,12 @@ pub(crate) fn run(args: Args) -> Result<()> {
         warn!("{path}: not evaluated, and unusable while weights are not finite");
     }
     let metrics = test.map(|test| table(&[("test", Some(test.metrics()))]));
-    let results = format!("{}saved in    {path}\n", metrics.unwrap_or_default());
-    info!(target: FILE_ONLY, "result:\n{results}");
+    let results = format!(
+        "{}saved in    {}\n",
+        metrics.unwrap_or_default(),
+        printable(path)
+    );
+    info!(target: FILE_ONLY, lines = %results, "result:");
     Ok(write!(std::io::stdout().lock(), "{results}")?)
 }
 
@@ -169,16 +174,21 @@ fn mismatch_error(weights: &Weights, mismatch: &Mismatch, config: &Config) -> Er
             .into(),
         (presets, _) => format!("the weights fit --preset {}", presets.join(", ")),
     };
-    let mut problems = mismatch.0.clone();
+    let mut problems: Vec<String> = mismatch
+        .0
+        .iter()
+        .map(|problem| printable(problem).to_string())
+        .collect();
     if let Some(more @ 1..) = problems.len().checked_sub(MAX_LISTED) {
         problems.truncate(MAX_LISTED);
         problems.push(format!("and {more} more"));
     }
     let problems = problems.join("\n  ");
-    anyhow!(
-        "the weights do not fit preset {}:\n  {problems}\n{hint}",
-        config.preset
-    )
+    let preset = printable(&config.preset);
+    let hint = printable(hint);
+    Error::new(LinesError(format!(
+        "the weights do not fit preset {preset}:\n  {problems}\n{hint}"
+    )))
 }
 
 /// Returns the presets that the weights fit, with the input shape and the classes of `network`.

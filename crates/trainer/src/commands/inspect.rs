@@ -8,6 +8,7 @@ use clap::builder::RangedU64ValueParser;
 use crate::commands::flags::RunFlags;
 use crate::figures::Figure;
 use crate::figures::run_figures::{self, FigureOptions, RunFigures};
+use crate::process::printable::printable;
 use crate::run::event_log::Events;
 use crate::run::run_dir::RunDir;
 
@@ -91,8 +92,9 @@ fn draw_augmentation(run: &RunDir) -> Result<()> {
 fn save(run: &RunDir, figures: &[Figure]) -> Result<()> {
     let mut out = std::io::stdout().lock();
     for figure in figures {
-        let [svg, png] = figure.save(&run.figure_path(&figure.name))?;
-        writeln!(out, "{}\n{}", svg.display(), png.display())?;
+        for path in figure.save(&run.figure_path(&figure.name))? {
+            writeln!(out, "{}", printable(path.display()))?;
+        }
     }
     Ok(())
 }

@@ -9,11 +9,12 @@ use data::listing::picture_files;
 use data::picture::to_png;
 use data::{ImageDataset, Picture};
 use rayon::prelude::*;
-use tracing::error;
 
 use crate::commands::flags::RunFlags;
 use crate::inference::classifier::{Classifier, open_picture};
 use crate::inference::prediction::{Prediction, Sink};
+use crate::process::logging::log_error;
+use crate::process::printable::printable;
 use crate::process::progress_bar::bar;
 use crate::run::images;
 use crate::run::run_dir::RunDir;
@@ -92,7 +93,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         0 => Ok(()),
         1 if total == 1 => Err(errors.remove(0)),
         failed => {
-            errors.iter().for_each(|error| error!("{error:#}"));
+            errors.iter().for_each(log_error);
             bail!("{failed} of {total} failed");
         }
     }
@@ -223,7 +224,7 @@ impl Predictor<'_> {
             anyhow::Ok(path)
         };
         match save() {
-            Ok(path) => sink.line(&format!("saved as {}", path.display())),
+            Ok(path) => sink.line(&format!("saved as {}", printable(path.display()))),
             Err(error) => {
                 errors.push(error);
                 Ok(())

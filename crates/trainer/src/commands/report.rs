@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use crate::commands::flags::RunFlags;
 use crate::figures::report::page;
+use crate::process::printable::printable;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -17,6 +18,6 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let (run, classifier) = args.run.open()?;
     let path = run.report_path();
     run.write(&path, page(&run, &classifier)?.as_bytes())?;
-    writeln!(std::io::stdout().lock(), "{}", path.display())?;
+    writeln!(std::io::stdout().lock(), "{}", printable(path.display()))?;
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use tracing::{info, warn};
@@ -10,6 +10,7 @@ use tracing::{info, warn};
 use crate::commands::flags::DeviceFlags;
 use crate::inference::classifier::Classifier;
 use crate::process::interruption;
+use crate::process::printable::printable;
 use crate::run::run_dir::{DEFAULT_ROOT, RunDir};
 use crate::serve::{AccessPolicy, Server, is_public};
 
@@ -73,10 +74,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     interruption::listen("stopping")?;
     let run = match &args.run {
         Some(run) => RunDir::open(&args.out, run)?,
-        None => RunDir::list(&args.out)?
-            .into_iter()
-            .find(RunDir::has_model)
-            .context("no run has weights")?,
+        None => newest_with_weights(&args.out)?,
     };
     let (device, reason) = args.device.open()?;
     let classifier = Classifier::open(&run, device.device.clone())?;
@@ -97,7 +95,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let address = format!("http://{}/", server.address()?);
     let page = format!("{address}{}", query.unwrap_or_default());
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{name} on {address}")?;
+    writeln!(out, "{} on {address}", printable(name))?;
     out.flush()?;
     drop(out);
     if args.open
@@ -106,4 +104,12 @@ pub(crate) fn run(args: Args) -> Result<()> {
         warn!("cannot open a browser: {error}");
     }
     server.run()
+}
+
+/// Returns the run that predicts by default.
+fn newest_with_weights(root: &Path) -> Result<RunDir> {
+    let mut runs = RunDir::list(root)?.into_iter();
+    let run = runs.find(RunDir::has_model).context("no run has weights")?;
+    info!("the newest run with weights: {}", run.path().display());
+    Ok(run)
 }

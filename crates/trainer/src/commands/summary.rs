@@ -5,6 +5,7 @@ use std::io::Write;
 use anyhow::Result;
 
 use crate::commands::flags::SettingsFlags;
+use crate::process::printable::printable;
 use crate::process::table::{Align, Table};
 use crate::run::picture_cache::PictureCache;
 use crate::run::run_dir::DEFAULT_ROOT;
@@ -20,7 +21,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
         .settings
         .resolve(PictureCache::Read(DEFAULT_ROOT.as_ref()))?;
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{}: {}", config.preset, config.about)?;
+    let title = format!("{}: {}", config.preset, config.about);
+    writeln!(out, "{}", printable(title))?;
     let mut table = Table::new(["layer", "operation", "output", "parameters"])
         .align(1, Align::Left)
         .align(2, Align::Left);

@@ -16,8 +16,9 @@ use crate::device::{OpenDevice, OpenDevices, precision};
 use crate::inference::evaluation::evaluate;
 use crate::process::interruption::{self, Interrupted};
 use crate::process::logging::{self, FILE_ONLY};
+use crate::process::printable::printable;
 use crate::run::checkpoint::Checkpoint;
-use crate::run::environment::Environment;
+use crate::run::environment::{Environment, quoted};
 use crate::run::epoch::best_epoch;
 use crate::run::event_log::{Event, EventLog, State};
 use crate::run::image_record::ImageRecord;
@@ -121,7 +122,7 @@ pub(crate) fn run(args: Args, quiet: bool) -> Result<()> {
     let logged = log(&Event::End { state, error });
     // If both failed, the first error is the cause.
     let results = outcome?;
-    info!(target: FILE_ONLY, "result:\n{results}");
+    info!(target: FILE_ONLY, lines = %results, "result:");
     write!(std::io::stdout().lock(), "{results}")?;
     logged
 }
@@ -212,11 +213,11 @@ impl ActiveRun {
     /// Opens the log file of the run and writes the circumstances of this process to it.
     fn log_start(&self, environment: &Environment) -> Result<()> {
         logging::to_file(&self.folder.log_path())?;
-        info!(target: FILE_ONLY, "{environment}");
+        info!(target: FILE_ONLY, lines = %environment);
         for message in skipped_messages(&self.images.unreadable) {
             warn!(target: FILE_ONLY, "{message}");
         }
-        info!(target: FILE_ONLY, "settings:\n{}", self.config.to_toml()?);
+        info!(target: FILE_ONLY, lines = %self.config.to_toml()?, "settings:");
         if let Some(process) = self.lock.killed {
             info!("process {process} exited without finishing this run");
         }
@@ -277,7 +278,9 @@ impl ActiveRun {
             folder,
             ..
         } = self;
-        info!("{}", heading(config, &images.split)?);
+        for line in heading(config, &images.split)? {
+            info!("{line}");
+        }
         info!("device: {devices}, {}", devices.reason);
         if devices.all.iter().any(OpenDevice::is_gpu) {
             info!("the first run of a network on a GPU tunes its kernels; later runs start faster");
@@ -302,7 +305,7 @@ impl ActiveRun {
 
 /// Returns the error of an interrupted run, with the command that resumes it.
 fn interrupted(run: &RunDir, when: &str) -> Error {
-    let path = run.path().display();
+    let path = quoted(&run.path().display().to_string());
     Interrupted(format!(
         "stopped {when}; resume with: trainer --resume {path}"
     ))
@@ -324,12 +327,11 @@ fn with_run_context(error: Error, run: &RunDir) -> Error {
 }
 
 /// Describes the training in two lines.
-fn heading(config: &Config, split: &DataSplit) -> Result<String> {
+fn heading(config: &Config, split: &DataSplit) -> Result<[String; 2]> {
     let training = &config.training;
     let images = &config.images;
-    Ok(format!(
-        "{}: {} parameters, {:?} at {}{}, {} epochs of batch {}, seed {}\n\
-         {}: {} training, {} validation, {} test images of {}x{}, {} classes",
+    let network = format!(
+        "{}: {} parameters, {:?} at {}{}, {} epochs of batch {}, seed {}",
         config.preset,
         config.model.parameters()?,
         training.optimizer,
@@ -344,6 +346,9 @@ fn heading(config: &Config, split: &DataSplit) -> Result<String> {
         training.epochs,
         training.batch_size,
         training.seed,
+    );
+    let data = format!(
+        "{}: {} training, {} validation, {} test images of {}x{}, {} classes",
         images.name,
         split.train.len(),
         split.validation.len(),
@@ -351,7 +356,8 @@ fn heading(config: &Config, split: &DataSplit) -> Result<String> {
         images.height,
         images.width,
         images.classes.len(),
-    ))
+    );
+    Ok([network, data])
 }
 
 /// Formats the results for standard output.
@@ -375,6 +381,6 @@ fn results(
     let best = best_epoch(&trained.position.epochs).map_or(0, |best| best.number);
     let of = trained.position.epochs.len();
     let _ = writeln!(text, "best epoch  {best} of {of}, {chosen}{ended}");
-    let _ = writeln!(text, "saved in    {}", run.path().display());
+    let _ = writeln!(text, "saved in    {}", printable(run.path().display()));
     text
 }

@@ -1,4 +1,4 @@
-//! A drawing of lines, text and images, as SVG and as PNG.
+//! A drawing of lines, text and images, as SVG and as PNG. Text is escaped: XML forbids most control characters.
 
 use std::sync::{Arc, LazyLock};
 
@@ -9,6 +9,8 @@ use resvg::tiny_skia::{Pixmap, Transform};
 use resvg::usvg::{self, fontdb};
 use svg::node::element::{Circle, Image, Line, Polyline, Rectangle, Text, Title};
 use svg::{Document, Node};
+
+use crate::process::printable::printable;
 
 /// The colors of all figures.
 ///
@@ -87,7 +89,7 @@ impl Font {
             Anchor::Middle => "middle",
             Anchor::End => "end",
         };
-        Text::new(text)
+        Text::new(printable(text).to_string())
             .set("font-size", self.size)
             .set("text-anchor", anchor)
             .set("fill", self.color)
@@ -95,13 +97,15 @@ impl Font {
 
     /// Estimates the width of a text.
     pub(crate) fn width(self, text: &str) -> f64 {
+        let text = printable(text).to_string();
         text.chars().count() as f64 * self.size * CHARACTER_WIDTH
     }
 
     /// Shortens a text to `width`, with an ellipsis in place of the rest.
     pub(crate) fn fit(self, text: &str, width: f64) -> String {
-        if self.width(text) <= width {
-            return text.into();
+        let text = printable(text).to_string();
+        if self.width(&text) <= width {
+            return text;
         }
         let count = (width / (self.size * CHARACTER_WIDTH)) as usize;
         let start: String = text.chars().take(count.saturating_sub(1)).collect();
@@ -141,7 +145,7 @@ impl Drawing {
             .set("height", height)
             .set("role", "img")
             .set("font-family", "Ubuntu, Helvetica, Arial, sans-serif")
-            .add(Title::new(title));
+            .add(Title::new(printable(title).to_string()));
         let mut drawing = Self {
             document,
             width,

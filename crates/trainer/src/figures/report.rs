@@ -10,6 +10,7 @@ use crate::figures::Figure;
 use crate::figures::run_figures::{FigureOptions, RunFigures};
 use crate::inference::classifier::Classifier;
 use crate::inference::evaluation::Evaluation;
+use crate::process::printable::{printable, printable_lines};
 use crate::run::environment::{Environment, quoted};
 use crate::run::epoch::{Epoch, best_epoch};
 use crate::run::event_log::{Events, Import};

@@ -7,6 +7,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::inference::classifier::Probabilities;
+use crate::process::printable::printable;
 
 /// The prediction for one picture.
 #[derive(Debug, Serialize)]
@@ -57,7 +58,7 @@ impl<'a> Prediction<'a> {
         }
     }
 
-    /// Returns the prediction as a line of text.
+    /// Returns the prediction as a line of text, with its names escaped.
     fn line(&self) -> String {
         let percent = |probability: f32| format!("{:.1}%", 100.0 * probability);
         let mut line = format!(
@@ -81,7 +82,7 @@ impl<'a> Prediction<'a> {
             };
             let _ = write!(line, "  true {actual}, {verdict}");
         }
-        line
+        printable(line).to_string()
     }
 }
 

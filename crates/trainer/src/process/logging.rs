@@ -7,16 +7,20 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use data::regular_file;
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Metadata, Subscriber, error};
 use tracing_log::NormalizeEvent;
+use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::filter::{LevelFilter, dynamic_filter_fn};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, layer};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::process::printable::{error_text, printable, printable_lines};
 
 /// The level of the messages on standard error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +35,9 @@ pub(crate) enum Verbosity {
 
 /// The target of messages for the log file only.
 pub(crate) const FILE_ONLY: &str = "trainer::file_only";
+
+/// The field of a message for lines of text, which follow the message itself.
+const LINES: &str = "lines";
 
 /// The log file of the run, if there is one.
 static FILE: Mutex<Option<File>> = Mutex::new(None);
@@ -59,6 +66,7 @@ pub(crate) fn init(verbosity: Verbosity) {
     };
     let console = layer()
         .event_format(PlainFormat)
+        .fmt_fields(PrintableFields)
         .with_writer(io::stderr)
         .log_internal_errors(false)
         .with_filter(
@@ -73,6 +81,7 @@ pub(crate) fn init(verbosity: Verbosity) {
     let file = layer()
         .with_ansi(false)
         .with_target(false)
+        .fmt_fields(PrintableFields)
         .with_writer(|| LogFile)
         // A full disk is reported as the error of the next checkpoint.
         .log_internal_errors(false)
@@ -84,6 +93,11 @@ pub(crate) fn init(verbosity: Verbosity) {
         .with(console)
         .with(file)
         .init();
+}
+
+/// Logs an error with its causes.
+pub(crate) fn log_error(error: &Error) {
+    error!(lines = %error_text(error));
 }
 
 /// Appends all further messages to the log file `path`, too.
@@ -150,6 +164,47 @@ where
             write!(writer, " ({})", metadata.target())?;
         }
         writeln!(writer)
+    }
+}
+
+/// Formats the fields of a message. The text is escaped to one line; a field [`LINES`] keeps its line breaks.
+struct PrintableFields;
+
+impl<'writer> FormatFields<'writer> for PrintableFields {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'writer>, fields: R) -> fmt::Result {
+        let mut fields_writer = FieldsWriter {
+            writer,
+            is_first: true,
+            result: Ok(()),
+        };
+        fields.record(&mut fields_writer);
+        fields_writer.result
+    }
+}
+
+/// Writes fields.
+struct FieldsWriter<'writer> {
+    writer: Writer<'writer>,
+    /// Whether nothing is written yet.
+    is_first: bool,
+    result: fmt::Result,
+}
+
+impl Visit for FieldsWriter<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let value = format!("{value:?}");
+        let space = if self.is_first { "" } else { " " };
+        let text = match field.name() {
+            // Of messages of the crate `log`; part of the normalized metadata.
+            name if name.starts_with("log.") => return,
+            "message" => format!("{space}{}", printable(value)),
+            LINES if self.is_first => printable_lines(&value),
+            // Indented, so that none of the lines looks like another message.
+            LINES => format!("\n{}", printable_lines(&value)).replace('\n', "\n  "),
+            name => format!("{space}{name}={}", printable(value)),
+        };
+        self.is_first = false;
+        self.result = self.result.and_then(|()| self.writer.write_str(&text));
     }
 }
 

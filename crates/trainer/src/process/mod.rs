@@ -1,5 +1,6 @@
 //! The process: interruption by signals, log messages, and what is printed on the terminal.
 
+pub(crate) mod printable;
 pub(crate) mod interruption;
 pub(crate) mod logging;
 pub(crate) mod progress_bar;

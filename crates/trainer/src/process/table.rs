@@ -4,6 +4,8 @@ use std::fmt;
 
 use comfy_table::CellAlignment;
 
+use crate::process::printable::printable;
+
 /// A table without borders: two spaces between columns, the first column aligned left, the others right.
 #[derive(Debug)]
 pub(crate) struct Table(comfy_table::Table);
@@ -21,7 +23,7 @@ impl Table {
     pub(crate) fn new(headers: impl IntoIterator<Item = impl ToString>) -> Self {
         let mut table = comfy_table::Table::new();
         table.load_style(comfy_table::presets::NOTHING);
-        table.set_header(headers);
+        table.set_header(headers.into_iter().map(cell));
         for (index, column) in table.column_iter_mut().enumerate() {
             column.set_padding((0, 2));
             column.set_cell_alignment(match index {
@@ -45,8 +47,13 @@ impl Table {
 
     /// Adds a row.
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = impl ToString>) {
-        self.0.add_row(cells);
+        self.0.add_row(cells.into_iter().map(cell));
     }
+}
+
+/// Returns the text of a cell, which may be a name with any character.
+fn cell(cell: impl ToString) -> String {
+    printable(cell.to_string()).to_string()
 }
 
 impl fmt::Display for Table {
@@ -71,6 +78,13 @@ mod tests {
              a       0.1234  finished\n\
              größer    10.5"
         );
+    }
+
+    #[test]
+    fn cells_are_one_line_without_control_characters() {
+        let mut table = Table::new(["class", "n"]);
+        table.row(["a\n\x1b[2J", "1"]);
+        assert_eq!(table.to_string(), "class         n\na\\n\\u{1b}[2J  1");
     }
 
     #[test]

@@ -1,13 +1,26 @@
 //! Atomic writes of files and folders.
+//!
+//! They are written under a temporary name and renamed. A process locks what it is writing, so that another
+//! process can remove what a killed one has left.
 
 use std::fs::{self, File};
-use std::io::Write;
-use std::path::Path;
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
+use data::regular_file;
+use tempfile::{NamedTempFile, TempDir};
 
 /// Prefix of the temporary names of files and folders that are being written.
 const TEMPORARY_PREFIX: &str = ".unfinished-";
+
+/// Name of the file in a temporary folder that its process locks.
+const FOLDER_LOCK: &str = ".lock";
+
+/// Minimum age of what a killed process has left: a running process may not have locked its file yet, or may be
+/// about to rename its folder.
+pub(crate) const MIN_ABANDONED_AGE: Duration = Duration::from_secs(60);
 
 /// Writes a file atomically, and creates its folder if necessary.
 ///
@@ -27,7 +40,7 @@ pub(crate) fn write_folder(path: &Path, files: &[(&str, Vec<u8>)]) -> Result<()>
     let write_files = || -> Result<()> {
         let parent = folder_of(path);
         fs::create_dir_all(parent)?;
-        let folder = temporary(0o777).tempdir_in(parent)?;
+        let folder = TemporaryFolder::create_in(parent)?;
         for (name, bytes) in files {
             let mut file = File::create(folder.path().join(name))?;
             file.write_all(bytes)?;
@@ -36,16 +49,89 @@ pub(crate) fn write_folder(path: &Path, files: &[(&str, Vec<u8>)]) -> Result<()>
         if path.exists() {
             fs::remove_dir_all(path)?;
         }
-        fs::rename(folder.path(), path)?;
-        // The temporary name no longer exists, so that nothing is left to delete.
-        let _ = folder.keep();
+        let temporary = folder.complete()?;
+        fs::rename(&temporary, path).inspect_err(|_| remove_folder(&temporary))?;
         Ok(())
     };
     write_files().with_context(|| format!("{}: cannot write", path.display()))
 }
 
+/// A folder with a temporary name. It is removed when dropped.
+#[derive(Debug)]
+pub(crate) struct TemporaryFolder {
+    /// Locked. Declared before the folder, so that it is closed first.
+    lock: File,
+    folder: TempDir,
+}
+
+impl TemporaryFolder {
+    /// Creates a temporary folder in `parent`, and removes those that killed processes have left there.
+    ///
+    /// # Errors
+    /// Returns an error if it cannot be created.
+    pub(crate) fn create_in(parent: &Path) -> io::Result<Self> {
+        remove_abandoned(parent, MIN_ABANDONED_AGE);
+        let folder = temporary(0o777).tempdir_in(parent)?;
+        let lock = File::create_new(folder.path().join(FOLDER_LOCK))?;
+        try_lock(&lock);
+        Ok(Self { lock, folder })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Ends the protection of the folder, and returns its path. The caller renames or removes it at once.
+    ///
+    /// # Errors
+    /// Returns an error if the lock file cannot be removed.
+    pub(crate) fn complete(self) -> io::Result<PathBuf> {
+        let Self { lock, folder } = self;
+        drop(lock);
+        fs::remove_file(folder.path().join(FOLDER_LOCK))?;
+        Ok(folder.keep())
+    }
+}
+
+/// Removes a folder whose creation failed. A failure to remove it would only hide the first error.
+pub(crate) fn remove_folder(path: &Path) {
+    let _ = fs::remove_dir_all(path);
+}
+
+/// Removes the temporary files and folders in `folder` that no process is writing and that are older than
+/// `min_age`. What cannot be removed only wastes space.
+pub(crate) fn remove_abandoned(folder: &Path, min_age: Duration) {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let paths = entries.map(|entry| entry.path());
+    for path in paths.filter(|path| is_temporary(path)) {
+        let _ = remove_if_abandoned(&path, min_age);
+    }
+}
+
+fn remove_if_abandoned(path: &Path, min_age: Duration) -> io::Result<()> {
+    let metadata = fs::symlink_metadata(path)?;
+    // No age if the clock was set back.
+    let age = metadata.modified()?.elapsed().unwrap_or_default();
+    let lock_path = match metadata.is_dir() {
+        true => path.join(FOLDER_LOCK),
+        false => path.into(),
+    };
+    let lock = match regular_file::open(&lock_path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        opened => Some(opened?),
+    };
+    // Held until the end.
+    if age < min_age || lock.as_ref().is_some_and(|lock| lock.try_lock().is_err()) {
+        return Ok(());
+    }
+    match metadata.is_dir() {
+        true => fs::remove_dir_all(path),
+        false => fs::remove_file(path),
+    }
+}
+
 /// Returns a builder of temporary files and folders with the permissions `mode`, less the umask.
-pub(crate) fn temporary(mode: u32) -> tempfile::Builder<'static, 'static> {
+fn temporary(mode: u32) -> tempfile::Builder<'static, 'static> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(TEMPORARY_PREFIX);
     #[cfg(unix)]
@@ -53,6 +139,19 @@ pub(crate) fn temporary(mode: u32) -> tempfile::Builder<'static, 'static> {
     #[cfg(not(unix))]
     let _ = mode;
     builder
+}
+
+/// Creates a locked temporary file in a folder, and removes those that killed processes have left there.
+fn temporary_file(folder: &Path) -> io::Result<NamedTempFile> {
+    remove_abandoned(folder, MIN_ABANDONED_AGE);
+    let file = temporary(0o666).tempfile_in(folder)?;
+    try_lock(file.as_file());
+    Ok(file)
+}
+
+/// Locks a file. Where the file system has no locks, nothing is removed either.
+fn try_lock(file: &File) {
+    let _ = file.try_lock();
 }
 
 /// Whether a file or folder has a temporary name. Its process is still writing it, or was killed.
@@ -73,7 +172,7 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
 /// Writes a temporary file in the same folder, and renames it.
 fn write_and_rename(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = folder_of(path);
-    let mut file = temporary(0o666).tempfile_in(folder)?;
+    let mut file = temporary_file(folder)?;
     // Writes to the inner file, because the errors of the wrapper contain the temporary path.
     file.as_file_mut().write_all(bytes)?;
     file.as_file().sync_all()?;
@@ -82,4 +181,127 @@ fn write_and_rename(path: &Path, bytes: &[u8]) -> Result<()> {
     #[cfg(unix)]
     File::open(folder)?.sync_all()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::env;
+    use std::io::{BufRead, BufReader, Read};
+    use std::process::{Child, Command, Stdio};
+    use std::time::SystemTime;
+
+    use super::*;
+
+    /// The folder in which the process of [`writes_until_killed`] writes.
+    const FOLDER: &str = "TRAINER_TEST_FOLDER";
+
+    /// Not a test, but a process that [`start_writing`] starts: it writes a temporary file and a temporary folder,
+    /// and does not finish.
+    #[test]
+    fn writes_until_killed() {
+        let Some(folder) = env::var_os(FOLDER) else {
+            return;
+        };
+        let folder = Path::new(&folder);
+        let _file = temporary_file(folder).unwrap();
+        let written = TemporaryFolder::create_in(folder).unwrap();
+        fs::write(written.path().join("content"), "half").unwrap();
+        println!("writing");
+        let _ = io::stdin().read(&mut [0]);
+    }
+
+    /// Starts a process that writes in a folder, and waits until it does.
+    fn start_writing(folder: &Path) -> Child {
+        let mut child = Command::new(env::current_exe().unwrap())
+            .args(["--exact", "--nocapture"])
+            .arg("run::atomic_file::tests::writes_until_killed")
+            .env(FOLDER, folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
+        assert!(
+            lines
+                .map_while(Result::ok)
+                .any(|line| line.ends_with("writing"))
+        );
+        child
+    }
+
+    fn entries(folder: &Path) -> Vec<PathBuf> {
+        let mut entries: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        entries.sort();
+        entries
+    }
+
+    fn make_old(path: &Path) {
+        let time = SystemTime::now() - 2 * MIN_ABANDONED_AGE;
+        File::open(path).unwrap().set_modified(time).unwrap();
+    }
+
+    // Windows opens no folders as files.
+    #[cfg(unix)]
+    #[test]
+    fn removes_what_killed_processes_left_and_nothing_of_running_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut killed = start_writing(folder.path());
+        let left = entries(folder.path());
+        assert_eq!(left.len(), 2);
+        let mut running = start_writing(folder.path());
+        let all = entries(folder.path());
+        assert_eq!(all.len(), 4);
+        all.iter().for_each(|path| make_old(path));
+        remove_abandoned(folder.path(), MIN_ABANDONED_AGE);
+        assert_eq!(entries(folder.path()), all);
+
+        killed.kill().unwrap();
+        killed.wait().unwrap();
+        left.iter().for_each(|path| make_old(path));
+        write(&folder.path().join("file"), b"").unwrap();
+        let remaining = entries(folder.path());
+        assert_eq!(remaining.len(), 3, "{remaining:?}");
+        assert!(left.iter().all(|path| !remaining.contains(path)));
+        running.kill().unwrap();
+        running.wait().unwrap();
+        remove_abandoned(folder.path(), Duration::ZERO);
+        assert_eq!(entries(folder.path()), [folder.path().join("file")]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn young_files_and_folders_of_other_versions_remain_for_a_minute() {
+        let folder = tempfile::tempdir().unwrap();
+        let [file, written] =
+            ["a", "b"].map(|name| folder.path().join(format!(".unfinished-{name}")));
+        fs::write(&file, "").unwrap();
+        fs::create_dir(&written).unwrap();
+        // Not a folder of this program.
+        std::os::unix::fs::symlink(&written, folder.path().join(".unfinished-c")).unwrap();
+        let create = || drop(TemporaryFolder::create_in(folder.path()).unwrap());
+        create();
+        assert_eq!(entries(folder.path()).len(), 3);
+        make_old(&file);
+        make_old(&written);
+        create();
+        assert_eq!(
+            entries(folder.path()),
+            [folder.path().join(".unfinished-c")]
+        );
+    }
+
+    #[test]
+    fn a_completed_folder_has_no_lock_file() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("folder");
+        for content in ["old", "new"] {
+            write_folder(&path, &[("file", content.into())]).unwrap();
+            assert_eq!(fs::read(path.join("file")).unwrap(), content.as_bytes());
+        }
+        assert_eq!(entries(&path), [path.join("file")]);
+        assert_eq!(entries(root.path()), [path]);
+    }
 }

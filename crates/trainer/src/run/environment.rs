@@ -4,6 +4,8 @@ use std::{env, fmt};
 
 use serde::{Deserialize, Serialize};
 
+use crate::process::printable::printable;
+
 /// The version that `Cargo.toml` pins.
 const BURN_VERSION: &str = "0.22.1";
 
@@ -62,7 +64,8 @@ impl fmt::Display for Environment {
         } = self;
         write!(
             f,
-            "command: {command}\ntrainer {trainer}, burn {burn}, {system}, {threads} threads"
+            "command: {}\ntrainer {trainer}, burn {burn}, {system}, {threads} threads",
+            printable(command)
         )
     }
 }

@@ -265,8 +265,8 @@ mod tests {
             .lines()
             .map(|line| serde_json::from_str::<Value>(line).unwrap()["steps"].as_u64())
             .collect();
-        // The event without steps is the end of the previous process.
-        assert_eq!(steps, [Some(100), Some(200), None, Some(300)]);
+        // The events without steps are the creation of the run and the end of the previous process.
+        assert_eq!(steps, [None, Some(100), Some(200), None, Some(300)]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A run folder and its files, and the images of a run.
 
 pub(crate) mod atomic_file;
+pub(crate) mod creation;
 pub(crate) mod lock;
 pub(crate) mod run_dir;
 

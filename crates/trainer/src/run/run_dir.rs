@@ -1,18 +1,25 @@
 //! Run folders. The only file that knows the paths of their files.
 
+use std::cmp::Reverse;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use burn::tensor::Device;
 use classifier::pretrained::{self, Pretrained};
 use classifier::{CONFIG_FILE, Classifier, MAX_CONFIG_BYTES, MAX_WEIGHTS_BYTES, WEIGHTS_FILE};
 use data::regular_file;
+use tracing::info;
 
 use crate::config::run_config::{Config, parse_table};
 use crate::config::suggest::did_you_mean;
-use crate::run::atomic_file::{self, folder_of, is_temporary, temporary};
+use crate::process::printable::is_unprintable;
+use crate::run::atomic_file::{
+    self, MIN_ABANDONED_AGE, TemporaryFolder, folder_of, is_temporary, remove_abandoned,
+};
+use crate::run::creation;
 use crate::run::lock::Lock;
 
 /// The default folder of runs.
@@ -51,6 +58,12 @@ static SHIPPED: [Shipped; 2] = [
     shipped!(&pretrained::BEST, "pretrained-best"),
 ];
 
+/// Maximum length of a new run's name, in bytes.
+const MAX_NAME: usize = 100;
+
+/// Characters that Windows does not allow in file names.
+const FORBIDDEN: &str = r#"<>:"/\|?*"#;
+
 /// Largest accepted event log or record of images, in bytes.
 const MAX_LOG_BYTES: u64 = 256 << 20;
 
@@ -84,15 +97,16 @@ impl RunDir {
         }
         let context = || format!("{}: cannot create the folder of runs", root.display());
         fs::create_dir_all(root).with_context(context)?;
-        let folder = temporary(0o777).tempdir_in(root).with_context(context)?;
-        let temporary = Self::at(folder.keep());
-        let created = temporary
-            .write(&temporary.config_path(), config.as_bytes())
-            .and_then(|()| fill(&temporary))
-            .and_then(|()| temporary.rename(root, preset, name));
+        let folder = TemporaryFolder::create_in(root).with_context(context)?;
+        let temporary = Self::at(folder.path().into());
+        let creation = creation::event(SystemTime::now())?;
+        temporary.write(&temporary.config_path(), config.as_bytes())?;
+        temporary.write(&temporary.event_log_path(), creation.as_bytes())?;
+        fill(&temporary)?;
+        folder.complete().with_context(context)?;
+        let created = temporary.rename(root, preset, name);
         if created.is_err() {
-            // A failure to remove it would only hide the first error.
-            let _ = fs::remove_dir_all(&temporary.path);
+            atomic_file::remove_folder(&temporary.path);
         }
         created
     }
@@ -133,7 +147,8 @@ impl RunDir {
         bail!("{}: no free number for a run", root.display())
     }
 
-    /// Finds a run by its folder, its name under `root`, `latest`, or the name of an embedded run.
+    /// Finds a run by its folder, its name under `root`, `latest`, or the name of an embedded run. Logs which run
+    /// `latest` is.
     ///
     /// # Errors
     /// Returns an error if there is no such run.
@@ -154,7 +169,9 @@ impl RunDir {
             })
             .ok_or_else(|| {
                 let names = runs(root).unwrap_or_default();
-                let names = names.iter().filter_map(|path| path.file_name()?.to_str());
+                let names = names
+                    .iter()
+                    .filter_map(|run| run.path.file_name()?.to_str());
                 anyhow!(
                     "{run}: no run folder (with a config.toml) here or in {}{}",
                     root.display(),
@@ -186,11 +203,10 @@ impl RunDir {
     /// Returns an error if the folder cannot be listed.
     #[cfg(feature = "serve")]
     pub(crate) fn list(root: &Path) -> Result<Vec<Self>> {
-        let started = |path: &PathBuf| fs::metadata(path.join(CONFIG_FILE))?.modified();
         let mut runs = runs(root)?;
-        runs.sort_by_cached_key(|path| std::cmp::Reverse(started(path).ok()));
-        let runs = runs.into_iter().map(Self::at);
-        Ok(runs.chain(Self::all_shipped(root)).collect())
+        runs.sort_by_cached_key(Self::creation_order);
+        let newest_first = runs.into_iter().rev();
+        Ok(newest_first.chain(Self::all_shipped(root)).collect())
     }
 
     /// Returns the run in [`list`](Self::list) with this name, which is never interpreted as a path.
@@ -200,13 +216,22 @@ impl RunDir {
         runs.into_iter().find(|run| run.name() == name)
     }
 
+    /// Returns a key that orders runs by their creation. For a run of an older version, which did not record the
+    /// time, its oldest file counts. Of a run and its copies, the shortest name counts as the newest.
+    fn creation_order(&self) -> (Option<SystemTime>, Reverse<(usize, PathBuf)>) {
+        let recorded = creation::recorded(&self.event_log_path());
+        let time = recorded.or_else(|| creation::oldest_modification(&self.path));
+        let name = (self.path.as_os_str().len(), self.path.clone());
+        (time, Reverse(name))
+    }
+
     /// Prevents other processes from writing to the folder.
     ///
     /// # Errors
     /// Returns an error if another process holds the lock.
     pub(crate) fn lock(&self) -> Result<Lock> {
         let lock = Lock::acquire(&self.lock_path())?;
-        self.remove_temporary_files();
+        self.remove_abandoned_files();
         Ok(lock)
     }
 
@@ -220,18 +245,14 @@ impl RunDir {
         self.path.join("lock")
     }
 
-    /// Removes the temporary files of killed processes.
-    fn remove_temporary_files(&self) {
-        let entries = [self.path.clone(), self.checkpoints_path()]
-            .into_iter()
-            .filter_map(|folder| fs::read_dir(folder).ok())
-            .flatten()
-            .filter_map(Result::ok);
-        for entry in entries {
-            if is_temporary(&entry.path()) {
-                // A remaining file only wastes space.
-                let _ = fs::remove_file(entry.path());
-            }
+    /// Removes the temporary files of killed processes. This process holds the lock.
+    fn remove_abandoned_files(&self) {
+        // Only the holder of the lock writes checkpoints.
+        remove_abandoned(&self.checkpoints_path(), Duration::ZERO);
+        let [figures, seen, export] =
+            ["figures", "figures/seen", "export"].map(|name| self.path.join(name));
+        for folder in [&self.path, &figures, &seen, &export] {
+            remove_abandoned(folder, MIN_ABANDONED_AGE);
         }
     }
 
@@ -494,8 +515,10 @@ fn checkpoint_steps(name: &str) -> Option<u64> {
 /// Checks that a name is allowed for a new run.
 fn check_name(name: &str) -> Result<()> {
     ensure!(
-        !name.is_empty() && !name.contains(['/', '\\']) && !name.starts_with('.'),
-        "run name {name:?}: expected a plain folder name, without slash or leading dot"
+        is_portable(name),
+        "run name {name:?}: expected 1 to {MAX_NAME} bytes without control characters or any of {FORBIDDEN}, \
+         not starting with a dot, hyphen or space, not ending with a dot or space, and not reserved by \
+         Windows as CON is"
     );
     ensure!(
         name != LATEST && pretrained::find(name).is_none(),
@@ -504,8 +527,33 @@ fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Returns the folders of runs in `root`.
-fn runs(root: &Path) -> Result<Vec<PathBuf>> {
+/// Whether a name is a file name on Linux, macOS and Windows, and is neither hidden nor taken for a flag.
+fn is_portable(name: &str) -> bool {
+    (1..=MAX_NAME).contains(&name.len())
+        && !name.contains(|c| is_unprintable(c) || FORBIDDEN.contains(c))
+        && !name.starts_with(['.', '-', ' '])
+        && !name.ends_with(['.', ' '])
+        && !is_reserved_by_windows(name)
+}
+
+/// Whether Windows takes a name for a device, with any extension:
+/// <https://learn.microsoft.com/en-us/windows/win32/fileio/naming-a-file>.
+fn is_reserved_by_windows(name: &str) -> bool {
+    let stem = name.split('.').next().unwrap_or_default().trim_end();
+    let stem = stem.to_ascii_uppercase();
+    let is_port = |stem: &str| {
+        let number = stem.strip_prefix("COM").or(stem.strip_prefix("LPT"));
+        let mut number = number.unwrap_or_default().chars();
+        matches!(number.next(), Some('0'..='9' | '¹' | '²' | '³')) && number.next().is_none()
+    };
+    matches!(
+        stem.as_str(),
+        "CON" | "PRN" | "AUX" | "NUL" | "CONIN$" | "CONOUT$"
+    ) || is_port(&stem)
+}
+
+/// Returns the runs in `root`.
+fn runs(root: &Path) -> Result<Vec<RunDir>> {
     let entries = match fs::read_dir(root) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries
@@ -514,22 +562,19 @@ fn runs(root: &Path) -> Result<Vec<PathBuf>> {
     Ok(entries
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.join(CONFIG_FILE).is_file() && !is_temporary(path))
+        .map(RunDir::at)
         .collect())
 }
 
 /// Returns the run that was created last.
 fn latest(root: &Path) -> Result<RunDir> {
-    let started = |path: &PathBuf| fs::metadata(path.join(CONFIG_FILE))?.modified();
-    runs(root)?
-        .into_iter()
-        .max_by_key(|path| started(path).ok())
-        .map(RunDir::at)
-        .ok_or_else(|| {
-            anyhow!(
-                "{}: no runs yet; `trainer train` creates one",
-                root.display()
-            )
-        })
+    let latest = runs(root)?.into_iter().max_by_key(RunDir::creation_order);
+    let latest = latest.with_context(|| {
+        let root = root.display();
+        format!("{root}: no runs yet; `trainer train` creates one")
+    })?;
+    info!("{LATEST}: {}", latest.path.display());
+    Ok(latest)
 }
 
 /// Returns the highest N of the folders `preset-N`, or 0.
@@ -567,6 +612,139 @@ mod tests {
         assert!(error.ends_with("choose another --run-name"), "{error}");
         for name in ["../mine", "", ".", "latest", "pretrained-best"] {
             assert!(create(Some(name)).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_of_new_runs_are_file_names_on_all_systems() {
+        let longest = "x".repeat(MAX_NAME);
+        for name in [
+            "a",
+            "dense-1",
+            "my run (2)",
+            "größer",
+            "数字",
+            "עברית",
+            "v1.2_b",
+            "CONSOLE",
+            "COM10",
+            "con-1",
+            "nulls",
+            &longest,
+        ] {
+            assert!(check_name(name).is_ok(), "{name}");
+        }
+        for name in [
+            "",
+            ".",
+            "..",
+            ".hidden",
+            "-x",
+            " x",
+            "x.",
+            "x ",
+            "a/b",
+            "a\\b",
+            "a:b",
+            "a*",
+            "a?",
+            "<a>",
+            "a|b",
+            "\"",
+            "a\nb",
+            "\x1b[2J",
+            "\u{202e}b",
+            "\u{2028}",
+            "\u{7f}",
+            "con",
+            "CON",
+            "Nul.txt",
+            "aux .x",
+            "COM1",
+            "lpt9.log",
+            "com¹",
+            "CONIN$",
+            "latest",
+            "pretrained",
+        ] {
+            assert!(check_name(name).is_err(), "{name:?}");
+        }
+        let long = "x".repeat(MAX_NAME + 1);
+        assert!(check_name(&long).is_err());
+        assert_eq!(
+            check_name("a\n\u{202e}").unwrap_err().to_string(),
+            "run name \"a\\n\\u{202e}\": expected 1 to 100 bytes without control characters or any of \
+             <>:\"/\\|?*, not starting with a dot, hyphen or space, not ending with a dot or space, and not \
+             reserved by Windows as CON is"
+        );
+    }
+
+    #[test]
+    fn runs_of_any_name_can_be_opened() {
+        let root = tempfile::tempdir().unwrap();
+        for name in [".old", "a\n\x1b[2J", "con", "-x "] {
+            let folder = root.path().join(name);
+            fs::create_dir(&folder).unwrap();
+            fs::write(folder.join(CONFIG_FILE), "").unwrap();
+            assert_eq!(RunDir::open(root.path(), name).unwrap().path(), folder);
+        }
+    }
+
+    #[test]
+    fn the_latest_run_is_the_one_created_last() {
+        let root = tempfile::tempdir().unwrap();
+        let create = |name| RunDir::create(root.path(), "", Some(name), "", |_| Ok(())).unwrap();
+        let latest = || RunDir::open(root.path(), LATEST).unwrap().name();
+        let set_age = |path: &Path, seconds: u64| {
+            let file = fs::File::options().append(true).open(path).unwrap();
+            let time = SystemTime::now() - Duration::from_secs(seconds);
+            file.set_modified(time).unwrap();
+        };
+        let old = create("old");
+        let new = create("new");
+        assert_eq!(latest(), "new");
+        // Touched, written to, and copied.
+        set_age(&old.config_path(), 0);
+        set_age(&new.config_path(), 100);
+        old.write(
+            &old.event_log_path(),
+            &fs::read(old.event_log_path()).unwrap(),
+        )
+        .unwrap();
+        assert_eq!(latest(), "new");
+        let copy = root.path().join("copy");
+        fs::create_dir(&copy).unwrap();
+        for path in [old.config_path(), old.event_log_path()] {
+            fs::copy(&path, copy.join(path.file_name().unwrap())).unwrap();
+        }
+        assert_eq!(latest(), "new");
+        // A run of an older version, as old as its oldest file.
+        let older = create("older");
+        for path in [
+            older.config_path(),
+            older.metrics_path(),
+            older.event_log_path(),
+        ] {
+            fs::write(path, "").unwrap();
+        }
+        assert_eq!(latest(), "older");
+        set_age(&older.metrics_path(), 50);
+        assert_eq!(latest(), "new");
+        #[cfg(feature = "serve")]
+        {
+            let runs = RunDir::list(root.path()).unwrap();
+            let names: Vec<String> = runs.iter().map(RunDir::name).collect();
+            assert_eq!(
+                names,
+                [
+                    "new",
+                    "old",
+                    "copy",
+                    "older",
+                    "pretrained",
+                    "pretrained-best"
+                ]
+            );
         }
     }
 
