@@ -15,7 +15,7 @@ use crate::picture_folder::{LabeledFile, PictureFolder};
 use crate::preparation::Preparation;
 
 /// Version of decoding and preparation. Increase it when either produces different pixels.
-const DECODER_VERSION: u32 = 1;
+const DECODER_VERSION: u32 = 2;
 /// Maximum number of decoding errors listed in an error message.
 const MAX_LISTED_ERRORS: usize = 5;
 
