@@ -18,6 +18,7 @@ pub mod sample; // one labeled image
 pub mod source_file; // the file that an image was decoded from
 pub mod image_dataset; // labeled images in memory, and views of them
 pub mod idx; // the IDX file format, as functions of bytes
+mod area_average; // reduction of pictures by averaging areas
 pub mod picture; // PNG, JPEG, BMP, GIF and WebP pictures
 mod plane; // single-channel images of `f32` values
 mod handwriting; // photos and scans of handwriting, converted to the style of MNIST

@@ -9,10 +9,11 @@ use image::error::{DecodingError, ImageFormatHint};
 use image::imageops::{self, FilterType};
 use image::metadata::Orientation;
 use image::{
-    DynamicImage, GrayImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, Luma, Rgb,
-    RgbImage, RgbaImage,
+    DynamicImage, GenericImageView, GrayImage, ImageDecoder, ImageError, ImageFormat, ImageReader,
+    Limits, Luma, Pixel, Rgb, RgbImage, Rgba,
 };
 
+use crate::area_average::area_average;
 use crate::regular_file;
 
 /// File extensions of pictures in a folder. The format is detected from the content of a file, not
@@ -27,12 +28,24 @@ const MAX_PIXELS: u64 = 64 << 20;
 const MAX_MEMORY: u64 = 6 * MAX_PIXELS;
 /// Pictures with more pixels are decoded one at a time, which limits memory on many cores.
 const LARGE_PIXELS: u64 = 8 << 20;
-/// Such pictures are scaled down to this maximum width and height.
+/// Such pictures are reduced to this maximum width and height, which is much more than an image has.
 const MAX_LARGE_SIDE: u32 = 2048;
 
-/// A decoded picture in 8-bit RGBA, with the orientation of its metadata applied.
+/// Maximum width and height of a [`thumbnail`]. A digit that fills a tenth of the picture still has
+/// more pixels than one of MNIST.
+const MAX_THUMBNAIL_SIDE: u32 = 256;
+
+/// A decoded picture in 8-bit RGB, without transparency and with the orientation of its metadata
+/// applied.
 #[derive(Clone, Debug)]
-pub struct Picture(RgbaImage);
+pub struct Picture {
+    /// The pixels; of a large picture, the means of areas.
+    pixels: RgbImage,
+    /// Width and height. The reduction of a large picture does not preserve their ratio.
+    size: (u32, u32),
+    /// A gray [`thumbnail`] of all pixels of a large picture.
+    gray: Option<GrayImage>,
+}
 
 /// An error of reading a picture or of converting it into an image.
 #[derive(Debug, thiserror::Error)]
@@ -150,60 +163,73 @@ impl Picture {
         });
         // Cameras store the orientation in the EXIF metadata.
         let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-        let mut picture = DynamicImage::from_decoder(decoder).map_err(PictureError::Damaged)?;
-        if is_large {
-            picture = picture.thumbnail(MAX_LARGE_SIDE, MAX_LARGE_SIDE);
-        }
-        picture.apply_orientation(orientation);
-        Ok(Self(picture.into_rgba8()))
+        let picture = DynamicImage::from_decoder(decoder).map_err(PictureError::Damaged)?;
+        let max_side = if is_large { MAX_LARGE_SIDE } else { u32::MAX };
+        Ok(Self::new(&picture, orientation, max_side))
     }
 
-    /// Removes transparency: blends light content with black, and other content with white.
-    fn to_opaque(&self) -> RgbImage {
-        let (width, height) = self.0.dimensions();
-        if self.0.pixels().all(|pixel| pixel.0[3] == u8::MAX) {
-            return RgbImage::from_fn(width, height, |x, y| {
-                let [r, g, b, _] = self.0.get_pixel(x, y).0;
-                Rgb([r, g, b])
-            });
+    /// Removes transparency, applies an orientation, and reduces width and height to `max_side` pixels.
+    ///
+    /// Transparent pixels have colors that are not visible, so pixels are blended with the background
+    /// before they are averaged.
+    fn new(picture: &DynamicImage, orientation: Orientation, max_side: u32) -> Self {
+        let background = background(picture);
+        let (width, height) = picture.dimensions();
+        let reduced = (width.min(max_side), height.min(max_side));
+        let is_reduced = reduced != (width, height);
+        let gray_pixels = if is_reduced {
+            width as usize * height as usize
+        } else {
+            0
+        };
+        let mut gray = Vec::with_capacity(gray_pixels);
+        let opaque = picture.pixels().map(|(_, _, pixel)| {
+            let pixel = blend(pixel, background);
+            if is_reduced {
+                gray.push(pixel.to_luma().0[0]);
+            }
+            pixel.0
+        });
+        let pixels = area_average(opaque, (width, height), reduced);
+        let pixels = oriented(pixels.into(), orientation).into_rgb8();
+        if !is_reduced {
+            return Self {
+                size: pixels.dimensions(),
+                pixels,
+                gray: None,
+            };
         }
-        let mut luma = 0.0;
-        let mut opacity = 0.0;
-        for pixel in self.0.pixels() {
-            let [r, g, b, a] = pixel.0.map(f64::from);
-            luma += a * (0.299 * r + 0.587 * g + 0.114 * b);
-            opacity += a;
+        let gray = GrayImage::from_raw(width, height, gray).expect("a value for each pixel");
+        let gray = oriented(gray.into(), orientation).into_luma8();
+        Self {
+            pixels,
+            size: gray.dimensions(),
+            gray: Some(thumbnail(&gray)),
         }
-        let background: u16 = if luma > 127.5 * opacity { 0 } else { 255 };
-        RgbImage::from_fn(width, height, |x, y| {
-            let [r, g, b, a] = self.0.get_pixel(x, y).0;
-            let opacity = u16::from(a);
-            let blend =
-                |value: u8| (u16::from(value) * opacity + background * (255 - opacity) + 127) / 255;
-            Rgb([r, g, b].map(|value| blend(value) as u8))
-        })
     }
 
-    /// Converts the picture to grayscale, without transparency.
+    /// Converts the picture to grayscale; a large one is also scaled down, to a [`thumbnail`].
     pub(crate) fn to_gray(&self) -> GrayImage {
-        imageops::grayscale(&self.to_opaque())
+        match &self.gray {
+            Some(gray) => gray.clone(),
+            None => imageops::grayscale(&self.pixels),
+        }
     }
 
     /// Scales the picture to fit `height` x `width`, with its aspect ratio preserved, and centers
     /// it on the mean color of its edge.
     pub(crate) fn fit(&self, height: usize, width: usize) -> Fitted {
         let (rows, columns) = (height as u32, width as u32);
-        let picture = self.to_opaque();
-        if picture.dimensions() == (columns, rows) {
-            return Fitted(picture);
+        if self.size == (columns, rows) {
+            return Fitted(self.pixels.clone());
         }
         let scale = f64::min(
-            f64::from(columns) / f64::from(picture.width()),
-            f64::from(rows) / f64::from(picture.height()),
+            f64::from(columns) / f64::from(self.size.0),
+            f64::from(rows) / f64::from(self.size.1),
         );
         let scaled = |size: u32| ((f64::from(size) * scale).round() as u32).max(1);
-        let size = (scaled(picture.width()), scaled(picture.height()));
-        let small = imageops::resize(&picture, size.0, size.1, FilterType::Triangle);
+        let size = (scaled(self.size.0), scaled(self.size.1));
+        let small = imageops::resize(&self.pixels, size.0, size.1, FilterType::Triangle);
         let mut fitted = RgbImage::from_pixel(columns, rows, edge_color(&small));
         let margin = |outer: u32, inner: u32| i64::from((outer - inner) / 2);
         let (x, y) = (margin(columns, size.0), margin(rows, size.1));
@@ -254,6 +280,53 @@ fn has_whole_colors(bytes: &[u8]) -> bool {
             .unwrap_or_default();
     }
     true
+}
+
+/// Returns the brightness to blend transparent pixels with: black if the visible content is light, else
+/// white.
+fn background(picture: &DynamicImage) -> u8 {
+    if !picture.color().has_alpha() {
+        return u8::MAX;
+    }
+    let (mut luma, mut opacity) = (0, 0);
+    for (_, _, pixel) in picture.pixels() {
+        let [r, g, b, a] = pixel.0.map(u64::from);
+        luma += a * (299 * r + 587 * g + 114 * b);
+        opacity += a;
+    }
+    if 2 * luma > 255 * 1000 * opacity {
+        0
+    } else {
+        u8::MAX
+    }
+}
+
+/// Blends a pixel with the background.
+fn blend(Rgba([r, g, b, a]): Rgba<u8>, background: u8) -> Rgb<u8> {
+    let [opacity, background] = [a, background].map(u16::from);
+    Rgb([r, g, b].map(|value| {
+        let sum = u16::from(value) * opacity + background * (255 - opacity);
+        ((sum + 127) / 255) as u8
+    }))
+}
+
+fn oriented(mut picture: DynamicImage, orientation: Orientation) -> DynamicImage {
+    picture.apply_orientation(orientation);
+    picture
+}
+
+/// Scales a picture down to at most [`MAX_THUMBNAIL_SIDE`] in width and height.
+pub(crate) fn thumbnail(picture: &GrayImage) -> GrayImage {
+    let (width, height) = picture.dimensions();
+    let side = width.max(height);
+    if side <= MAX_THUMBNAIL_SIDE {
+        return picture.clone();
+    }
+    let scaled = |size: u32| {
+        let scaled = (u64::from(size) * u64::from(MAX_THUMBNAIL_SIDE)).div_ceil(u64::from(side));
+        scaled as u32
+    };
+    imageops::thumbnail(picture, scaled(width), scaled(height))
 }
 
 /// A picture scaled to the image size of a dataset.
@@ -326,10 +399,11 @@ pub fn to_png(pixels: &[u8], channels: usize, height: usize, width: usize) -> Ve
 #[cfg(test)]
 pub(crate) mod tests {
     use image::codecs::png::PngEncoder;
-    use image::{ExtendedColorType, ImageEncoder, ImageFormat};
+    use image::{ExtendedColorType, ImageBuffer, ImageEncoder, ImageFormat, RgbaImage};
     use proptest::prelude::*;
 
     use super::*;
+    use crate::preparation::Preparation;
 
     /// Encodes a picture as a file of `format`.
     pub(crate) fn file(picture: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
@@ -346,6 +420,11 @@ pub(crate) mod tests {
         })
     }
 
+    /// Returns a picture that is not reduced.
+    fn whole(picture: impl Into<DynamicImage>) -> Picture {
+        Picture::new(&picture.into(), Orientation::NoTransforms, u32::MAX)
+    }
+
     #[track_caller]
     fn error(bytes: &[u8]) -> String {
         Picture::decode(bytes).unwrap_err().to_string()
@@ -354,9 +433,8 @@ pub(crate) mod tests {
     #[test]
     fn decodes_all_formats() {
         let picture = two_colors(40, 40);
-        let expected = Picture(DynamicImage::from(picture.clone()).into_rgba8())
-            .fit(20, 20)
-            .pixels(3);
+        let expected = whole(picture.clone());
+        let expected = expected.fit(20, 20).pixels(3);
         for format in [
             ImageFormat::Png,
             ImageFormat::Jpeg,
@@ -374,7 +452,7 @@ pub(crate) mod tests {
     #[test]
     fn decodes_16_bit_gray() {
         let gray = GrayImage::from_fn(6, 4, |x, y| Luma([(40 * x + y) as u8]));
-        let wide = image::ImageBuffer::from_fn(6, 4, |x, y| Luma([(40 * x + y) as u16 * 257]));
+        let wide = ImageBuffer::from_fn(6, 4, |x, y| Luma([(40 * x + y) as u16 * 257]));
         let [a, b] = [
             file(gray.clone(), ImageFormat::Png),
             file(DynamicImage::ImageLuma16(wide), ImageFormat::Png),
@@ -388,8 +466,8 @@ pub(crate) mod tests {
     fn strokes_on_transparency_stay_visible() {
         for stroke in [0, 255] {
             let drawn = RgbaImage::from_fn(8, 8, |x, _| match x {
-                3 => image::Rgba([stroke, stroke, stroke, 255]),
-                _ => image::Rgba([stroke, stroke, stroke, 0]),
+                3 => Rgba([stroke, stroke, stroke, 255]),
+                _ => Rgba([stroke, stroke, stroke, 0]),
             });
             let picture = Picture::decode(&file(drawn, ImageFormat::Png)).unwrap();
             let gray = picture.to_gray();
@@ -398,10 +476,103 @@ pub(crate) mod tests {
         }
     }
 
+    /// A drawing of colored shapes with soft and hard edges at any size: color and opacity, 0 to 1, of a
+    /// position, 0 to 1. Invisible pixels have another color.
+    fn drawing(x: f64, y: f64) -> [f64; 4] {
+        let is_drawn = (x - 0.4).hypot(y - 0.6) < 0.3 || y < 0.1 || (0.85..0.9).contains(&x);
+        match is_drawn {
+            true => [0.9, 0.8 * x, 0.9 * y, 1.0 - 0.5 * x],
+            false => [0.1, 0.9, 0.1, 0.0],
+        }
+    }
+
+    /// Returns the drawing in each pixel format.
+    fn drawings(width: u32, height: u32) -> Vec<(&'static str, DynamicImage)> {
+        let rgba16 = ImageBuffer::from_fn(width, height, |x, y| {
+            let center = |at: u32, size: u32| (f64::from(at) + 0.5) / f64::from(size);
+            let color = drawing(center(x, width), center(y, height));
+            Rgba(color.map(|value| (65_535.0 * value).round() as u16))
+        });
+        let rgba16 = DynamicImage::ImageRgba16(rgba16);
+        vec![
+            ("L8", rgba16.to_luma8().into()),
+            ("LA8", rgba16.to_luma_alpha8().into()),
+            ("RGB8", rgba16.to_rgb8().into()),
+            ("RGBA8", rgba16.to_rgba8().into()),
+            ("L16", rgba16.to_luma16().into()),
+            ("LA16", rgba16.to_luma_alpha16().into()),
+            ("RGB16", rgba16.to_rgb16().into()),
+            ("RGBA16", rgba16),
+        ]
+    }
+
+    fn largest_difference(a: &[u8], b: &[u8]) -> u8 {
+        assert_eq!(a.len(), b.len());
+        a.iter().zip(b).map(|(a, b)| a.abs_diff(*b)).max().unwrap()
+    }
+
+    #[test]
+    fn reduced_pictures_give_the_same_images() {
+        for size in [(600, 500), (1000, 40), (50, 601), (400, 3)] {
+            for (format, picture) in drawings(size.0, size.1) {
+                for orientation in [Orientation::NoTransforms, Orientation::Rotate90] {
+                    let [whole, reduced] = [u32::MAX, 199]
+                        .map(|max_side| Picture::new(&picture, orientation, max_side));
+                    let [width, height] = [reduced.pixels.width(), reduced.pixels.height()];
+                    assert!(width <= 199 && height <= 199, "{width} {height}");
+                    let [a, b] = [&whole, &reduced].map(|picture| picture.fit(28, 28).pixels(3));
+                    let difference = largest_difference(&a, &b);
+                    assert!(difference <= 4, "{size:?} {format}: {difference}");
+                    assert_eq!(thumbnail(&whole.to_gray()), reduced.to_gray());
+                    let [a, b] = [whole, reduced]
+                        .map(|picture| Preparation::Handwriting.prepare(&picture, [1, 28, 28]));
+                    assert_eq!(a.ok(), b.ok(), "{size:?} {format}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn pixels_have_8_bits_as_after_a_conversion_of_the_picture() {
+        let gray16 = ImageBuffer::from_fn(256, 256, |x, y| Luma([(256 * y + x) as u16]));
+        let gray16 = DynamicImage::ImageLuma16(gray16);
+        let pixels = gray16.pixels().map(|(_, _, pixel)| pixel);
+        assert!(pixels.eq(gray16.to_rgba8().pixels().copied()));
+    }
+
+    #[test]
+    fn stripes_on_transparency_have_the_same_mean_at_any_size() {
+        // Pictures of 2912 and 3072 pixels per side are large.
+        for (side, period) in [(700, 3), (2896, 2), (2912, 2), (3072, 3)] {
+            let stripes = RgbaImage::from_fn(side, side, |x, _| {
+                Rgba([255, 255, 255, if x % period == 0 { 255 } else { 0 }])
+            });
+            let picture = Picture::decode(&file(stripes, ImageFormat::Bmp)).unwrap();
+            assert_eq!(picture.gray.is_some(), side > 2896);
+            // The background is black, because the content is white.
+            let expected = 255 / period as u8;
+            for pixel in picture.fit(7, 7).pixels(1) {
+                assert!(pixel.abs_diff(expected) <= 2, "{side} {period}: {pixel}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_widest_pictures_keep_their_aspect_ratio() {
+        for size in [(9_000_000, 1), (100_000, 100), (3_000, 2_801)] {
+            let gray = GrayImage::from_fn(size.0, size.1, |x, _| Luma([(x * 200 / size.0) as u8]));
+            let large = Picture::decode(&file(gray.clone(), ImageFormat::Png)).unwrap();
+            assert_eq!((large.size, large.pixels.width()), (size, MAX_LARGE_SIDE));
+            let [a, b] = [whole(gray), large].map(|picture| picture.fit(28, 28).pixels(1));
+            let difference = largest_difference(&a, &b);
+            assert!(difference <= 1, "{size:?}: {difference}");
+        }
+    }
+
     #[test]
     fn fit_preserves_aspect_ratio_and_fills_with_edge_color() {
         // Aspect ratio 3:1, so 18x6 of 18x18 pixels.
-        let wide = Picture(DynamicImage::from(two_colors(90, 30)).into_rgba8());
+        let wide = whole(two_colors(90, 30));
         let pixels = wide.fit(18, 18).pixels(3);
         assert_eq!(pixels.len(), 3 * 18 * 18);
         let at =
@@ -410,7 +581,7 @@ pub(crate) mod tests {
         assert_eq!([at(0, 9, 16), at(1, 9, 16), at(2, 9, 16)], [200, 220, 255]);
         assert_eq!([at(0, 1, 1), at(0, 16, 16)], [150, 150]);
         // A picture of the requested size is not changed.
-        let same = Picture(DynamicImage::from(two_colors(18, 18)).into_rgba8());
+        let same = whole(two_colors(18, 18));
         assert_eq!(same.fit(18, 18).pixels(3)[..4], [100; 4]);
     }
 
@@ -466,7 +637,7 @@ pub(crate) mod tests {
     #[test]
     fn applies_exif_orientation() {
         let [plain, rotated] = ["colour.jpg", "turned.jpg"]
-            .map(|name| Picture::decode(&corpus(name)).unwrap().0.dimensions());
+            .map(|name| Picture::decode(&corpus(name)).unwrap().pixels.dimensions());
         assert_eq!((plain, rotated), ((12, 9), (9, 12)));
     }
 

@@ -1,12 +1,8 @@
 //! Single-channel images of `f32` values, with filters and statistics.
 
-use image::{GrayImage, imageops};
+use image::GrayImage;
 
-use crate::picture::is_edge;
-
-/// Maximum width and height. A digit that fills a tenth of the picture still has more pixels than
-/// one of MNIST.
-const MAX_SIDE: u32 = 256;
+use crate::picture::{is_edge, thumbnail};
 
 /// A single-channel image.
 #[derive(Clone)]
@@ -18,26 +14,13 @@ pub(crate) struct Plane {
 }
 
 impl Plane {
-    /// Converts a picture, values 0 to 255, and scales it down to [`MAX_SIDE`] if it is larger.
+    /// Converts a picture, values 0 to 255, and scales it down as [`thumbnail`] does.
     pub(crate) fn from_picture(picture: &GrayImage) -> Self {
-        let side = picture.width().max(picture.height());
-        let values = |picture: &GrayImage| picture.as_raw().iter().map(|&v| f32::from(v)).collect();
-        if side <= MAX_SIDE {
-            return Self {
-                width: picture.width() as usize,
-                height: picture.height() as usize,
-                values: values(picture),
-            };
-        }
-        let scaled = |size: u32| {
-            let scaled = (u64::from(size) * u64::from(MAX_SIDE)).div_ceil(u64::from(side));
-            scaled as u32
-        };
-        let (width, height) = (scaled(picture.width()), scaled(picture.height()));
+        let picture = thumbnail(picture);
         Self {
-            width: width as usize,
-            height: height as usize,
-            values: values(&imageops::thumbnail(picture, width, height)),
+            width: picture.width() as usize,
+            height: picture.height() as usize,
+            values: picture.as_raw().iter().map(|&v| f32::from(v)).collect(),
         }
     }
 
