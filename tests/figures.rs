@@ -210,6 +210,79 @@ fn compare_uses_the_dense_network_as_baseline() {
 }
 
 #[test]
+fn compare_averages_runs_that_differ_in_their_seeds_only() {
+    let dir = WorkDir::new();
+    let train = |name: &str, arguments: &str| {
+        let settings = "--preset dense -q --run-name";
+        dir.trainer(&format!("{settings} {name} {arguments}"))
+            .success();
+        let evaluation: Value =
+            serde_json::from_slice(&dir.run_file(name, "evaluation.json")).unwrap();
+        100.0 * evaluation["accuracy"].as_f64().unwrap()
+    };
+    let a = train("a", "--seed 1 --limit-train 300 --epochs 1");
+    let b = train(
+        "b",
+        "--seed 2 --limit-train 300 --epochs 1 --checkpoint-every 2 --report-test",
+    );
+    train("more", "--seed 1 --limit-train 600 --epochs 1");
+    train("longer", "--seed 1 --limit-train 300 --epochs 2");
+    let copy = dir.path("artifacts/runs/copy");
+    fs::create_dir(&copy).unwrap();
+    for file in ["config.toml", "metrics.jsonl", "evaluation.json"] {
+        fs::write(copy.join(file), dir.run_file("a", file)).unwrap();
+    }
+    let notes = |runs: &str| -> Vec<String> {
+        let compared = dir.trainer(&format!("compare {runs}")).success().stdout;
+        let lines = compared.lines().filter(|line| line.contains(": "));
+        let is_note = |line: &&str| !line.starts_with("gain: ") && !line.starts_with("figure: ");
+        lines.filter(is_note).map(String::from).collect()
+    };
+    let mean = (a + b) / 2.0;
+    // Of two numbers: their difference divided by the square root of 2.
+    let deviation = (a - b).abs() / 2.0f64.sqrt();
+    assert!(deviation > 0.0);
+    let statistics =
+        format!("2 runs, test accuracy {mean:.3}% on average, standard deviation {deviation:.3}");
+    assert_eq!(notes("a b"), [format!("dense: {statistics}")]);
+    assert_eq!(
+        notes("a artifacts/runs/b artifacts/../artifacts/runs/a b a"),
+        [
+            "a: given 3 times, counted once".into(),
+            "b: given 2 times, counted once".into(),
+            format!("dense: {statistics}"),
+        ]
+    );
+    assert_eq!(notes("a a"), ["a: given 2 times, counted once"]);
+    assert_eq!(
+        notes("more a longer b"),
+        [format!(
+            "dense (completed epochs = 1, data.limit_train = 300, training.epochs = 1): {statistics}"
+        )]
+    );
+    assert_eq!(notes("a more longer"), [""; 0]);
+    assert_eq!(
+        notes("a copy"),
+        [
+            format!("dense: 2 runs, test accuracy {a:.3}% on average, standard deviation 0.000"),
+            "dense: a, copy have the same seed 1".into(),
+        ]
+    );
+    let json = dir.trainer("compare a more b a --json").success().stdout;
+    let rows: Value = serde_json::from_str(&json).unwrap();
+    let column = |name: &str| -> Vec<Value> {
+        rows.as_array()
+            .unwrap()
+            .iter()
+            .map(|row| row[name].clone())
+            .collect()
+    };
+    assert_eq!(column("group"), [0, 1, 0, 0]);
+    assert_eq!(column("seed"), [1, 1, 2, 1]);
+    assert_eq!(column("duplicate"), [false, false, false, true]);
+}
+
+#[test]
 fn compare_requires_an_evaluated_baseline() {
     let dir = WorkDir::new();
     let run = dir.shipped();

@@ -1,13 +1,17 @@
 //! `trainer compare RUN...`: compares runs in a table and a figure.
 
-use std::collections::BTreeMap;
+mod groups;
+
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
+use crate::commands::compare::groups::{GroupKey, group_key, mean_deviation};
 use crate::config::time::format_seconds;
 use crate::figures::comparison;
 use crate::inference::evaluation::Evaluation;
@@ -55,6 +59,15 @@ struct Row {
     seconds: Option<f64>,
     /// Mean training speed over the epochs.
     images_per_second: Option<f64>,
+    seed: u64,
+    /// Number of the group, from 0. The runs of a group differ in nothing but their seeds.
+    group: usize,
+    /// Whether the run is among the arguments before. It counts once.
+    duplicate: bool,
+    #[serde(skip)]
+    path: PathBuf,
+    #[serde(skip)]
+    group_key: GroupKey,
     #[serde(skip)]
     is_dense: bool,
     #[serde(skip)]
@@ -87,6 +100,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
                 .map(|test| 100.0 * (test.accuracy - reference.accuracy));
         }
     }
+    mark_duplicates(&mut rows);
+    number_groups(&mut rows);
     let mut out = std::io::stdout().lock();
     if args.json {
         writeln!(out, "{}", serde_json::to_string(&rows)?)?;
@@ -99,9 +114,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         None if args.json => return Ok(()),
         None => args.out.join("comparison"),
     };
-    let curves = rows
-        .iter()
-        .map(|row| (row.run.clone(), row.history.as_slice()));
+    let curves = distinct(&rows).map(|row| (row.run.clone(), row.history.as_slice()));
     let figure = comparison(&curves.collect::<Vec<(String, &[Epoch])>>());
     let [svg, png] = figure.save_as(&path)?;
     if !args.json {
@@ -124,6 +137,11 @@ impl Row {
         );
         let speeds: f64 = history.iter().map(|epoch| epoch.images_per_second).sum();
         Ok(Self {
+            seed: config.training.seed,
+            group: 0,
+            duplicate: false,
+            path: fs::canonicalize(run.path()).unwrap_or_else(|_| run.path().into()),
+            group_key: group_key(&config, history.len())?,
             run: run.name(),
             parameters: config.model.parameters()?,
             epochs: history.len(),
@@ -139,7 +157,32 @@ impl Row {
     }
 }
 
-/// Formats the rows as a table, followed by statistics over the runs of each preset.
+/// Marks the rows of runs that are in a row before.
+fn mark_duplicates(rows: &mut [Row]) {
+    let mut paths = BTreeSet::new();
+    for row in rows {
+        row.duplicate = !paths.insert(row.path.clone());
+    }
+}
+
+/// Numbers the groups of the rows by their first run.
+fn number_groups(rows: &mut [Row]) {
+    let mut keys: Vec<GroupKey> = Vec::new();
+    for row in rows {
+        let known = keys.iter().position(|key| *key == row.group_key);
+        row.group = known.unwrap_or(keys.len());
+        if known.is_none() {
+            keys.push(row.group_key.clone());
+        }
+    }
+}
+
+/// Returns the rows without duplicates.
+fn distinct(rows: &[Row]) -> impl Iterator<Item = &Row> {
+    rows.iter().filter(|row| !row.duplicate)
+}
+
+/// Formats the rows as a table, followed by statistics over the runs of each group.
 fn to_text(rows: &[Row], baseline: Option<&str>) -> String {
     let or_dash = |cell: Option<String>| cell.unwrap_or_else(|| "-".into());
     let percent = |metrics: &Metrics| format!("{:.2}%", 100.0 * metrics.accuracy);
@@ -155,7 +198,7 @@ fn to_text(rows: &[Row], baseline: Option<&str>) -> String {
         "images/s",
         "gain",
     ]);
-    for row in rows {
+    for row in distinct(rows) {
         table.row([
             row.run.clone(),
             row.parameters.to_string(),
@@ -169,16 +212,8 @@ fn to_text(rows: &[Row], baseline: Option<&str>) -> String {
         ]);
     }
     let mut text = format!("{table}\n");
-    for (preset, accuracies) in accuracies_by_preset(rows) {
-        let count = accuracies.len();
-        let (mean, deviation) = mean_deviation(&accuracies);
-        let _ = writeln!(
-            text,
-            "{}: {count} runs, test accuracy {:.3}% on average, standard deviation {:.3}",
-            printable(preset),
-            100.0 * mean,
-            100.0 * deviation
-        );
+    for line in notes(rows) {
+        let _ = writeln!(text, "{}", printable(line));
     }
     let _ = match baseline {
         Some(name) => writeln!(
@@ -194,38 +229,50 @@ fn to_text(rows: &[Row], baseline: Option<&str>) -> String {
     text
 }
 
-/// Returns the test accuracies of each preset with at least two evaluated runs, such as runs with
+/// Returns a line about each duplicate, and about each group of at least two evaluated runs, such as runs with
 /// several seeds.
-fn accuracies_by_preset(rows: &[Row]) -> BTreeMap<&str, Vec<f64>> {
-    let mut accuracies = BTreeMap::<&str, Vec<f64>>::new();
-    for row in rows {
-        if let Some(test) = row.test {
-            accuracies
-                .entry(&row.preset)
-                .or_default()
-                .push(test.accuracy);
+fn notes(rows: &[Row]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for row in distinct(rows) {
+        let count = rows.iter().filter(|other| other.path == row.path).count();
+        if count > 1 {
+            lines.push(format!("{}: given {count} times, counted once", row.run));
         }
     }
-    accuracies.retain(|_, accuracies| accuracies.len() > 1);
-    accuracies
-}
-
-/// Returns the mean and the sample standard deviation of at least two numbers.
-fn mean_deviation(numbers: &[f64]) -> (f64, f64) {
-    let count = numbers.len() as f64;
-    let mean = numbers.iter().sum::<f64>() / count;
-    let squares: f64 = numbers.iter().map(|number| (number - mean).powi(2)).sum();
-    (mean, (squares / (count - 1.0)).sqrt())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn standard_deviation_is_that_of_a_sample() {
-        let (mean, deviation) = mean_deviation(&[2.0, 4.0, 4.0, 6.0]);
-        assert_eq!(mean, 4.0);
-        assert!((deviation - (8.0f64 / 3.0).sqrt()).abs() < 1e-12);
+    let keys: BTreeSet<&GroupKey> = rows.iter().map(|row| &row.group_key).collect();
+    let groups = rows.iter().map(|row| row.group + 1).max().unwrap_or(0);
+    for group in 0..groups {
+        let is_member = |row: &&Row| row.group == group && row.test.is_some();
+        let members: Vec<&Row> = distinct(rows).filter(is_member).collect();
+        if members.len() > 1 {
+            let name = members[0].group_key.name(&keys);
+            lines.push(statistics(&name, &members));
+            lines.extend(equal_seeds(&name, &members));
+        }
     }
+    lines
+}
+
+/// Describes the test accuracies of a group.
+fn statistics(name: &str, members: &[&Row]) -> String {
+    let tests = members.iter().filter_map(|row| row.test);
+    let accuracies: Vec<f64> = tests.map(|test| test.accuracy).collect();
+    let (mean, deviation) = mean_deviation(&accuracies);
+    format!(
+        "{name}: {} runs, test accuracy {:.3}% on average, standard deviation {:.3}",
+        accuracies.len(),
+        100.0 * mean,
+        100.0 * deviation
+    )
+}
+
+/// Describes the runs of a group that have a seed in common, for each such seed.
+fn equal_seeds(name: &str, members: &[&Row]) -> Vec<String> {
+    let seeds: BTreeSet<u64> = members.iter().map(|row| row.seed).collect();
+    let line = |seed: u64| {
+        let runs = members.iter().filter(|row| row.seed == seed);
+        let runs: Vec<&str> = runs.map(|row| row.run.as_str()).collect();
+        (runs.len() > 1).then(|| format!("{name}: {} have the same seed {seed}", runs.join(", ")))
+    };
+    seeds.into_iter().filter_map(line).collect()
 }
