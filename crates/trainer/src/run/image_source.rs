@@ -10,7 +10,7 @@ use tracing::warn;
 use crate::run::picture_cache::PictureCache;
 
 /// The source that names the embedded MNIST.
-const EMBEDDED: &str = "mnist";
+pub(crate) const EMBEDDED: &str = "mnist";
 /// Maximum number of messages about unreadable pictures.
 const MAX_MESSAGES: usize = 5;
 

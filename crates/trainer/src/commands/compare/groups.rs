@@ -7,6 +7,8 @@ use anyhow::Result;
 use toml::{Table, Value};
 
 use crate::config::run_config::Config;
+use crate::run::image_record::ImageRecord;
+use crate::run::image_source::EMBEDDED;
 
 /// Settings that do not influence the weights, besides the seed. Runs of a group may differ in them, except for
 /// the preset.
@@ -40,14 +42,24 @@ pub(super) struct GroupKey {
     settings: BTreeMap<String, String>,
 }
 
-/// Returns the key of a run that has completed `epochs` epochs.
+/// Returns the key of a run that has completed `epochs` epochs, with the record of its images if there is one.
 ///
 /// # Errors
 /// Returns an error if a setting does not fit TOML; those that were read do.
-pub(super) fn group_key(config: &Config, epochs: usize) -> Result<GroupKey> {
+pub(super) fn group_key(
+    config: &Config,
+    epochs: usize,
+    record: Option<&ImageRecord>,
+) -> Result<GroupKey> {
     let mut settings = BTreeMap::new();
     flatten("", Table::try_from(config)?, &mut settings);
     settings.retain(|name, _| !WITHOUT_INFLUENCE.contains(&name.as_str()));
+    // A folder may have moved, or other images may be in it.
+    if let Some(record) = record.filter(|_| config.data.source != EMBEDDED) {
+        settings.retain(|name, _| name != "data.source" && !name.starts_with("images."));
+        let digest = record.sha256();
+        settings.insert("images".into(), format!("SHA-256 {}", &digest[..12]));
+    }
     // With these settings the number of epochs is a result.
     let training = &config.training;
     if training.early_stopping.is_none() && training.max_time.is_none() {
@@ -127,11 +139,12 @@ mod tests {
     use super::*;
     use crate::config::schema::SETTINGS;
     use crate::config::settings::{Settings, digits};
+    use crate::run::image_record::SplitDigest;
 
     fn key(settings: &str, epochs: usize) -> GroupKey {
         let mut base = Settings::preset("tiny").unwrap();
         base.overlay(settings.parse().unwrap()).unwrap();
-        group_key(&base.into_config(&digits()).unwrap(), epochs).unwrap()
+        group_key(&base.into_config(&digits()).unwrap(), epochs, None).unwrap()
     }
 
     #[test]
@@ -162,6 +175,29 @@ mod tests {
         for limit in ["training.early_stopping = 2", "training.max_time = '1m'"] {
             assert_eq!(key(limit, 4), key(limit, 5));
         }
+    }
+
+    #[test]
+    fn images_are_compared_by_their_digests() {
+        let key = |source: &str, sha256: &str| {
+            let mut settings = Settings::preset("tiny").unwrap();
+            let source = format!("data.source = '{source}'");
+            settings.overlay(source.parse().unwrap()).unwrap();
+            let config = settings.into_config(&digits()).unwrap();
+            let digest = || SplitDigest {
+                images: 1,
+                sha256: sha256.into(),
+            };
+            let record = ImageRecord::Idx {
+                train: digest(),
+                test: digest(),
+            };
+            group_key(&config, 5, Some(&record)).unwrap()
+        };
+        assert_eq!(key("/a", "1"), key("/moved", "1"));
+        assert_ne!(key("/a", "1"), key("/a", "2"));
+        // Runs of MNIST without a record belong to those with one.
+        assert_eq!(key("mnist", "1"), super::tests::key("", 5));
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::process::printable::printable;
 use crate::process::table::Table;
 use crate::run::epoch::{Epoch, best_epoch};
 use crate::run::event_log::Events;
+use crate::run::image_record::ImageRecord;
 use crate::run::metrics::Metrics;
 use crate::run::run_dir::{DEFAULT_ROOT, RunDir};
 
@@ -129,6 +130,7 @@ impl Row {
         let config = run.read_config()?;
         let history = Events::read(run)?.epochs();
         let test = Evaluation::of_run(run)?.map(|evaluation| evaluation.metrics());
+        let record = ImageRecord::read(run)?;
         let last = history.last();
         ensure!(
             last.is_some() || test.is_some(),
@@ -141,7 +143,7 @@ impl Row {
             group: 0,
             duplicate: false,
             path: fs::canonicalize(run.path()).unwrap_or_else(|_| run.path().into()),
-            group_key: group_key(&config, history.len())?,
+            group_key: group_key(&config, history.len(), record.as_ref())?,
             run: run.name(),
             parameters: config.model.parameters()?,
             epochs: history.len(),
