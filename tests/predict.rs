@@ -76,6 +76,41 @@ fn the_classifier_crate_returns_the_probabilities_of_predict() {
     }
 }
 
+/// The bound of docs/kernels.md.
+#[cfg(feature = "flex")]
+#[test]
+fn the_batch_changes_probabilities_by_less_than_1e_5() {
+    use classifier::{Classifier, Device};
+    use data::Dataset;
+
+    let dir = WorkDir::new();
+    let test = Dataset::embedded_mnist().unwrap().test;
+    let images: Vec<Vec<u8>> = (0..400).map(|index| test.pixels(index).to_vec()).collect();
+    for (preset, epochs) in [("tiny", 5), ("dense", 3), ("sprint", 2), ("best", 1)] {
+        let flags = format!("--preset {preset} --limit-train 1000 --epochs {epochs}");
+        dir.trainer(&format!("{flags} --run-name {preset} --quiet"))
+            .success();
+        let run = dir.path("artifacts/runs").join(preset);
+        let classifier = Classifier::open(&run, &Device::flex()).unwrap();
+        let classify = |size: usize| -> Vec<_> {
+            let batches = images.chunks(size);
+            batches
+                .flat_map(|batch| classifier.probabilities(batch.to_vec()).unwrap())
+                .collect()
+        };
+        let expected = classify(400);
+        for size in [1, 10, 65] {
+            for (found, expected) in classify(size).iter().zip(&expected) {
+                let pairs = found.as_slice().iter().zip(expected.as_slice());
+                for (found, expected) in pairs {
+                    assert!((found - expected).abs() < 1e-5, "{preset} {size}: {found}");
+                }
+                assert_eq!(found.best().0, expected.best().0, "{preset} {size}");
+            }
+        }
+    }
+}
+
 #[test]
 fn predictions_are_printed_as_text_json_and_csv() {
     let dir = WorkDir::new();

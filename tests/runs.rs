@@ -10,6 +10,42 @@ use crate::support::WorkDir;
 /// A short training on MNIST.
 const QUICK: &str = "--preset dense --limit-train 6000 --epochs 1";
 
+/// The bound of docs/kernels.md.
+#[test]
+fn the_evaluation_batch_changes_metrics_by_less_than_1e_5() {
+    let dir = WorkDir::new();
+    for preset in ["tiny", "dense"] {
+        let metrics = |eval_batch_size: u32| -> Vec<Vec<f64>> {
+            let run = format!("{preset}-{eval_batch_size}");
+            let flags = "--limit-train 2000 --epochs 2 --report-test --quiet";
+            dir.trainer(&format!(
+                "--preset {preset} {flags} --eval-batch-size {eval_batch_size} --run-name {run}"
+            ))
+            .success();
+            let evaluation = dir.run_file(&run, "evaluation.json");
+            let evaluation: Value = serde_json::from_slice(&evaluation).unwrap();
+            let number = |key: &str| evaluation[key].as_f64().unwrap();
+            let csv = dir.run_text(&run, "metrics.csv");
+            let rows = csv.lines().skip(1);
+            let rows = rows.map(|row| row.split(',').map(|value| value.parse().unwrap()).collect());
+            rows.chain([vec![number("loss"), number("accuracy")]])
+                .collect()
+        };
+        let expected = metrics(250);
+        assert_eq!((expected.len(), expected[0].len()), (3, 9));
+        for size in [7, 64, 1000] {
+            let found = metrics(size);
+            for (found, expected) in found.iter().zip(&expected) {
+                assert_eq!(found.len(), expected.len());
+                for (found, expected) in found.iter().zip(expected) {
+                    let difference = (found - expected).abs();
+                    assert!(difference < 1e-5, "{preset} {size}: {found} {expected}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn run_folder_is_enough_to_evaluate_the_run() {
     let dir = WorkDir::new();

@@ -164,6 +164,8 @@ impl Classifier {
 
     /// Computes the class probabilities of several images, each `[channels, height, width]`, in one batch.
     ///
+    /// The probabilities of an image depend on the size of its batch by rounding, by less than 1e-5.
+    ///
     /// # Errors
     /// Returns an error if an image has another size, or the device fails.
     pub fn probabilities(&self, mut images: Vec<Vec<u8>>) -> Result<Vec<Probabilities>, Error> {
@@ -179,8 +181,8 @@ impl Classifier {
         let count = images.len();
         match count {
             0 => return Ok(Vec::new()),
-            // A matrix product of one row may be summed up in another order than one of several rows. Doubling
-            // a single image makes its probabilities independent of the size of the batch.
+            // Burn computes a matrix product of one row in another order than one of several rows. Doubled, a
+            // single image gets the probabilities that it gets in a small batch.
             1 => images.extend_from_within(..),
             _ => {}
         }

@@ -2,7 +2,8 @@
 //!
 //! A [`Classifier`] is opened from a run folder of the program `trainer`, from a [`pretrained`] network
 //! that is embedded in the library, or from weights and their [`Description`]. It prepares pictures as
-//! the network's training images were prepared, and returns the same probabilities as `trainer predict`.
+//! the network's training images were prepared, and returns the same probabilities as `trainer predict`, up
+//! to rounding.
 //!
 //! ```
 //! use classifier::{Classifier, Device};

@@ -69,7 +69,7 @@ pub(crate) struct TrainingConfig {
     pub(crate) batch_size: usize,
     /// Number format of feature maps and matrix products in training.
     pub(crate) precision: Precision,
-    /// Images per evaluation batch; changes memory use and speed, not the results.
+    /// Images per evaluation batch; changes memory use and speed, and results only by rounding.
     pub(crate) eval_batch_size: usize,
     /// Batches whose gradients are averaged for one optimizer step.
     pub(crate) accumulate: usize,
