@@ -1,7 +1,7 @@
 //! `trainer serve`, called over the network as programs and browsers call it.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
@@ -61,6 +61,16 @@ impl Server {
             body.len()
         );
         self.send(&[head.as_bytes(), body].concat())
+    }
+
+    /// Sends bytes and closes the sending half of the connection, and reads the response.
+    fn send_and_close(&self, bytes: &[u8]) -> Response {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.write_all(bytes).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut response = Vec::new();
+        let _ = stream.read_to_end(&mut response);
+        Response::parse(&response)
     }
 
     /// Returns the number of open connections, including that of this request.
@@ -294,6 +304,129 @@ fn invalid_requests_get_an_error_message() {
     );
     assert!(start.elapsed() < Duration::from_secs(15));
     assert_eq!(server.get("/healthz").json(), json!({ "status": "ok" }));
+}
+
+#[test]
+fn malformed_bodies_get_400() {
+    let work = WorkDir::new();
+    let server = Server::start(&work, "pretrained");
+    let request = |framing: &str, body: &[u8]| {
+        let host = &server.address;
+        let head = format!("POST /api/predict HTTP/1.1\r\nHost: {host}\r\n{framing}\r\n\r\n");
+        [head.as_bytes(), body].concat()
+    };
+    let chunked = "Transfer-Encoding: chunked";
+    for body in [
+        "xyz\r\nabc\r\n0\r\n\r\n",
+        "-3\r\nabc\r\n0\r\n\r\n",
+        "\r\nabc\r\n0\r\n\r\n",
+        "fffffffffffffffff\r\nabc\r\n0\r\n\r\n",
+        "2\r\nabc\r\n0\r\n\r\n",
+        "3\nabc\n0\n\n",
+    ] {
+        let response = server.send(&request(chunked, body.as_bytes()));
+        let message = response.problem(400);
+        let start = "malformed or truncated request body: ";
+        assert!(
+            message
+                .to_lowercase()
+                .starts_with(&format!("{start}invalid chunk")),
+            "{message}"
+        );
+    }
+    for (framing, body, end) in [
+        (
+            chunked,
+            "3\r\nab",
+            "end of file before message length reached",
+        ),
+        (
+            chunked,
+            "3\r\nabc\r\n",
+            "unexpected EOF during chunk size line",
+        ),
+        (
+            "Content-Length: 9",
+            "abc",
+            "end of file before message length reached",
+        ),
+    ] {
+        let response = server.send_and_close(&request(framing, body.as_bytes()));
+        let expected = format!("malformed or truncated request body: {end}");
+        assert_eq!(response.problem(400), expected);
+    }
+    // The HTTP library refuses these without a message.
+    for framing in [
+        "Content-Length: 3\r\nContent-Length: 4",
+        "Content-Length: 3, 4",
+        "Content-Length: -3",
+        "Content-Length: 3\r\nTransfer-Encoding: gzip",
+        "Transfer-Encoding: gzip",
+    ] {
+        let response = server.send(&request(framing, b"abc"));
+        assert_eq!(response.status, 400, "{framing}: {response:?}");
+    }
+    let digit = digit();
+    let size = format!("{:x}\r\n", digit.len());
+    let body = [size.as_bytes(), &digit, b"\r\n0\r\n\r\n"].concat();
+    let response = server.send(&request(&format!("Connection: close\r\n{chunked}"), &body));
+    assert_eq!(response.json()["class"], "7");
+}
+
+#[test]
+fn host_names_and_schemes_are_case_insensitive() {
+    let work = WorkDir::new();
+    let server = Server::start(&work, "pretrained --token Open-Sesame --host my.host");
+    let get = |headers: &str| {
+        let head = "GET /api/model HTTP/1.1\r\nConnection: close\r\n";
+        server.send(format!("{head}{headers}\r\n\r\n").as_bytes())
+    };
+    let token = "Authorization: Bearer Open-Sesame";
+    for headers in [
+        "Host: LOCALHOST\r\nAuthorization: Bearer Open-Sesame",
+        "Host: LocalHost:8080\r\nAuthorization: bearer Open-Sesame",
+        "Host: MY.host\r\nAuthorization: BEARER  Open-Sesame",
+        "Host: localhost:80\r\nOrigin: HTTP://LocalHost:80\r\nAuthorization: Bearer Open-Sesame",
+        "Host: My.Host\r\nOrigin: https://my.host\r\nAuthorization: Bearer Open-Sesame",
+        "Host: localhost\r\nCookie: trainer-token=other; trainer-token=Open-Sesame",
+        "Host: localhost\r\nCookie: trainer-token=Open-Sesame;trainer-token=other",
+        "Host: localhost\r\nCookie: trainer-token=other\r\nCookie: a=b; trainer-token=Open-Sesame",
+        "Host: localhost\r\nAuthorization: Basic abc\r\nCookie: trainer-token=Open-Sesame",
+    ] {
+        assert_eq!(get(headers).status, 200, "{headers}");
+    }
+    // Tokens are case-sensitive.
+    for headers in [
+        "Authorization: Bearer open-sesame",
+        "Authorization: BearerOpen-Sesame",
+        "Authorization: Basic Open-Sesame",
+        "Cookie: trainer-token=open-sesame; trainer-token=Open-Sesam; Trainer-Token=Open-Sesame",
+    ] {
+        get(&format!("Host: localhost\r\n{headers}")).problem(401);
+    }
+    for origin in [
+        "http://localhost:81",
+        "ftp://localhost",
+        "localhost",
+        "null",
+    ] {
+        get(&format!("Host: localhost\r\nOrigin: {origin}\r\n{token}")).problem(403);
+    }
+    let twice = "Origin: http://localhost\r\nOrigin: http://evil.example";
+    get(&format!("Host: localhost\r\n{twice}\r\n{token}")).problem(403);
+
+    let bad_request = |headers: &str| get(&format!("{headers}{token}")).problem(400);
+    for second in ["localhost", "evil.example"] {
+        assert_eq!(
+            bad_request(&format!("Host: localhost\r\nHost: {second}\r\n")),
+            "more than one Host header"
+        );
+    }
+    assert_eq!(bad_request(""), "no Host header");
+    assert_eq!(
+        bad_request("Host: my host\r\n"),
+        "the Host header is not a host name"
+    );
 }
 
 #[test]

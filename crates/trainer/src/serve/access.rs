@@ -31,7 +31,7 @@ impl AccessPolicy {
     /// Returns the problem to respond with if the request is refused.
     pub(crate) fn check(&self, request: &Request) -> Result<(), Problem> {
         let headers = request.headers();
-        let host = host(request).ok_or_else(|| Problem::bad_request("no Host header"))?;
+        let host = host(request)?;
         // Prevents DNS rebinding: a page of another site, whose name resolves to this server, sends
         // that name.
         if !self.is_known_host(host.host()) {
@@ -42,14 +42,9 @@ impl AccessPolicy {
             );
             return Err(Problem::new(status, detail));
         }
-        if let Some(origin) = headers.get(ORIGIN) {
-            let origin = origin
-                .to_str()
-                .ok()
-                .and_then(|origin| origin.split_once("://"));
-            if origin.is_none_or(|(_, origin)| origin != host.as_str()) {
-                return Err(Problem::cross_site());
-            }
+        let mut origins = headers.get_all(ORIGIN).iter();
+        if !origins.all(|origin| is_origin_of(origin, &host)) {
+            return Err(Problem::cross_site());
         }
         // Requests for images and scripts have no Origin header, but browsers send Sec-Fetch-Site.
         let header = |name: &str| headers.get(name).map(HeaderValue::as_bytes);
@@ -71,7 +66,7 @@ impl AccessPolicy {
 
     fn is_known_host(&self, host: &str) -> bool {
         let address = host.trim_start_matches('[').trim_end_matches(']');
-        host == "localhost"
+        host.eq_ignore_ascii_case("localhost")
             || address.parse::<IpAddr>().is_ok()
             || self
                 .hosts
@@ -94,35 +89,55 @@ impl AccessPolicy {
     }
 }
 
-fn host(request: &Request) -> Option<Authority> {
-    let header = request
-        .headers()
-        .get(HOST)
-        .and_then(|host| host.to_str().ok());
-    match (header, request.uri().authority()) {
-        (Some(host), _) => host.parse().ok(),
-        (None, authority) => authority.cloned(),
+/// Returns the host that the request is for, with its port.
+///
+/// # Errors
+/// Returns a problem if there is none, or not a single valid one.
+fn host(request: &Request) -> Result<Authority, Problem> {
+    let mut headers = request.headers().get_all(HOST).iter();
+    match (headers.next(), headers.next(), request.uri().authority()) {
+        (Some(host), None, _) => {
+            let host = host.to_str().ok().and_then(|host| host.parse().ok());
+            host.ok_or_else(|| Problem::bad_request("the Host header is not a host name"))
+        }
+        (Some(_), Some(_), _) => Err(Problem::bad_request("more than one Host header")),
+        (None, _, Some(authority)) => Ok(authority.clone()),
+        (None, _, None) => Err(Problem::bad_request("no Host header")),
     }
+}
+
+/// Whether an `Origin` header names the site of `host`. Schemes and host names are case-insensitive.
+fn is_origin_of(origin: &HeaderValue, host: &Authority) -> bool {
+    let origin = origin.to_str().ok();
+    origin
+        .and_then(|origin| origin.split_once("://"))
+        .is_some_and(|(scheme, origin)| {
+            ["http", "https"].contains(&scheme.to_ascii_lowercase().as_str())
+                && origin.eq_ignore_ascii_case(host.as_str())
+        })
 }
 
 /// Whether a request contains the token: in a header, a cookie, or the address of a page.
 fn has_token(headers: &HeaderMap, query: Option<&str>, token: &str) -> bool {
-    let text = |value: &HeaderValue| value.to_str().ok().map(String::from);
-    let header = headers
-        .get(AUTHORIZATION)
-        .and_then(text)
-        .and_then(|value| value.strip_prefix("Bearer ").map(String::from));
-    let cookies = headers.get_all(COOKIE).iter().filter_map(text);
-    let cookie = cookies
-        .flat_map(|value| value.split("; ").map(String::from).collect::<Vec<_>>())
-        .find_map(|pair| {
-            let (name, value) = pair.split_once('=')?;
-            (name == TOKEN_COOKIE).then(|| value.to_string())
+    let credentials = headers.get(AUTHORIZATION);
+    let header = credentials
+        .and_then(|credentials| credentials.to_str().ok())
+        .and_then(|credentials| credentials.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim_start_matches(' '));
+    // A browser sends the cookies of all paths and parent domains, which may have the same name.
+    let cookies = headers.get_all(COOKIE).iter();
+    let cookies = cookies
+        .filter_map(|cookies| cookies.to_str().ok())
+        .flat_map(|cookies| cookies.split(';'))
+        .filter_map(|cookie| {
+            let (name, value) = cookie.trim_start_matches(' ').split_once('=')?;
+            (name == TOKEN_COOKIE).then_some(value)
         });
-    let parameter = token_in_query(query).map(String::from);
-    [header, cookie, parameter]
+    header
         .into_iter()
-        .flatten()
+        .chain(cookies)
+        .chain(token_in_query(query))
         .any(|candidate| candidate.as_bytes().ct_eq(token.as_bytes()).into())
 }
 

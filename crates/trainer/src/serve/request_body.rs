@@ -1,11 +1,13 @@
 //! Request bodies, with limits on their memory.
 
+use std::error::Error;
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::StatusCode;
 use futures_util::StreamExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tower_http::timeout::TimeoutError;
 
 use crate::serve::problem::Problem;
 
@@ -29,7 +31,7 @@ impl BodyReader {
     /// Reads a body. Memory is reserved as the data arrives, whatever the announced length.
     ///
     /// # Errors
-    /// Returns a problem if the body is too long, does not arrive, or all memory is reserved.
+    /// Returns a problem if the body is too long, malformed, truncated or late, or all memory is reserved.
     pub(crate) async fn read(&self, body: Body) -> Result<(Vec<u8>, Reservation), Problem> {
         let reserve = |bytes: usize| {
             let reservation = Arc::clone(&self.0).try_acquire_many_owned(bytes as u32);
@@ -40,10 +42,7 @@ impl BodyReader {
         let mut length = 0;
         let mut chunks = body.into_data_stream();
         while let Some(chunk) = chunks.next().await {
-            let chunk = chunk.map_err(|error| {
-                let detail = format!("incomplete request body: {error}");
-                Problem::new(StatusCode::REQUEST_TIMEOUT, detail)
-            })?;
+            let chunk = chunk.map_err(|error| read_problem(&error))?;
             length += chunk.len();
             if length > MAX_BODY {
                 // Reads on, because a client that is still writing would not see the response.
@@ -59,4 +58,17 @@ impl BodyReader {
         }
         Ok((bytes, reservation))
     }
+}
+
+/// Returns the problem of a body that cannot be read: too late, or not framed as HTTP defines.
+fn read_problem(error: &(dyn Error + 'static)) -> Problem {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    if cause.is::<TimeoutError>() {
+        let detail = format!("incomplete request body: {cause}");
+        return Problem::new(StatusCode::REQUEST_TIMEOUT, detail);
+    }
+    Problem::bad_request(format!("malformed or truncated request body: {cause}"))
 }
