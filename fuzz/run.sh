@@ -20,6 +20,8 @@ cargo fuzz build
 for target in "${targets[@]}"; do
     found=artifacts/corpus/$target
     mkdir -p "$found"
-    cargo fuzz run "$target" "$found" "corpus/$target" -- \
+    seeds=("corpus/$target")
+    [ "$target" != weights ] || seeds+=(../tests/weights)
+    cargo fuzz run "$target" "$found" "${seeds[@]}" -- \
         -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -print_final_stats=1
 done

@@ -6,15 +6,43 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use model::ConvNetConfig;
+use model::{BlockConfig, ConvNetConfig};
 
 /// A temporary file, one per process.
 static PATH: LazyLock<PathBuf> =
     LazyLock::new(|| std::env::temp_dir().join(format!("weights-{}", std::process::id())));
 
+/// Networks that files in `tests/weights` and in the corpus fit, and the default one.
+static NETWORKS: LazyLock<[ConvNetConfig; 3]> = LazyLock::new(|| {
+    let block = |channels| BlockConfig {
+        channels,
+        ..BlockConfig::default()
+    };
+    let small = ConvNetConfig {
+        input: [4, 4],
+        classes: 2,
+        dense: Vec::new(),
+        blocks: vec![block(1)],
+        ..ConvNetConfig::default()
+    };
+    let deep = ConvNetConfig {
+        dense: vec![4; 3],
+        blocks: vec![block(2); 3],
+        ..ConvNetConfig::default()
+    };
+    [small, deep, ConvNetConfig::default()]
+});
+
 fuzz_target!(|bytes: &[u8]| {
     fs::write(&*PATH, bytes).expect("a temporary file");
-    if let Ok(weights) = formats::read(&PATH) {
-        let _ = formats::match_to_network(&weights, &ConvNetConfig::default());
+    let Ok(weights) = formats::read(&PATH) else {
+        return;
+    };
+    let _ = formats::channels_and_classes(&weights);
+    for network in NETWORKS.iter() {
+        if let Ok(tensors) = formats::match_to_network(&weights, network) {
+            let _ = formats::not_finite(&tensors);
+            formats::to_safetensors(&tensors).expect("tensors of a network");
+        }
     }
 });

@@ -28,12 +28,9 @@ def main():
     arguments.binary = arguments.binary.resolve()
     failed = []
     for number, name in enumerate(arguments.only):
-        if name == "disk" and not arguments.in_namespace:
-            passed = run_in_namespace(name, arguments)
-        else:
-            deadline = arguments.deadline(len(arguments.only) - number)
-            passed = run_part(name, arguments, deadline)
-        if not passed:
+        deadline = arguments.deadline(len(arguments.only) - number)
+        is_inside = name != "disk" or arguments.in_namespace
+        if not (run_part if is_inside else run_in_namespace)(name, arguments, deadline):
             failed.append(name)
     if failed:
         sys.exit(f"FAILED: {', '.join(failed)}")
@@ -66,13 +63,14 @@ def parse_arguments():
     return arguments
 
 
-def run_in_namespace(name, arguments):
+def run_in_namespace(name, arguments, deadline):
     """Runs a part that mounts file systems, in a process that may do so and whose mounts nobody else sees."""
     command = ["unshare", "--map-root-user", "--mount", sys.executable, __file__, "--in-namespace",
                "--only", name, "--binary", str(arguments.binary), "--seed", str(arguments.seed)]
-    for flag in ("minutes", "count"):
-        if getattr(arguments, flag) is not None:
-            command += [f"--{flag}", str(getattr(arguments, flag))]
+    if deadline is not None:
+        command += ["--minutes", str((deadline - time.monotonic()) / 60)]
+    if arguments.count is not None:
+        command += ["--count", str(arguments.count)]
     return subprocess.run(command).returncode == 0
 
 
@@ -88,7 +86,7 @@ def run_part(name, arguments, deadline):
     with tempfile.TemporaryDirectory(prefix=f"trust-{name}-", ignore_cleanup_errors=True) as folder:
         shared = part.prepare(Work(arguments.binary, folder))
         for seed in range(arguments.seed, arguments.seed + count):
-            if deadline and time.monotonic() > deadline:
+            if deadline is not None and time.monotonic() > deadline and counts["cases"] > 0:
                 break
             try:
                 counts.update(part.case(shared, seed))
