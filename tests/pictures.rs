@@ -117,7 +117,7 @@ fn decoded_pictures_are_cached() {
     // Only pictures that are new or have changed are read again.
     fs::copy(dir.path("mine/lying/0.png"), dir.path("mine/lying/new.png")).unwrap();
     let fifth = dir.trainer(TRAIN).success();
-    assert!(fifth.stderr.contains("reading 1 pictures"), "{fifth:#?}");
+    assert!(fifth.stderr.contains("reading 1 picture\n"), "{fifth:#?}");
     fs::remove_file(dir.path("mine/lying/broken.png")).unwrap();
     let sixth = dir.trainer(TRAIN).success();
     assert!(!sixth.stderr.contains("reading"), "{sixth:#?}");

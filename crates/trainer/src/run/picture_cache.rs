@@ -278,7 +278,8 @@ fn current_versions(pictures: &PictureFiles) -> CurrentVersions {
 /// Decodes pictures and shows the progress.
 fn decode(pictures: &PictureFiles, options: DecodeOptions) -> DecodedPictures {
     let count = pictures.files.len();
-    info!("reading {count} pictures");
+    let noun = if count == 1 { "picture" } else { "pictures" };
+    info!("reading {count} {noun}");
     let bar = bar(count as u64, "pictures");
     let decoded = pictures.decode(options, &|| bar.inc(1));
     bar.finish_and_clear();
