@@ -17,9 +17,11 @@ const TEMPORARY_PREFIX: &str = ".unfinished-";
 
 /// Name of the file in a temporary folder that its process locks.
 const FOLDER_LOCK: &str = ".lock";
+/// Its name before it is locked.
+const UNLOCKED: &str = ".lock-new";
 
-/// Minimum age of what a killed process has left: a running process may not have locked its file yet, or may be
-/// about to rename its folder.
+/// Minimum age of a temporary file, or of a temporary folder without a lock file, to be removed: a running process
+/// may not have locked it yet, or may be about to rename it.
 pub(crate) const MIN_ABANDONED_AGE: Duration = Duration::from_secs(60);
 
 /// Writes a file atomically, and creates its folder if necessary.
@@ -50,7 +52,7 @@ pub(crate) fn write_folder(path: &Path, files: &[(&str, Vec<u8>)]) -> Result<()>
             fs::remove_dir_all(path)?;
         }
         let temporary = folder.complete()?;
-        fs::rename(&temporary, path).inspect_err(|_| remove_folder(&temporary))?;
+        fs::rename(&temporary.path, path).inspect_err(|_| remove_folder(&temporary.path))?;
         Ok(())
     };
     write_files().with_context(|| format!("{}: cannot write", path.display()))
@@ -64,6 +66,15 @@ pub(crate) struct TemporaryFolder {
     folder: TempDir,
 }
 
+/// A complete folder that still has its temporary name. No other process removes it before this is dropped.
+#[derive(Debug)]
+pub(crate) struct CompleteFolder {
+    pub(crate) path: PathBuf,
+    /// Windows does not rename folders with open files.
+    #[cfg(not(windows))]
+    _lock: File,
+}
+
 impl TemporaryFolder {
     /// Creates a temporary folder in `parent`, and removes those that killed processes have left there.
     ///
@@ -72,8 +83,11 @@ impl TemporaryFolder {
     pub(crate) fn create_in(parent: &Path) -> io::Result<Self> {
         remove_abandoned(parent, MIN_ABANDONED_AGE);
         let folder = temporary(0o777).tempdir_in(parent)?;
-        let lock = File::create_new(folder.path().join(FOLDER_LOCK))?;
+        // The lock file appears locked, so that one without a lock belongs to a process that has ended.
+        let unlocked = folder.path().join(UNLOCKED);
+        let lock = File::create_new(&unlocked)?;
         try_lock(&lock);
+        fs::rename(unlocked, folder.path().join(FOLDER_LOCK))?;
         Ok(Self { lock, folder })
     }
 
@@ -81,15 +95,20 @@ impl TemporaryFolder {
         self.folder.path()
     }
 
-    /// Ends the protection of the folder, and returns its path. The caller renames or removes it at once.
+    /// Removes the lock file from the folder, which the caller renames or removes.
     ///
     /// # Errors
     /// Returns an error if the lock file cannot be removed.
-    pub(crate) fn complete(self) -> io::Result<PathBuf> {
+    pub(crate) fn complete(self) -> io::Result<CompleteFolder> {
         let Self { lock, folder } = self;
+        #[cfg(windows)]
         drop(lock);
         fs::remove_file(folder.path().join(FOLDER_LOCK))?;
-        Ok(folder.keep())
+        Ok(CompleteFolder {
+            path: folder.keep(),
+            #[cfg(not(windows))]
+            _lock: lock,
+        })
     }
 }
 
@@ -98,8 +117,8 @@ pub(crate) fn remove_folder(path: &Path) {
     let _ = fs::remove_dir_all(path);
 }
 
-/// Removes the temporary files and folders in `folder` that no process is writing and that are older than
-/// `min_age`. What cannot be removed only wastes space.
+/// Removes the temporary files and folders in `folder` that no process is writing. Those that may not have been
+/// locked yet must be older than `min_age`. What cannot be removed only wastes space.
 pub(crate) fn remove_abandoned(folder: &Path, min_age: Duration) {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let paths = entries.map(|entry| entry.path());
@@ -110,8 +129,6 @@ pub(crate) fn remove_abandoned(folder: &Path, min_age: Duration) {
 
 fn remove_if_abandoned(path: &Path, min_age: Duration) -> io::Result<()> {
     let metadata = fs::symlink_metadata(path)?;
-    // No age if the clock was set back.
-    let age = metadata.modified()?.elapsed().unwrap_or_default();
     let lock_path = match metadata.is_dir() {
         true => path.join(FOLDER_LOCK),
         false => path.into(),
@@ -121,7 +138,14 @@ fn remove_if_abandoned(path: &Path, min_age: Duration) -> io::Result<()> {
         opened => Some(opened?),
     };
     // Held until the end.
-    if age < min_age || lock.as_ref().is_some_and(|lock| lock.try_lock().is_err()) {
+    if lock.as_ref().is_some_and(|lock| lock.try_lock().is_err()) {
+        return Ok(());
+    }
+    if metadata.is_dir() && lock.is_some() {
+        return fs::remove_dir_all(path);
+    }
+    // No age if the clock was set back.
+    if metadata.modified()?.elapsed().unwrap_or_default() < min_age {
         return Ok(());
     }
     match metadata.is_dir() {
@@ -260,7 +284,9 @@ mod tests {
 
         killed.kill().unwrap();
         killed.wait().unwrap();
-        left.iter().for_each(|path| make_old(path));
+        // Nobody holds the lock of its folder, so that its age does not matter.
+        let written = left.iter().find(|path| path.is_dir()).unwrap();
+        fs::write(written.join("young"), "").unwrap();
         write(&folder.path().join("file"), b"").unwrap();
         let remaining = entries(folder.path());
         assert_eq!(remaining.len(), 3, "{remaining:?}");

@@ -103,10 +103,10 @@ impl RunDir {
         temporary.write(&temporary.config_path(), config.as_bytes())?;
         temporary.write(&temporary.event_log_path(), creation.as_bytes())?;
         fill(&temporary)?;
-        folder.complete().with_context(context)?;
+        let complete = folder.complete().with_context(context)?;
         let created = temporary.rename(root, preset, name);
         if created.is_err() {
-            atomic_file::remove_folder(&temporary.path);
+            atomic_file::remove_folder(&complete.path);
         }
         created
     }
