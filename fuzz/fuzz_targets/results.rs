@@ -1,4 +1,4 @@
-//! Fuzzes the parsers of event logs and evaluations, and the figures drawn from them.
+//! Fuzzes the parsers of event logs, evaluations and records of images, and the figures drawn from them.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

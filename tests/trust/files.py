@@ -35,6 +35,7 @@ def prepare(work):
     shutil.copy(next((work.run_folder("run") / "export").glob("*.bpk")), work.folder / "tiny.bpk")
     work.run(*TRAIN, "--data", "idx", "--epochs", "2", "--checkpoint-every", "1", "--run-name", "resumed").success()
     work.run(*TRAIN, "--data", "classes", "--image-size", "9", "--run-name", "pictures").success()
+    work.cache = next((work.folder / "artifacts").rglob("sha256.txt")).parent
     (work.folder / "settings.toml").write_text(work.run("presets", "show", "best").success().stdout)
     work.expected = {name: work.results(name) for name in ("resumed", "pictures")}
     work.digits = [path for folder in ("tests/handwriting", "fuzz/corpus/picture")
@@ -140,15 +141,17 @@ def settings(work, rng, folder):
 
 
 def run_files(work, rng, folder):
-    """A file of a run, read by predict, compare or report."""
+    """A file of a run, read by predict, compare, evaluate or report."""
     picture = REPOSITORY / "tests/handwriting/5-tiny.png"
     for _ in range(FILES):
         run = folder / "run"
         shutil.rmtree(run, ignore_errors=True)
-        shutil.copytree(work.run_folder("resumed"), run)
-        name = rng.choice(("config.toml", "model.safetensors", "metrics.jsonl", "evaluation.json", "metrics.csv"))
+        shutil.copytree(work.run_folder(rng.choice(("resumed", "pictures"))), run)
+        name = rng.choice(("config.toml", "model.safetensors", "metrics.jsonl", "evaluation.json", "metrics.csv",
+                           "images.json"))
         damage(rng, run / name, [path for path in run.iterdir() if path.is_file()], run / name)
-        command = rng.choice((("predict", run, picture), ("compare", run, "resumed"), ("report", run)))
+        command = rng.choice((("predict", run, picture), ("compare", run, "resumed"), ("evaluate", run),
+                              ("report", run)))
         check(work, *command, "-q")
 
 
@@ -172,8 +175,7 @@ def checkpoints(work, rng, folder):
 
 def cached_pictures(work, rng, folder):
     """The cache of decoded pictures. A damaged one is not used: the result stays the same."""
-    cache = next((work.folder / "artifacts").rglob("sha256.txt")).parent
-    original = {path: path.read_bytes() for path in cache.iterdir()}
+    original = {path: path.read_bytes() for path in work.cache.iterdir()}
     for _ in range(FILES):
         damaged = rng.choice(sorted(original))
         shutil.copy(damaged, folder / damaged.name)

@@ -11,6 +11,7 @@ use crate::inference::evaluation::Evaluation;
 use crate::run::checkpoint::Checkpoint;
 use crate::run::epoch::{best_epoch, to_csv};
 use crate::run::event_log::Events;
+use crate::run::image_record::ImageRecord;
 #[cfg(feature = "serve")]
 use crate::serve::{AccessPolicy, Pixels, request_of_lines};
 
@@ -64,7 +65,8 @@ pub fn flags(text: &str) {
     let _ = text.parse::<DeviceRequest>();
 }
 
-/// Parses `bytes` as the event log of a run and as an evaluation, and draws their figures.
+/// Parses `bytes` as the event log of a run, as an evaluation and as a record of images. Draws the figures of the
+/// first two.
 pub fn results(bytes: &[u8]) {
     let epochs = Events::from_bytes(bytes).epochs();
     if let Some(best) = best_epoch(&epochs) {
@@ -76,6 +78,9 @@ pub fn results(bytes: &[u8]) {
         for figure in [confusion(&evaluation), class_accuracies(&evaluation)] {
             let _ = figure.drawing.to_svg();
         }
+    }
+    if let Ok(record) = ImageRecord::from_json(bytes) {
+        let _ = (record.sha256(), record.duplicates());
     }
 }
 

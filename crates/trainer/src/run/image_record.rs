@@ -83,8 +83,16 @@ impl ImageRecord {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             bytes => bytes.map_err(Error::new),
         };
-        let record = bytes.and_then(|bytes| Ok(serde_json::from_slice(&bytes)?));
+        let record = bytes.and_then(|bytes| Ok(Some(Self::from_json(&bytes)?)));
         record.with_context(|| format!("{}: not a record of images", path.display()))
+    }
+
+    /// Parses a record.
+    ///
+    /// # Errors
+    /// Returns an error if `json` is not a record.
+    pub(crate) fn from_json(json: &[u8]) -> serde_json::Result<Self> {
+        serde_json::from_slice(json)
     }
 
     /// Writes the record to the folder of a run.
