@@ -26,8 +26,8 @@ pub(crate) struct EvaluationFlags {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
-    /// Evaluate on the test split of this folder instead of the run's own data; if it holds pictures
-    /// without a folder `test`, on all of them
+    /// Evaluate on the test split of this folder instead of the run's own data; if it contains pictures
+    /// without a folder `test`, on all of them; if it contains the images of the run, on its test images
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<String>,
     /// Test-time augmentation: average the probabilities of each image and N random transforms of it,
