@@ -27,6 +27,8 @@ STEPS = 20
 SIDE = 12
 CLASSES = 4
 IMAGES = 120
+# The trainer merges smaller last batches into the one before under batch normalization.
+MIN_NORMALIZED_IMAGES = 8
 
 # Accepted distance between the weights: this, or this many times that of PyTorch in 32 bits.
 # A distance is the length of the difference as a fraction of the length of the update of all steps.
@@ -312,7 +314,8 @@ def train(work, settings, measured, weights, dtype, noise=0):
         data["normalization"]]
     images = (work.images.to(dtype) / 255 - mean) / std
     count = int(IMAGES * (1 - data["validation"]))
-    batch, accumulate = training["batch_size"], training["accumulate"]
+    sizes = batch_sizes(settings, count)
+    accumulate = training["accumulate"]
     optimizer = make_optimizer(training, network)
     rates = LearningRates(training, optimizer)
     average = {key: tensor.clone() for key, tensor in network.state_dict().items()}
@@ -321,18 +324,20 @@ def train(work, settings, measured, weights, dtype, noise=0):
         epoch += 1
         order = torch.tensor(permutation(count, training["seed"], epoch))
         total, seen = 0.0, 0
-        for begin in range(0, count, batch * accumulate):
+        batches = order.split(sizes)
+        for begin in range(0, len(batches), accumulate):
             if step == STEPS:
                 break
-            indices = order[begin : begin + batch * accumulate]
+            parts = batches[begin : begin + accumulate]
+            images_of_step = sum(map(len, parts))
             rates.set(step)
             optimizer.zero_grad()
             exact = [parameter.detach().clone() for parameter in network.parameters()]
             add_noise(network.parameters(), noise)
-            for part in indices.split(batch):
+            for part in parts:
                 loss = F.cross_entropy(network(images[part]), work.labels[part],
                                        label_smoothing=training["label_smoothing"])
-                (loss * len(part) / len(indices)).backward()
+                (loss * len(part) / images_of_step).backward()
                 total, seen = total + loss.item() * len(part), seen + len(part)
             with torch.no_grad():
                 for parameter, before in zip(network.parameters(), exact):
@@ -351,6 +356,17 @@ def train(work, settings, measured, weights, dtype, noise=0):
             validation = F.cross_entropy(network_of(settings, average)(rest), work.labels[count:]) if len(rest) else 0
         rates.end_epoch(float(validation))
     return by_trainer_name(average), losses
+
+
+def batch_sizes(settings, count):
+    """Returns the sizes of the batches of an epoch. A last batch that is too small for batch normalization joins the
+    one before it."""
+    batch = settings["training"]["batch_size"]
+    full, rest = divmod(count, batch)
+    sizes = [batch] * full + [rest] * (rest > 0)
+    if full and 0 < rest < MIN_NORMALIZED_IMAGES and any(block["norm"] for block in settings["model"]["blocks"]):
+        sizes[-2:] = [batch + rest]
+    return sizes
 
 
 def add_noise(tensors, noise):
