@@ -10,18 +10,20 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use data::regular_file;
-use tempfile::{NamedTempFile, TempDir};
+use tempfile::{NamedTempFile, TempDir, TempPath};
 
 /// Prefix of the temporary names of files and folders that are being written.
 const TEMPORARY_PREFIX: &str = ".unfinished-";
+/// Prefix of the temporary names of files that their process has locked.
+const LOCKED_PREFIX: &str = ".unfinished-locked-";
 
 /// Name of the file in a temporary folder that its process locks.
 const FOLDER_LOCK: &str = ".lock";
 /// Its name before it is locked.
 const UNLOCKED: &str = ".lock-new";
 
-/// Minimum age of a temporary file, or of a temporary folder without a lock file, to be removed: a running process
-/// may not have locked it yet, or may be about to rename it.
+/// Minimum age of a temporary file without the locked prefix, or of a temporary folder without a lock file, to be
+/// removed: a running process may not have locked it yet, or may be about to rename it.
 pub(crate) const MIN_ABANDONED_AGE: Duration = Duration::from_secs(60);
 
 /// Writes a file atomically, and creates its folder if necessary.
@@ -141,11 +143,12 @@ fn remove_if_abandoned(path: &Path, min_age: Duration) -> io::Result<()> {
     if lock.as_ref().is_some_and(|lock| lock.try_lock().is_err()) {
         return Ok(());
     }
-    if metadata.is_dir() && lock.is_some() {
-        return fs::remove_dir_all(path);
-    }
+    let was_locked = match metadata.is_dir() {
+        true => lock.is_some(),
+        false => has_prefix(path, LOCKED_PREFIX),
+    };
     // No age if the clock was set back.
-    if metadata.modified()?.elapsed().unwrap_or_default() < min_age {
+    if !was_locked && metadata.modified()?.elapsed().unwrap_or_default() < min_age {
         return Ok(());
     }
     match metadata.is_dir() {
@@ -168,9 +171,19 @@ fn temporary(mode: u32) -> tempfile::Builder<'static, 'static> {
 /// Creates a locked temporary file in a folder, and removes those that killed processes have left there.
 fn temporary_file(folder: &Path) -> io::Result<NamedTempFile> {
     remove_abandoned(folder, MIN_ABANDONED_AGE);
-    let file = temporary(0o666).tempfile_in(folder)?;
-    try_lock(file.as_file());
-    Ok(file)
+    let (file, path) = temporary(0o666).tempfile_in(folder)?.into_parts();
+    try_lock(&file);
+    // It gets the prefix when it is locked, so that one without a lock belongs to a process that has ended.
+    let unlocked = path.file_name().unwrap_or_default().to_string_lossy();
+    let name = unlocked.replacen(TEMPORARY_PREFIX, LOCKED_PREFIX, 1);
+    let locked = folder.join(name);
+    fs::rename(&path, &locked)?;
+    // The file no longer has its first name, so that there is nothing to remove.
+    let _ = path.keep();
+    Ok(NamedTempFile::from_parts(
+        file,
+        TempPath::try_from_path(locked)?,
+    ))
 }
 
 /// Locks a file. Where the file system has no locks, nothing is removed either.
@@ -180,9 +193,12 @@ fn try_lock(file: &File) {
 
 /// Whether a file or folder has a temporary name. Its process is still writing it, or was killed.
 pub(crate) fn is_temporary(path: &Path) -> bool {
+    has_prefix(path, TEMPORARY_PREFIX)
+}
+
+fn has_prefix(path: &Path, prefix: &str) -> bool {
     let name = path.file_name().unwrap_or_default();
-    name.as_encoded_bytes()
-        .starts_with(TEMPORARY_PREFIX.as_bytes())
+    name.as_encoded_bytes().starts_with(prefix.as_bytes())
 }
 
 /// Returns the folder of a file, `.` for a plain file name.
@@ -284,9 +300,15 @@ mod tests {
 
         killed.kill().unwrap();
         killed.wait().unwrap();
-        // Nobody holds the lock of its folder, so that its age does not matter.
-        let written = left.iter().find(|path| path.is_dir()).unwrap();
-        fs::write(written.join("young"), "").unwrap();
+        // Nobody holds its locks, so that the age does not matter.
+        for path in &left {
+            let young = if path.is_dir() {
+                path.join("young")
+            } else {
+                path.clone()
+            };
+            fs::write(young, "").unwrap();
+        }
         write(&folder.path().join("file"), b"").unwrap();
         let remaining = entries(folder.path());
         assert_eq!(remaining.len(), 3, "{remaining:?}");
