@@ -17,6 +17,9 @@ const TEMPORARY_PREFIX: &str = ".unfinished-";
 /// Prefix of the temporary names of files that their process has locked.
 const LOCKED_PREFIX: &str = ".unfinished-locked-";
 
+/// Maximum number of attempts to create a temporary file.
+const MAX_ATTEMPTS: usize = 5;
+
 /// Name of the file in a temporary folder that its process locks.
 const FOLDER_LOCK: &str = ".lock";
 /// Its name before it is locked.
@@ -171,12 +174,23 @@ fn temporary(mode: u32) -> tempfile::Builder<'static, 'static> {
 /// Creates a locked temporary file in a folder, and removes those that killed processes have left there.
 fn temporary_file(folder: &Path) -> io::Result<NamedTempFile> {
     remove_abandoned(folder, MIN_ABANDONED_AGE);
+    for _ in 1..MAX_ATTEMPTS {
+        match new_locked_file(folder) {
+            // Another process took it for one of a killed process, before it was locked.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            result => return result,
+        }
+    }
+    new_locked_file(folder)
+}
+
+/// Creates a temporary file and locks it. It gets the locked prefix when it is locked, so that one with that prefix
+/// and without a lock belongs to a process that has ended.
+fn new_locked_file(folder: &Path) -> io::Result<NamedTempFile> {
     let (file, path) = temporary(0o666).tempfile_in(folder)?.into_parts();
     try_lock(&file);
-    // It gets the prefix when it is locked, so that one without a lock belongs to a process that has ended.
-    let unlocked = path.file_name().unwrap_or_default().to_string_lossy();
-    let name = unlocked.replacen(TEMPORARY_PREFIX, LOCKED_PREFIX, 1);
-    let locked = folder.join(name);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let locked = folder.join(name.replacen(TEMPORARY_PREFIX, LOCKED_PREFIX, 1));
     fs::rename(&path, &locked)?;
     // The file no longer has its first name, so that there is nothing to remove.
     let _ = path.keep();

@@ -247,12 +247,12 @@ impl RunDir {
 
     /// Removes the temporary files of killed processes. This process holds the lock.
     fn remove_abandoned_files(&self) {
-        // Only the holder of the lock writes checkpoints.
-        remove_abandoned(&self.checkpoints_path(), Duration::ZERO);
-        let [figures, seen, export] =
-            ["figures", "figures/seen", "export"].map(|name| self.path.join(name));
-        for folder in [&self.path, &figures, &seen, &export] {
-            remove_abandoned(folder, MIN_ABANDONED_AGE);
+        // A process that writes a report here creates its file again if it is removed before it is locked.
+        for folder in [&self.path, &self.checkpoints_path()] {
+            remove_abandoned(folder, Duration::ZERO);
+        }
+        for name in ["figures", "figures/seen", "export"] {
+            remove_abandoned(&self.path.join(name), MIN_ABANDONED_AGE);
         }
     }
 
