@@ -63,16 +63,17 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let classes = members[0].1.classes();
     let mut rows = Vec::new();
     let mut labels = Vec::new();
-    let mut identity = None;
+    let mut identity = String::new();
     let ensemble = Probabilities::mean(members.iter().map(|(run, classifier)| {
         let images = test_images(run, &classifier.config, data.as_deref())?;
+        let found = identity_of(&images);
         if rows.is_empty() {
             labels = images.labels().collect();
-            identity = Some(identity_of(&images));
+            identity.clone_from(&found);
         }
         ensure!(
-            identity == Some(identity_of(&images)),
-            "{}: other test images than those of {}; name images for all with --data",
+            found == identity,
+            "{}: its test images differ from those of {}; evaluate all runs on the same images with --data",
             run.name(),
             members[0].0.name()
         );

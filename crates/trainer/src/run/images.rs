@@ -228,7 +228,7 @@ pub(crate) fn load_other_test(run: &RunDir, config: &Config, other: &str) -> Res
         }
         (Source::Idx(dataset), Some(ImageRecord::Idx { train, test })) => {
             let training = limited(&config.data, &dataset.train);
-            if train.is_of(&training) && test.is_of(&dataset.test) {
+            if test.is_of(&dataset.test) && train.is_of(&training) {
                 return Ok(dataset.test.clone());
             }
         }

@@ -1,6 +1,7 @@
 //! Decoded pictures, cached in the folder of runs: one cache per data folder and size of the images.
 
 use std::collections::{HashMap, HashSet};
+use std::mem;
 use std::path::{Path, PathBuf};
 
 use data::digest::sha256_hex;
@@ -43,7 +44,7 @@ type Versions = HashMap<String, String>;
 type CurrentVersions = HashMap<String, Option<String>>;
 
 /// The content of a cache.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Cached {
     /// Images with their files. The labels are without meaning: a file may have another class in another run.
     images: ImageDataset,
@@ -85,8 +86,12 @@ impl PictureCache<'_> {
             (Some(cached), true) => cached,
             (cached, _) => {
                 let decoded = decode(&missing, options);
+                // Pictures that cannot be accessed are read again each time, and never written.
+                let mut unreadable = decoded.unreadable.iter();
+                let is_new =
+                    !decoded.images.is_empty() || unreadable.any(|picture| !picture.is_io_error);
                 let content = Cached::combined(cached, decoded, current);
-                if matches!(self, Self::Write(_)) {
+                if is_new && matches!(self, Self::Write(_)) {
                     content.write(&path, &pictures.folder);
                 }
                 content
@@ -131,28 +136,27 @@ impl Cached {
     }
 
     /// Removes the files that have another version now, or none.
-    fn without_changed(self, current: &CurrentVersions) -> Self {
+    fn without_changed(mut self, current: &CurrentVersions) -> Self {
+        let versions = mem::take(&mut self.versions);
         let is_unchanged = |path: &str| match current.get(path) {
-            Some(version) => self.versions.get(path) == version.as_ref(),
+            Some(version) => versions.get(path) == version.as_ref(),
             // Not among the files to read.
             None => true,
         };
-        self.filtered(is_unchanged)
+        let unchanged = self.filtered(is_unchanged);
+        Self {
+            versions,
+            ..unchanged
+        }
     }
 
     /// Removes the files for which `is_kept` is false.
-    fn filtered(&self, is_kept: impl Fn(&str) -> bool) -> Self {
+    fn filtered(mut self, is_kept: impl Fn(&str) -> bool) -> Self {
         let files = self.images.files().into_iter().flatten().enumerate();
         let kept = files.filter(|(_, file)| is_kept(&file.path));
-        let unreadable = self.unreadable.iter();
-        Self {
-            images: self.images.select(kept.map(|(index, _)| index)),
-            unreadable: unreadable
-                .filter(|picture| is_kept(&picture.path))
-                .cloned()
-                .collect(),
-            versions: self.versions.clone(),
-        }
+        self.images = self.images.select(kept.map(|(index, _)| index));
+        self.unreadable.retain(|picture| is_kept(&picture.path));
+        self
     }
 
     /// Adds decoded pictures and their versions.
@@ -221,7 +225,8 @@ impl Cached {
             .filter(|picture| picture.is_io_error)
             .map(|picture| picture.path.as_str())
             .collect();
-        let content = self.filtered(|path| !io_errors.contains(path) && folder.join(path).exists());
+        let is_kept = |path: &str| !io_errors.contains(path) && folder.join(path).exists();
+        let content = self.clone().filtered(is_kept);
         let files: Vec<SourceFile> = content
             .images
             .files()
@@ -234,7 +239,7 @@ impl Cached {
             .map(|picture| (picture.path.clone(), picture.reason.clone()))
             .collect();
         let paths = content.paths();
-        let mut versions = self.versions.clone();
+        let mut versions = content.versions.clone();
         versions.retain(|path, _| paths.contains(path.as_str()));
         let index = Index {
             channels: content.images.channels(),

@@ -34,7 +34,7 @@ const MAX_DIFFERENCES: usize = 4;
 /// Maximum length of a value in such a description, in characters.
 const MAX_VALUE: usize = 40;
 
-/// What the runs of a group have in common. Runs with equal keys are a group.
+/// The settings and properties that all runs of a group share. Runs with equal keys are a group.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct GroupKey {
     preset: String,
@@ -45,7 +45,7 @@ pub(super) struct GroupKey {
 /// Returns the key of a run that has completed `epochs` epochs, with the record of its images if there is one.
 ///
 /// # Errors
-/// Returns an error if a setting does not fit TOML; those that were read do.
+/// Returns an error if a setting cannot be represented in TOML.
 pub(super) fn group_key(
     config: &Config,
     epochs: usize,
