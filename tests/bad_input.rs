@@ -176,7 +176,7 @@ fn rejects_invalid_config_files() {
     );
     assert_eq!(
         error("[model]\nblocks = [{}, {}, {}, {}, {}]"),
-        "pool5: the 2x2 pool is larger than its 1x1 input: use fewer pools"
+        "model.blocks[4] (pool5): the 2x2 pool is larger than its 1x1 input: use fewer pools"
     );
     assert_eq!(
         error("[model]\nblocks = [{ channels = 65536 }, { channels = 65536 }]"),

@@ -82,7 +82,7 @@ impl Classifier {
     ) -> Result<Self, Error> {
         description.check(config)?;
         // Files of weights are written after batch normalization is folded into them.
-        let model = description.model.without_batch_norm();
+        let model = description.model.folded();
         let model = model.init(device).map_err(|source| Error::Network {
             path: config.into(),
             source,

@@ -168,7 +168,7 @@ mod tests {
     fn ignores_training_settings() {
         let description = Description::from_toml(CONFIG).unwrap();
         assert_eq!(description.images.shape(), [3, 8, 6]);
-        assert!(description.model.blocks[0].norm);
+        assert!(description.model.has_batch_norm());
         let Scaling { mean, std } = description.scaling();
         assert_eq!((mean, std), (0.5, 0.25));
     }

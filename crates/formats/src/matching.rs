@@ -49,6 +49,7 @@ struct NetworkLayer<'a> {
 /// shape is ambiguous.
 pub fn match_to_network(weights: &Weights, network: &ConvNetConfig) -> Result<Tensors, Mismatch> {
     let layers = network
+        .folded()
         .layers()
         .map_err(|error| Mismatch(vec![error.to_string()]))?;
     let (network_convolutions, network_dense) = network_layers(&layers, network);
@@ -274,10 +275,12 @@ fn assign(
         let weight = file_layer.as_ref().map(|layer| layer.weight);
         let bias = file_layer.as_ref().and_then(|layer| layer.bias);
         let outputs = [layer.output[0]];
-        for (part, tensor, shape, maps) in [
-            ("weight", weight, &layer.weights[..], *maps),
-            ("bias", bias, &outputs, None),
-        ] {
+        if let (Some((name, tensor)), false) = (bias, layer.bias) {
+            problems.push(extra(name, tensor));
+        }
+        let bias = layer.bias.then_some(("bias", bias, &outputs[..], None));
+        let weight = ("weight", weight, &layer.weights[..], *maps);
+        for (part, tensor, shape, maps) in [weight].into_iter().chain(bias) {
             let name = format!("{}.{part}", layer.name);
             match values(&name, tensor, shape, layout) {
                 Ok(values) => {

@@ -4,7 +4,7 @@
 //! 8) that a convolutional network needs. The operators are those of opset 17.
 
 use data::Scaling;
-use model::{ConvNetConfig, Operation, ShapeError};
+use model::{Activation, ConvNetConfig, Layer, Operation, Pool, PoolKind, ShapeError};
 use prost::Message;
 
 use crate::tensor::{Dtype, Tensor, Tensors};
@@ -27,7 +27,7 @@ const INTS: i32 = 7;
 pub struct OnnxExport<'a> {
     /// Name of the graph.
     pub name: &'a str,
-    /// Description of the network.
+    /// Description of the network, whose folded form the weights belong to.
     pub network: &'a ConvNetConfig,
     /// Weights with PyTorch's names and layout, in single or half precision. The graph computes in single
     /// precision.
@@ -84,32 +84,53 @@ impl OnnxExport<'_> {
                 value = graph.node(operator, name, &[&value, constant], Vec::new());
             }
         }
-        for layer in self.network.layers()? {
+        // The value before each layer.
+        let mut inputs: Vec<String> = Vec::new();
+        for (number, layer) in self.network.folded().layers()?.iter().enumerate() {
             let name = layer.name.as_str();
+            inputs.push(value.clone());
             value = match layer.operation {
                 Operation::Convolution {
-                    kernel, padding, ..
+                    kernel,
+                    stride,
+                    padding,
+                    then,
                 } => {
-                    let attributes = vec![
-                        ints("kernel_shape", vec![kernel as i64; 2]),
-                        ints("pads", vec![padding as i64; 4]),
-                    ];
-                    let sums = self.layer(&mut graph, "Conv", name, name, value, attributes)?;
-                    graph.node("Relu", &format!("{name}.relu"), &[&sums], Vec::new())
+                    let attributes = windows(kernel, stride, padding);
+                    let sums = self.layer(&mut graph, "Conv", layer, name, value, attributes)?;
+                    graph.activation(name, sums, then.activation)
                 }
-                Operation::MaxPooling => {
-                    let attributes = ["kernel_shape", "strides"].map(|name| ints(name, vec![2; 2]));
-                    graph.node("MaxPool", name, &[&value], attributes.into())
+                Operation::Pooling { pool, then } => {
+                    let pooled = graph.pooling(name, value, pool);
+                    graph.activation(name, pooled, then.activation)
+                }
+                Operation::Projection { start, stride, .. } => {
+                    let attributes = windows(1, stride, 0);
+                    let input = inputs[start].clone();
+                    self.layer(&mut graph, "Conv", layer, name, input, attributes)?
+                }
+                Operation::Addition {
+                    start,
+                    projection,
+                    activation,
+                } => {
+                    let other = match projection {
+                        // The input of the projection's row: the output of the blocks.
+                        true => &inputs[number - 1],
+                        false => &inputs[start],
+                    };
+                    let sum = graph.node("Add", name, &[&value, other], Vec::new());
+                    graph.activation(name, sum, activation)
                 }
                 Operation::Flatten => graph.node("Flatten", name, &[&value], vec![int("axis", 1)]),
-                Operation::Dense => {
+                Operation::Dense { activation } => {
                     let transposed = vec![int("transB", 1)];
-                    let sums = self.layer(&mut graph, "Gemm", name, name, value, transposed)?;
-                    graph.node("Relu", &format!("{name}.relu"), &[&sums], Vec::new())
+                    let sums = self.layer(&mut graph, "Gemm", layer, name, value, transposed)?;
+                    graph.activation(name, sums, activation)
                 }
-                Operation::Logits => {
+                Operation::Logits { .. } => {
                     let transposed = vec![int("transB", 1)];
-                    self.layer(&mut graph, "Gemm", name, "logits", value, transposed)?
+                    self.layer(&mut graph, "Gemm", layer, "logits", value, transposed)?
                 }
                 // Dropout is for training only.
                 Operation::Dropout(_) => value,
@@ -136,19 +157,20 @@ impl OnnxExport<'_> {
         Ok(model.encode_to_vec())
     }
 
-    /// Adds a node with the weight and bias of layer `name`, and returns the name of its output.
+    /// Adds a node with the weight and bias of a layer, and returns the name of its output.
     fn layer(
         &self,
         graph: &mut Graph,
         operator: &str,
-        name: &str,
+        layer: &Layer,
         output: &str,
         input: String,
         attributes: Vec<Attribute>,
     ) -> Result<String, ExportError> {
         let mut inputs = vec![input];
-        for part in ["weight", "bias"] {
-            let name = format!("{name}.{part}");
+        let bias = layer.bias.then_some("bias");
+        for part in ["weight"].into_iter().chain(bias) {
+            let name = format!("{}.{part}", layer.name);
             let tensor = self.weights.get(&name);
             let tensor = tensor.ok_or_else(|| ExportError::Missing(name.clone()))?;
             match tensor.dtype {
@@ -185,6 +207,74 @@ impl Graph {
         name.into()
     }
 
+    /// Adds the nodes of an activation of layer `name`, and returns the name of their output.
+    fn activation(&mut self, name: &str, input: String, activation: Activation) -> String {
+        let (input, part) = (input.as_str(), |part: &str| format!("{name}.{part}"));
+        match activation {
+            Activation::None => input.into(),
+            Activation::Relu => self.node("Relu", &part("relu"), &[input], Vec::new()),
+            Activation::Tanh => self.node("Tanh", &part("tanh"), &[input], Vec::new()),
+            Activation::Gelu => self.gelu(name, input),
+            Activation::Silu => {
+                let sigmoid = self.node("Sigmoid", &part("sigmoid"), &[input], Vec::new());
+                self.node("Mul", &part("silu"), &[input, &sigmoid], Vec::new())
+            }
+        }
+    }
+
+    /// Adds `x / 2 (1 + erf(x / sqrt(2)))`. Opset 20 has an operator for it.
+    fn gelu(&mut self, name: &str, input: &str) -> String {
+        let constants = [
+            ("gelu.sqrt_2", std::f32::consts::SQRT_2),
+            ("gelu.one", 1.0),
+            ("gelu.half", 0.5),
+        ];
+        for (constant, number) in constants {
+            self.constant_once(constant, number);
+        }
+        let mut add = |operator: &str, part: &str, inputs: &[&str]| {
+            self.node(operator, &format!("{name}.{part}"), inputs, Vec::new())
+        };
+        let scaled = add("Div", "gelu.scaled", &[input, "gelu.sqrt_2"]);
+        let erf = add("Erf", "gelu.erf", &[&scaled]);
+        let sum = add("Add", "gelu.sum", &[&erf, "gelu.one"]);
+        let probability = add("Mul", "gelu.probability", &[&sum, "gelu.half"]);
+        add("Mul", "gelu", &[input, &probability])
+    }
+
+    /// Adds a pooling node and returns the name of its output.
+    fn pooling(&mut self, name: &str, input: String, pool: Pool) -> String {
+        let (operator, attributes) = match pool {
+            Pool::None => return input,
+            Pool::Global(PoolKind::Max) => ("GlobalMaxPool", Vec::new()),
+            Pool::Global(PoolKind::Average) => ("GlobalAveragePool", Vec::new()),
+            Pool::Windows {
+                kind: PoolKind::Max,
+                size,
+                stride,
+                padding,
+            } => ("MaxPool", windows(size, stride, padding)),
+            Pool::Windows {
+                kind: PoolKind::Average,
+                size,
+                stride,
+                padding,
+            } => {
+                let mut attributes = windows(size, stride, padding);
+                attributes.push(int("count_include_pad", 1));
+                ("AveragePool", attributes)
+            }
+        };
+        self.node(operator, name, &[&input], attributes)
+    }
+
+    /// Adds a constant number, unless there is one of this name.
+    fn constant_once(&mut self, name: &str, number: f32) {
+        if !self.initializer.iter().any(|tensor| tensor.name == name) {
+            self.constant(name, FLOAT, &Tensor::from_values(Vec::new(), &[number]));
+        }
+    }
+
     /// Adds a constant tensor.
     fn constant(&mut self, name: &str, kind: i32, tensor: &Tensor) {
         self.initializer.push(TensorMessage {
@@ -194,6 +284,16 @@ impl Graph {
             raw_data: tensor.bytes.clone(),
         });
     }
+}
+
+/// Returns the attributes of square windows.
+fn windows(size: usize, stride: usize, padding: usize) -> Vec<Attribute> {
+    let all = |size: usize, count: usize| vec![size as i64; count];
+    vec![
+        ints("kernel_shape", all(size, 2)),
+        ints("strides", all(stride, 2)),
+        ints("pads", all(padding, 4)),
+    ]
 }
 
 fn int(name: &str, value: i64) -> Attribute {

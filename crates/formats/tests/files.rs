@@ -9,7 +9,7 @@ use burn::tensor::{Device, Tensor};
 use formats::{
     Dtype, Format, Layout, ReadError, Tensors, Weights, match_to_network, read, to_safetensors,
 };
-use model::{BlockConfig, ConvNet, ConvNetConfig, Storage};
+use model::{BlockConfig, ConvNet, ConvNetConfig, Stage, Storage};
 use tempfile::TempDir;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
@@ -39,11 +39,11 @@ fn corpus(name: &str) -> PathBuf {
 fn tiny() -> ConvNetConfig {
     ConvNetConfig {
         dense: vec![],
-        blocks: vec![BlockConfig {
+        blocks: vec![Stage::Block(BlockConfig {
             channels: 8,
             padding: 0,
             ..BlockConfig::default()
-        }],
+        })],
         ..ConvNetConfig::default()
     }
 }
@@ -208,10 +208,10 @@ fn keeps_the_order_of_layers_of_equal_shape() {
     let deep = ConvNetConfig {
         dense: vec![4; 3],
         blocks: vec![
-            BlockConfig {
+            Stage::Block(BlockConfig {
                 channels: 2,
                 ..BlockConfig::default()
-            };
+            });
             3
         ],
         ..ConvNetConfig::default()
@@ -237,12 +237,12 @@ fn names_every_mismatched_tensor() {
             .0
     };
     let other = ConvNetConfig {
-        blocks: vec![BlockConfig {
+        blocks: vec![Stage::Block(BlockConfig {
             kernel: 5,
             padding: 0,
             channels: 8,
             ..BlockConfig::default()
-        }],
+        })],
         dense: vec![],
         ..ConvNetConfig::default()
     };

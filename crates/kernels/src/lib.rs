@@ -1,16 +1,16 @@
-//! Fused operations for training on CPUs: the convolution block [`conv_block()`], batch normalization with ReLU
-//! [`batch_norm_relu`], and the optimizer [`FusedAdam`].
+//! Fused operations for training on CPUs: the convolution block [`conv_block()`], activations [`activate()`], batch
+//! normalization with activation [`batch_norm()`], and the optimizer [`FusedAdam`].
 //!
 //! Burn computes convolution, bias, ReLU and max-pooling as four operations, each with its own pass over memory and
 //! its own gradient. Here they are one operation with its own backward pass. The same holds for batch normalization
-//! with ReLU, and for an Adam step, which reads and writes each parameter once.
+//! with activation, and for an Adam step, which reads and writes each parameter once.
 //!
 //! The public functions accept any device and element type. They use the fused kernels for `f32` on the CPU backends
-//! `flex` and `ndarray`, and (except batch normalization) on remote devices whose worker has such a backend;
-//! otherwise they compose Burn's operations.
+//! `flex` and `ndarray`, and (except activations and batch normalization) on remote devices whose worker has such a
+//! backend; otherwise they compose Burn's operations.
 //!
 //! # Layers
-//! - `conv_block`, `batch_norm`, `fused_adam`: the public operations
+//! - `conv_block`, `activation`, `batch_norm`, `fused_adam`: the public operations
 //! - `backend`: registers the kernels and their gradients with Burn; the only place that names backends
 //! - `cpu`: the kernels, on slices of `f32`; independent of Burn
 //!
@@ -18,6 +18,7 @@
 #![recursion_limit = "256"]
 
 mod conv_block;
+mod activation;
 mod batch_norm;
 mod fused_adam;
 
@@ -36,11 +37,13 @@ mod backend;
 
 mod cpu;
 
+pub use activation::activate;
 pub use backend::is_cpu;
 #[cfg(feature = "remote")]
 pub use backend::{declare_fused, with_fused};
-pub use batch_norm::{batch_norm_relu, moments};
+pub use batch_norm::{batch_norm, moments};
 pub use conv_block::conv_block;
+pub use cpu::activation::Activation;
 pub use cpu::batch_norm::Moments;
 pub use cpu::conv_block::ConvBlockOptions;
 pub use fused_adam::FusedAdam;

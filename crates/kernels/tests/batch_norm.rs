@@ -1,44 +1,47 @@
 //! Tests of batch normalization on Burn's default device, against the composition of Burn's operations.
 
-use burn::tensor::activation::relu;
+use burn::tensor::activation::gelu;
 use burn::tensor::{Device, Distribution, Tensor, Tolerance};
-use kernels::{batch_norm_relu, moments};
+use kernels::{Activation, batch_norm, moments};
 
 fn device() -> Device {
     Device::default().autodiff()
 }
 
-/// Batch normalization with ReLU as a composition of Burn's operations.
-fn composed(images: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
+/// Batch normalization with GELU.
+fn fused(images: Tensor<4>, scale: Tensor<1>, bias: Tensor<1>) -> Tensor<4> {
+    batch_norm(images, Some(scale), bias, Activation::Gelu)
+}
+
+/// The same as a composition of Burn's operations.
+fn composed(images: Tensor<4>, scale: Tensor<1>, bias: Tensor<1>) -> Tensor<4> {
     let [batch, channels, height, width] = images.dims();
     let flat: Tensor<2> = images.swap_dims(0, 1).flatten(1, 3);
     let centered = flat.clone() - flat.mean_dim(1);
     let variance = centered.clone().powi_scalar(2).mean_dim(1);
-    let normalized = centered / (variance + 1e-5).sqrt() + bias.unsqueeze_dim(1);
-    relu(
-        normalized
+    let normalized = centered / (variance + 1e-5).sqrt();
+    gelu(
+        (normalized * scale.unsqueeze_dim(1) + bias.unsqueeze_dim(1))
             .reshape([channels, batch, height, width])
             .swap_dims(0, 1),
     )
 }
 
-/// Returns the output, and the gradients with respect to images and bias for `gradient`, the gradient with respect to
-/// the output.
+/// Returns the output and the gradient with respect to the images, and those with respect to scale and bias, for
+/// `gradient`, the gradient with respect to the output.
 fn run(
-    norm: fn(Tensor<4>, Tensor<1>) -> Tensor<4>,
+    norm: fn(Tensor<4>, Tensor<1>, Tensor<1>) -> Tensor<4>,
     images: &Tensor<4>,
-    bias: &Tensor<1>,
+    [scale, bias]: &[Tensor<1>; 2],
     gradient: &Tensor<4>,
-) -> (Tensor<4>, Tensor<4>, Tensor<1>) {
+) -> ([Tensor<4>; 2], [Tensor<1>; 2]) {
     let images = images.clone().require_grad();
-    let bias = bias.clone().require_grad();
-    let output = norm(images.clone(), bias.clone());
+    let [scale, bias] = [scale, bias].map(|values| values.clone().require_grad());
+    let output = norm(images.clone(), scale.clone(), bias.clone());
     let gradients = (output.clone() * gradient.clone()).sum().backward();
-    (
-        output.inner(),
-        images.grad(&gradients).unwrap(),
-        bias.grad(&gradients).unwrap(),
-    )
+    let images = images.grad(&gradients).unwrap();
+    let sums = [scale, bias].map(|values| values.grad(&gradients).unwrap());
+    ([output.inner(), images], sums)
 }
 
 #[test]
@@ -48,22 +51,23 @@ fn output_and_gradients_match_burn_to_2e_4() {
         let random =
             |deviation| Tensor::<4>::random(shape, Distribution::Normal(0.7, deviation), &device());
         let (images, gradient) = (random(2.0), random(1.0));
-        let bias = Tensor::<1>::random([shape[1]], Distribution::Normal(0.0, 1.0), &device());
-        let expected = run(composed, &images, &bias, &gradient);
-        let actual = run(batch_norm_relu, &images, &bias, &gradient);
+        let values = || Tensor::<1>::random([shape[1]], Distribution::Normal(0.0, 1.0), &device());
+        let affine = [values(), values()];
+        let (expected, expected_sums) = run(composed, &images, &affine, &gradient);
+        let (actual, actual_sums) = run(fused, &images, &affine, &gradient);
         let tolerance = Tolerance::<f32>::absolute(2e-4);
-        let pairs = [(actual.0, expected.0), (actual.1, expected.1)];
-        for (actual, expected) in pairs {
+        for (actual, expected) in actual.into_iter().zip(expected) {
             actual
                 .into_data()
                 .assert_approx_eq(&expected.into_data(), tolerance);
         }
-        // The gradient with respect to the bias is a sum over the batch.
+        // The gradients with respect to scale and bias are sums over the batch.
         let sum_tolerance = Tolerance::<f32>::rel_abs(1e-4, 1e-2);
-        actual
-            .2
-            .into_data()
-            .assert_approx_eq(&expected.2.into_data(), sum_tolerance);
+        for (actual, expected) in actual_sums.into_iter().zip(expected_sums) {
+            actual
+                .into_data()
+                .assert_approx_eq(&expected.into_data(), sum_tolerance);
+        }
     }
 }
 

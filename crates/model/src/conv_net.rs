@@ -1,25 +1,13 @@
-//! The network and its convolution blocks.
+//! The network.
 
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Dropout, Linear};
-use burn::tensor::activation::relu;
 use burn::tensor::module::linear;
 use burn::tensor::{DType, Tensor};
-use kernels::{ConvBlockOptions, batch_norm_relu, conv_block};
+use kernels::{Activation, activate};
 
-/// Convolution with stride 1, optional batch normalization, ReLU, and optional 2x2 max-pooling with stride 2.
-///
-/// The parameters are those of a plain convolution; the block runs as one fused operation where the backend has
-/// one. Batch normalization is for training only: [`ConvNet::fold_batch_norm`] folds it into the parameters.
-#[derive(Module, Debug)]
-pub struct ConvBlock {
-    pub(crate) conv: Conv2d,
-    #[module(skip)]
-    pub(crate) options: ConvBlockOptions,
-    #[module(skip)]
-    pub(crate) norm: bool,
-}
+use crate::conv_block::ConvBlock;
+use crate::shortcut::Shortcut;
 
 /// Convolution blocks, hidden dense layers, dropout, and a dense layer with one logit per class.
 ///
@@ -28,65 +16,31 @@ pub struct ConvBlock {
 #[derive(Module, Debug)]
 pub struct ConvNet {
     pub(crate) blocks: Vec<ConvBlock>,
+    /// The shortcuts of residual groups, in order. Groups do not overlap.
+    pub(crate) shortcuts: Vec<Shortcut>,
     pub(crate) hidden: Vec<Linear>,
     pub(crate) dropout: Dropout,
     pub(crate) output: Linear,
+    #[module(skip)]
+    pub(crate) head: HeadOptions,
 }
 
-impl ConvBlock {
-    /// Creates a block without bias from the weights `[channels, C, K, K]`.
-    pub fn with_weights(weights: Tensor<4>, options: ConvBlockOptions) -> Self {
-        let [outputs, inputs, kernel, _] = weights.dims();
-        let config = Conv2dConfig::new([inputs, outputs], [kernel; 2]).with_bias(false);
-        let mut conv = config.init(&weights.device());
-        conv.weight = Param::from_tensor(weights);
-        Self {
-            conv,
-            options,
-            norm: false,
-        }
-    }
+/// Settings of the dense layers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HeadOptions {
+    /// Activation of the hidden layers.
+    pub(crate) activation: Activation,
+    /// Factor of the logits.
+    pub(crate) logit_scale: f64,
+}
 
-    /// Returns the weights, `[channels, C, K, K]`.
-    pub fn weights(&self) -> Tensor<4> {
-        self.conv.weight.val()
-    }
-
-    /// Computes the feature maps `[N, channels, H', W']` of images `[N, C, H, W]`.
-    ///
-    /// H' and W' are the output sizes of the convolution, halved and rounded down if the block pools.
-    pub fn forward(&self, images: Tensor<4>) -> Tensor<4> {
-        let dtype = images.dtype();
-        if self.norm {
-            // Batch statistics need more precision than 16 bits have.
-            let maps = self.convolve(images).cast(DType::F32);
-            return batch_norm_relu(maps, self.bias()).cast(dtype);
-        }
-        let bias = self.conv.bias.as_ref().map(|bias| bias.val().cast(dtype));
-        conv_block(images, self.weights().cast(dtype), bias, self.options)
-    }
-
-    /// Convolves and pools, without bias and ReLU: the input of batch normalization.
-    ///
-    /// Normalization, bias and ReLU are monotonic, so they commute with max-pooling; after it they process a
-    /// quarter of the values.
-    pub(crate) fn convolve(&self, images: Tensor<4>) -> Tensor<4> {
-        let options = ConvBlockOptions {
-            relu: false,
-            ..self.options
-        };
-        let weights = self.weights().cast(images.dtype());
-        conv_block(images, weights, None, options)
-    }
-
-    /// Returns the bias, `[channels]`; zeros if the block has none.
-    pub(crate) fn bias(&self) -> Tensor<1> {
-        let weights = &self.conv.weight;
-        match &self.conv.bias {
-            Some(bias) => bias.val(),
-            None => Tensor::zeros([weights.dims()[0]], &weights.device()),
-        }
-    }
+/// A convolution of the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Place {
+    /// The block of this index.
+    Block(usize),
+    /// The projection of the shortcut of this index.
+    Projection(usize),
 }
 
 impl ConvNet {
@@ -99,27 +53,27 @@ impl ConvNet {
     /// - after hidden layer j: `[N, dense_j]`
     /// - logits: `[N, classes]`, in 32 bits
     pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
-        let features = self
-            .blocks
-            .iter()
-            .fold(images, |images, block| block.forward(images));
+        let features = self.run_blocks(images, |_, block, images| block.forward(images));
         self.classify(features)
     }
 
-    /// Returns the convolution blocks, in order.
+    /// Returns the convolution blocks, in order, with those of residual groups.
     pub fn blocks(&self) -> &[ConvBlock] {
         &self.blocks
     }
 
-    /// Computes the feature maps after each block, `[N, channels_i, H_i, W_i]`.
+    /// Computes the feature maps after each block, `[N, channels_i, H_i, W_i]`. Those of the last block of a
+    /// residual group are without its shortcut.
     pub fn feature_maps(&self, images: Tensor<4>) -> Vec<Tensor<4>> {
-        self.blocks
-            .iter()
-            .scan(images, |images, block| {
-                *images = block.forward(images.clone());
-                Some(images.clone())
-            })
-            .collect()
+        let mut maps = Vec::with_capacity(self.blocks.len());
+        self.run_blocks(images, |place, block, images| {
+            let output = block.forward(images);
+            if let Place::Block(_) = place {
+                maps.push(output.clone());
+            }
+            output
+        });
+        maps
     }
 
     /// Returns whether all parameters are finite. Waits for the device.
@@ -129,13 +83,52 @@ impl ConvNet {
         finite.0
     }
 
+    /// Computes the feature maps of the last block. `run` computes those of one convolution.
+    pub(crate) fn run_blocks(
+        &self,
+        images: Tensor<4>,
+        mut run: impl FnMut(Place, &ConvBlock, Tensor<4>) -> Tensor<4>,
+    ) -> Tensor<4> {
+        let mut shortcuts = self.shortcuts.iter().enumerate().peekable();
+        let mut group_input = None;
+        let mut maps = images;
+        for (index, block) in self.blocks.iter().enumerate() {
+            if shortcuts
+                .peek()
+                .is_some_and(|(_, shortcut)| shortcut.first == index)
+            {
+                group_input = Some(maps.clone());
+            }
+            maps = run(Place::Block(index), block, maps);
+            let ends = shortcuts.next_if(|(_, shortcut)| shortcut.last == index);
+            if let (Some((number, shortcut)), Some(input)) =
+                (ends, group_input.take_if(|_| ends.is_some()))
+            {
+                let input = match &shortcut.projection {
+                    Some(projection) => run(Place::Projection(number), projection, input),
+                    None => input,
+                };
+                maps = shortcut.add(maps, input);
+            }
+        }
+        maps
+    }
+
     /// Computes the logits `[N, classes]` from the feature maps of the last block.
     fn classify(&self, features: Tensor<4>) -> Tensor<2> {
+        let HeadOptions {
+            activation,
+            logit_scale,
+        } = self.head;
         let mut x: Tensor<2> = features.flatten(1, 3);
         for layer in &self.hidden {
-            x = relu(dense(layer, x));
+            x = activate(dense(layer, x), activation);
         }
-        dense(&self.output, self.dropout.forward(x)).cast(DType::F32)
+        let logits = dense(&self.output, self.dropout.forward(x)).cast(DType::F32);
+        match logit_scale {
+            1.0 => logits,
+            factor => logits.mul_scalar(factor),
+        }
     }
 }
 

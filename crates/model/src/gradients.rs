@@ -32,6 +32,23 @@ pub fn scale(gradients: GradientsParams, model: &ConvNet, factor: Tensor<1>) -> 
     scaling.gradients
 }
 
+/// Removes the gradients of the frozen filters of a whitening block, and of its bias unless it is trained.
+pub fn without_frozen(
+    mut gradients: GradientsParams,
+    model: &ConvNet,
+    trains_bias: bool,
+) -> GradientsParams {
+    for block in &model.blocks {
+        if block.options.is_frozen {
+            gradients.remove::<4>(block.conv.weight.id);
+            if let (Some(bias), false) = (&block.conv.bias, trains_bias) {
+                gradients.remove::<1>(bias.id);
+            }
+        }
+    }
+    gradients
+}
+
 /// Returns the gradient of each parameter as `[P_i]`, zeros for a parameter without a gradient.
 pub fn per_parameter(gradients: GradientsParams, model: &ConvNet) -> Vec<Tensor<1>> {
     let mut collector = PerParameter {

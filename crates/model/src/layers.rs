@@ -1,14 +1,16 @@
-//! The layer table: operation, output shape and number of parameters of each layer.
+//! The layer table: operation, output shape, parameters, multiply-adds and receptive field of each layer.
 
 use std::fmt;
 
-use crate::config::{BlockConfig, ConvNetConfig};
+use kernels::Activation;
+
+use crate::config::{BlockConfig, ConvNetConfig, Initialization, Pool, PoolKind, Stage};
+use crate::feature_maps::FeatureMaps;
+use crate::shape_error::{MAX_PARAMETERS, ShapeError, check_fraction, check_range};
 
 /// Largest accepted number of channels, outputs, classes, rows or columns.
 pub const MAX_SIZE: usize = 65_536;
-/// Largest accepted number of parameters: 1 GiB in 32 bits.
-const MAX_PARAMETERS: usize = 1 << 28;
-/// Largest accepted height and width of a kernel.
+/// Largest accepted height and width of a kernel or a pooling window.
 pub const MAX_KERNEL: usize = 31;
 
 /// One row of the layer table.
@@ -20,111 +22,195 @@ pub struct Layer {
     pub operation: Operation,
     /// Output shape for one image: `[channels, height, width]` or `[features]`.
     pub output: Vec<usize>,
-    /// Number of weights and biases.
+    /// Number of weights, biases and scales.
     pub parameters: usize,
     /// Shape of the weight tensor in PyTorch's layout, `[out, in, ky, kx]` or `[out, in]`; empty if the layer
-    /// has no parameters.
+    /// has no weights.
     pub weights: Vec<usize>,
+    /// Whether the layer has a bias per output.
+    pub bias: bool,
+    /// Height and width of the part of the image, in pixels, that one output depends on.
+    pub receptive_field: [usize; 2],
 }
 
 /// The operation of a layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Operation {
-    /// 2-D convolution with stride 1, optional batch normalization, and ReLU.
+    /// 2-D convolution.
     Convolution {
         /// Height and width of the kernel.
         kernel: usize,
+        /// Stride.
+        stride: usize,
         /// Zero padding on each side.
         padding: usize,
+        /// Operations on its output.
+        then: Epilogue,
+    },
+    /// Pooling.
+    Pooling {
+        /// The pooling.
+        pool: Pool,
+        /// Operations on its output.
+        then: Epilogue,
+    },
+    /// A 1x1 convolution of the input of a residual group.
+    Projection {
+        /// Number of layers of the table before the group.
+        start: usize,
+        /// Stride.
+        stride: usize,
         /// Whether batch normalization is used during training.
         norm: bool,
     },
-    /// 2x2 max-pooling with stride 2.
-    MaxPooling,
+    /// Addition of the input of a residual group, or of its projection, to the output of its blocks.
+    Addition {
+        /// Number of layers of the table before the group.
+        start: usize,
+        /// Whether the layer before this one is the projection of the input; else the input itself is added.
+        projection: bool,
+        /// Activation of the sum.
+        activation: Activation,
+    },
     /// Feature maps to a vector, channels first.
     Flatten,
-    /// Dense layer with ReLU.
-    Dense,
-    /// Last dense layer, without ReLU.
-    Logits,
+    /// Dense layer.
+    Dense {
+        /// Activation.
+        activation: Activation,
+    },
+    /// Last dense layer, without activation.
+    Logits {
+        /// Constant factor of the logits.
+        scale: f64,
+    },
     /// Dropout with this probability, during training only.
     Dropout(f64),
 }
 
+/// Operations that follow a convolution or its pooling.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Epilogue {
+    /// Whether batch normalization is used during training.
+    pub norm: bool,
+    /// Activation; none where a later operation has it.
+    pub activation: Activation,
+}
+
+impl Epilogue {
+    const NONE: Self = Self {
+        norm: false,
+        activation: Activation::None,
+    };
+}
+
+impl fmt::Display for Epilogue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.norm {
+            f.write_str(" + batch norm")?;
+        }
+        match self.activation {
+            Activation::None => Ok(()),
+            activation => write!(f, " + {activation}"),
+        }
+    }
+}
+
+impl fmt::Display for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = |kind: &PoolKind| match kind {
+            PoolKind::Max => "max",
+            PoolKind::Average => "average ",
+        };
+        match self {
+            Self::None => f.write_str("no pooling"),
+            Self::Global(kind) => write!(f, "global {}-pooling", name(kind).trim_end()),
+            Self::Windows {
+                kind,
+                size,
+                stride,
+                padding,
+            } => {
+                let dash = if *kind == PoolKind::Max { "-" } else { "" };
+                write!(f, "{size}x{size} {}{dash}pooling", name(kind))?;
+                if stride != size {
+                    write!(f, ", stride {stride}")?;
+                }
+                match padding {
+                    0 => Ok(()),
+                    padding => write!(f, ", padding {padding}"),
+                }
+            }
+        }
+    }
+}
+
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stride = |stride: usize| match stride {
+            1 => String::new(),
+            stride => format!(", stride {stride}"),
+        };
         match *self {
-            Self::Convolution { kernel, norm, .. } => {
-                let norm = if norm { " + batch norm" } else { "" };
-                write!(f, "{kernel}x{kernel} convolution{norm} + ReLU")
+            Self::Convolution {
+                kernel,
+                stride: distance,
+                then,
+                ..
+            } => {
+                let stride = stride(distance);
+                write!(f, "{kernel}x{kernel} convolution{stride}{then}")
             }
-            Self::MaxPooling => f.write_str("2x2 max-pooling"),
+            Self::Pooling { pool, then } => write!(f, "{pool}{then}"),
+            Self::Projection {
+                stride: distance,
+                norm,
+                ..
+            } => {
+                let norm = if norm { " + batch norm" } else { "" };
+                let stride = stride(distance);
+                write!(f, "1x1 convolution of the group's input{stride}{norm}")
+            }
+            Self::Addition {
+                projection,
+                activation,
+                ..
+            } => {
+                f.write_str(match projection {
+                    true => "addition of the projection",
+                    false => "addition of the group's input",
+                })?;
+                match activation {
+                    Activation::None => Ok(()),
+                    activation => write!(f, " + {activation}"),
+                }
+            }
             Self::Flatten => f.write_str("reshape"),
-            Self::Dense => f.write_str("dense + ReLU"),
-            Self::Logits => f.write_str("dense, logits"),
+            Self::Dense {
+                activation: Activation::None,
+            } => f.write_str("dense"),
+            Self::Dense { activation } => write!(f, "dense + {activation}"),
+            Self::Logits { scale: 1.0 } => f.write_str("dense, logits"),
+            Self::Logits { scale } => write!(f, "dense, logits times {scale}"),
             Self::Dropout(probability) => write!(f, "dropout {probability}"),
         }
     }
 }
 
 impl Layer {
-    /// Returns the number of multiplications for one image: the number of weights, biases excluded, times the
-    /// number of output pixels per channel (1 for dense layers).
-    pub fn multiplications(&self) -> usize {
-        match *self.output.as_slice() {
-            [outputs, ref pixels @ ..] => {
-                self.parameters.saturating_sub(outputs) * pixels.iter().product::<usize>()
-            }
+    /// Returns the number of multiply-adds for one image: the number of weights times the number of output pixels
+    /// per channel (1 for dense layers).
+    pub fn multiply_adds(&self) -> usize {
+        let pixels = match self.output.as_slice() {
+            [_, pixels @ ..] => pixels.iter().product::<usize>(),
             [] => 0,
-        }
+        };
+        let weights = match self.weights.is_empty() {
+            true => 0,
+            false => self.weights.iter().product::<usize>(),
+        };
+        weights.saturating_mul(pixels)
     }
-}
-
-/// The reason why a description gives no valid network.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ShapeError {
-    /// A setting is out of range.
-    #[error("{key} = {value}: expected {expected}")]
-    OutOfRange {
-        /// Name of the setting.
-        key: String,
-        /// Its value.
-        value: String,
-        /// Accepted values.
-        expected: String,
-    },
-    /// The network has too many parameters.
-    #[error(
-        "the network has more than {MAX_PARAMETERS} parameters: use fewer channels or outputs, or more pools"
-    )]
-    TooManyParameters,
-    /// A kernel is larger than its padded input.
-    #[error(
-        "{layer}: the {kernel}x{kernel} kernel is larger than its {height}x{width} input with padding {padding}: \
-         use fewer pools, a smaller kernel or more padding"
-    )]
-    KernelTooLarge {
-        /// Name of the layer.
-        layer: String,
-        /// Height and width of the kernel.
-        kernel: usize,
-        /// Zero padding on each side.
-        padding: usize,
-        /// Height of the input.
-        height: usize,
-        /// Width of the input.
-        width: usize,
-    },
-    /// The input of a pool is smaller than its window.
-    #[error("{layer}: the 2x2 pool is larger than its {height}x{width} input: use fewer pools")]
-    PoolTooLarge {
-        /// Name of the layer.
-        layer: String,
-        /// Height of the input.
-        height: usize,
-        /// Width of the input.
-        width: usize,
-    },
 }
 
 /// The layers of a network.
@@ -132,14 +218,16 @@ pub(crate) struct LayerTable {
     pub(crate) layers: Vec<Layer>,
     /// Number of features after `flatten`, the inputs of the first dense layer.
     pub(crate) features: usize,
+    /// Stride of the projection of each residual group, in order; `None` for an identity.
+    pub(crate) projections: Vec<Option<usize>>,
 }
 
 impl ConvNetConfig {
     /// Checks the description and returns its layers, in order.
     ///
     /// # Errors
-    /// Returns an error if a setting is out of range, a kernel or pool is larger than its input, or the network
-    /// has too many parameters.
+    /// Returns an error if a setting is out of range, a kernel or pool is larger than its input, the shapes of a
+    /// residual group cannot be added, or the network has too many parameters.
     pub fn layers(&self) -> Result<Vec<Layer>, ShapeError> {
         Ok(LayerTable::new(self)?.layers)
     }
@@ -155,192 +243,354 @@ impl ConvNetConfig {
 
 impl LayerTable {
     pub(crate) fn new(config: &ConvNetConfig) -> Result<Self, ShapeError> {
-        let [height, width] = config.input;
         check_range("model.channels", config.channels, MAX_SIZE)?;
-        check_range("model.input height", height, MAX_SIZE)?;
-        check_range("model.input width", width, MAX_SIZE)?;
+        check_range("model.input height", config.input[0], MAX_SIZE)?;
+        check_range("model.input width", config.input[1], MAX_SIZE)?;
         check_range("model.classes", config.classes, MAX_SIZE)?;
-        if !(0.0..1.0).contains(&config.dropout) {
+        check_fraction("model.dropout", config.dropout)?;
+        if !(config.logit_scale.is_finite() && config.logit_scale > 0.0) {
             return Err(ShapeError::OutOfRange {
-                key: "model.dropout".into(),
-                value: config.dropout.to_string(),
-                expected: "a probability from 0 up to but not including 1".into(),
+                key: "model.logit_scale".into(),
+                value: config.logit_scale.to_string(),
+                expected: "a number above 0".into(),
             });
         }
 
-        let mut layers = Vec::new();
-        let mut maps = FeatureMaps {
-            channels: config.channels,
-            height,
-            width,
+        let mut builder = Builder {
+            layers: Vec::new(),
+            maps: FeatureMaps::of_image(config.channels, config.input),
+            blocks: 0,
+            projections: Vec::new(),
         };
-        for (index, block) in config.blocks.iter().enumerate() {
-            check_block(index, block)?;
-            let operation = Operation::Convolution {
-                kernel: block.kernel,
-                padding: block.padding,
-                norm: block.norm,
-            };
-            let weights = vec![block.channels, maps.channels, block.kernel, block.kernel];
-            maps = maps.convolve(index + 1, block)?;
-            layers.push(maps.layer(format!("conv{}", index + 1), operation, weights));
-            if block.pool {
-                maps = maps.pool(index + 1)?;
-                let name = format!("pool{}", index + 1);
-                layers.push(maps.layer(name, Operation::MaxPooling, Vec::new()));
+        for (index, stage) in config.blocks.iter().enumerate() {
+            let key = format!("model.blocks[{index}]");
+            match stage {
+                Stage::Block(block) => builder.block(&key, block)?,
+                Stage::Residual(group) => {
+                    builder.residual(&key, &group.blocks, group.activation)?
+                }
             }
         }
+        let Builder {
+            mut layers,
+            maps,
+            projections,
+            ..
+        } = builder;
         let features = maps.features();
-        layers.push(vector("flatten", Operation::Flatten, features, Vec::new()));
-        push_dense(config, features, &mut layers)?;
+        layers.push(vector("flatten", Operation::Flatten, maps, features));
+        push_dense(config, maps, &mut layers)?;
 
         let parameters = layers
             .iter()
             .try_fold(0usize, |sum, layer| sum.checked_add(layer.parameters));
         match parameters {
-            Some(0..=MAX_PARAMETERS) => Ok(Self { layers, features }),
+            Some(0..=MAX_PARAMETERS) => Ok(Self {
+                layers,
+                features,
+                projections,
+            }),
             _ => Err(ShapeError::TooManyParameters),
         }
     }
 }
 
-/// Shape of the feature maps of one image.
-#[derive(Clone, Copy)]
-struct FeatureMaps {
-    channels: usize,
-    height: usize,
-    width: usize,
+/// Collects the layers before `flatten`.
+struct Builder {
+    layers: Vec<Layer>,
+    /// Shape of the output of the last layer.
+    maps: FeatureMaps,
+    /// Number of convolution blocks.
+    blocks: usize,
+    projections: Vec<Option<usize>>,
 }
 
-impl FeatureMaps {
-    /// Returns the shape after the convolution of block `number`.
-    fn convolve(self, number: usize, block: &BlockConfig) -> Result<Self, ShapeError> {
-        let output_size = |size: usize| {
-            let positions = (size + 2 * block.padding + 1).checked_sub(block.kernel);
-            positions.filter(|&positions| positions > 0)
-        };
-        let (Some(height), Some(width)) = (output_size(self.height), output_size(self.width))
-        else {
-            return Err(ShapeError::KernelTooLarge {
-                layer: format!("conv{number}"),
-                kernel: block.kernel,
-                padding: block.padding,
-                height: self.height,
-                width: self.width,
-            });
-        };
-        Ok(Self {
-            channels: block.channels,
-            height,
-            width,
-        })
-    }
-
-    /// Returns the shape after pool `number`.
-    fn pool(self, number: usize) -> Result<Self, ShapeError> {
-        let Self { height, width, .. } = self;
-        if height < 2 || width < 2 {
-            return Err(ShapeError::PoolTooLarge {
-                layer: format!("pool{number}"),
-                height,
-                width,
-            });
+impl Builder {
+    /// Appends the layers of a convolution block, whose settings start with `key`.
+    fn block(&mut self, key: &str, block: &BlockConfig) -> Result<(), ShapeError> {
+        check_block(key, block)?;
+        if block.whitening {
+            check_whitening(key, block, self.maps.channels, self.layers.is_empty())?;
         }
-        Ok(Self {
-            height: height / 2,
-            width: width / 2,
-            ..self
-        })
-    }
-
-    /// Returns the number of values.
-    fn features(self) -> usize {
-        self.channels
-            .saturating_mul(self.height)
-            .saturating_mul(self.width)
-    }
-
-    fn layer(self, name: String, operation: Operation, weights: Vec<usize>) -> Layer {
-        Layer {
-            name,
-            operation,
-            output: vec![self.channels, self.height, self.width],
-            parameters: parameters(&weights),
-            weights,
+        self.blocks += 1;
+        let number = self.blocks;
+        let name = format!("conv{number}");
+        let inputs = self.maps.channels;
+        let maps = self.maps.convolve(&name, key, block)?;
+        let then = Epilogue {
+            norm: block.norm,
+            activation: block.activation,
+        };
+        let pool_first = block.pool_first && block.pool != Pool::None;
+        let after = |is_here: bool| if is_here { then } else { Epilogue::NONE };
+        let operation = Operation::Convolution {
+            kernel: block.kernel,
+            stride: block.stride,
+            padding: block.padding,
+            then: after(!pool_first),
+        };
+        let weights = vec![block.channels, inputs, block.kernel, block.kernel];
+        let mut layer = image_layer(maps, name, operation, weights, block.bias);
+        if block.norm_scale {
+            layer.parameters += block.channels;
         }
+        self.push(layer, maps);
+        if block.pool != Pool::None {
+            let name = format!("pool{number}");
+            let maps = maps.pool(&name, key, block.pool)?;
+            let operation = Operation::Pooling {
+                pool: block.pool,
+                then: after(pool_first),
+            };
+            self.push(image_layer(maps, name, operation, Vec::new(), false), maps);
+        }
+        if block.dropout > 0.0 {
+            let operation = Operation::Dropout(block.dropout);
+            let name = format!("dropout{number}");
+            self.push(
+                image_layer(self.maps, name, operation, Vec::new(), false),
+                self.maps,
+            );
+        }
+        Ok(())
+    }
+
+    /// Appends the layers of a residual group.
+    fn residual(
+        &mut self,
+        key: &str,
+        blocks: &[BlockConfig],
+        activation: Activation,
+    ) -> Result<(), ShapeError> {
+        let start = self.layers.len();
+        let input = self.maps;
+        let Some(last) = blocks.last() else {
+            return Err(ShapeError::EmptyGroup(key.into()));
+        };
+        for (index, block) in blocks.iter().enumerate() {
+            self.block(&format!("{key}.residual[{index}]"), block)?;
+        }
+        let output = self.maps;
+        let number = self.projections.len() + 1;
+        let projection = match output.has_shape_of(input) {
+            true => None,
+            false => {
+                Some(
+                    input
+                        .projection_stride(output)
+                        .ok_or_else(|| ShapeError::NotAddable {
+                            key: key.into(),
+                            input: input.shape(),
+                            output: output.shape(),
+                        })?,
+                )
+            }
+        };
+        if let Some(stride) = projection {
+            let operation = Operation::Projection {
+                start,
+                stride,
+                norm: last.norm,
+            };
+            let weights = vec![output.channels, input.channels, 1, 1];
+            let name = format!("shortcut{number}");
+            let mut layer = image_layer(output, name, operation, weights, last.bias);
+            if last.norm_scale {
+                layer.parameters += output.channels;
+            }
+            self.push(layer, output);
+        }
+        let operation = Operation::Addition {
+            start,
+            projection: projection.is_some(),
+            activation,
+        };
+        let layer = image_layer(output, format!("add{number}"), operation, Vec::new(), false);
+        self.push(layer, output);
+        self.projections.push(projection);
+        Ok(())
+    }
+
+    fn push(&mut self, layer: Layer, maps: FeatureMaps) {
+        self.layers.push(layer);
+        self.maps = maps;
     }
 }
 
-/// Appends the layers from `features` inputs to the logits.
+/// Appends the layers from the last feature maps to the logits.
 fn push_dense(
     config: &ConvNetConfig,
-    mut features: usize,
+    maps: FeatureMaps,
     layers: &mut Vec<Layer>,
 ) -> Result<(), ShapeError> {
-    let mut number = 1;
-    for &outputs in &config.dense {
-        check_range(&format!("model.dense[{}]", number - 1), outputs, MAX_SIZE)?;
-        let name = format!("fc{number}");
+    let mut features = maps.features();
+    let mut push = |name: String, operation: Operation, outputs: usize, bias: bool| {
         let weights = vec![outputs, features];
-        layers.push(vector(&name, Operation::Dense, outputs, weights));
         features = outputs;
-        number += 1;
+        layers.push(Layer {
+            parameters: parameters(&weights, bias),
+            weights,
+            bias,
+            ..vector(&name, operation, maps, outputs)
+        });
+    };
+    for (index, &outputs) in config.dense.iter().enumerate() {
+        check_range(&format!("model.dense[{index}]"), outputs, MAX_SIZE)?;
+        let operation = Operation::Dense {
+            activation: config.dense_activation,
+        };
+        push(format!("fc{}", index + 1), operation, outputs, true);
     }
+    let operation = Operation::Logits {
+        scale: config.logit_scale,
+    };
+    let name = format!("fc{}", config.dense.len() + 1);
+    push(name, operation, config.classes, config.output_bias);
     if config.dropout > 0.0 {
+        let last = layers.len() - 1;
+        let inputs = layers[last].weights[1];
         let operation = Operation::Dropout(config.dropout);
-        layers.push(vector("dropout", operation, features, Vec::new()));
+        layers.insert(last, vector("dropout", operation, maps, inputs));
     }
-    let name = format!("fc{number}");
-    let outputs = config.classes;
-    let weights = vec![outputs, features];
-    layers.push(vector(&name, Operation::Logits, outputs, weights));
     Ok(())
 }
 
-fn vector(name: &str, operation: Operation, size: usize, weights: Vec<usize>) -> Layer {
+/// Returns a layer that has feature maps as output.
+fn image_layer(
+    maps: FeatureMaps,
+    name: String,
+    operation: Operation,
+    weights: Vec<usize>,
+    bias: bool,
+) -> Layer {
+    Layer {
+        name,
+        operation,
+        output: maps.shape().to_vec(),
+        parameters: parameters(&weights, bias),
+        weights,
+        bias,
+        receptive_field: maps.receptive_field(),
+    }
+}
+
+/// Returns a layer without weights that has a vector as output.
+fn vector(name: &str, operation: Operation, maps: FeatureMaps, size: usize) -> Layer {
     Layer {
         name: name.into(),
         operation,
         output: vec![size],
-        parameters: parameters(&weights),
-        weights,
+        parameters: 0,
+        weights: Vec::new(),
+        bias: false,
+        receptive_field: maps.image,
     }
 }
 
-/// Returns the number of weights of this shape and of the biases, one per output.
-fn parameters(weights: &[usize]) -> usize {
+/// Returns the number of weights of this shape, and of the biases, one per output.
+fn parameters(weights: &[usize], bias: bool) -> usize {
     let [outputs, inputs @ ..] = weights else {
         return 0;
     };
     let inputs = inputs
         .iter()
         .fold(1usize, |inputs, &size| inputs.saturating_mul(size));
-    inputs.saturating_add(1).saturating_mul(*outputs)
+    inputs
+        .saturating_add(usize::from(bias))
+        .saturating_mul(*outputs)
 }
 
-fn check_block(index: usize, block: &BlockConfig) -> Result<(), ShapeError> {
-    let key = |field: &str| format!("model.blocks[{index}].{field}");
-    check_range(&key("channels"), block.channels, MAX_SIZE)?;
-    check_range(&key("kernel"), block.kernel, MAX_KERNEL)?;
-    if block.padding >= block.kernel {
-        return Err(ShapeError::OutOfRange {
-            key: key("padding"),
-            value: block.padding.to_string(),
-            expected: format!("0 to {}, less than the kernel", block.kernel - 1),
-        });
+fn check_block(key: &str, block: &BlockConfig) -> Result<(), ShapeError> {
+    let field = |field: &str| format!("{key}.{field}");
+    check_range(&field("channels"), block.channels, MAX_SIZE)?;
+    check_range(&field("kernel"), block.kernel, MAX_KERNEL)?;
+    check_range(&field("stride"), block.stride, MAX_KERNEL)?;
+    check_fraction(&field("dropout"), block.dropout)?;
+    check_padding(&field("padding"), block.padding, block.kernel, "the kernel")?;
+    if let Pool::Windows {
+        size,
+        stride,
+        padding,
+        ..
+    } = block.pool
+    {
+        check_range(&field("pool_size"), size, MAX_KERNEL)?;
+        check_range(&field("pool_stride"), stride, MAX_KERNEL)?;
+        if 2 * padding > size {
+            return Err(ShapeError::OutOfRange {
+                key: field("pool_padding"),
+                value: padding.to_string(),
+                expected: format!("0 to {}, at most half of the window", size / 2),
+            });
+        }
+    }
+    let is_max = matches!(
+        block.pool,
+        Pool::Windows {
+            kind: PoolKind::Max,
+            ..
+        } | Pool::Global(PoolKind::Max)
+    );
+    let conflict = |message: &str| {
+        Err(ShapeError::Conflict {
+            key: key.into(),
+            message: message.into(),
+        })
+    };
+    if block.norm_scale && !block.norm {
+        return conflict("norm_scale = true needs norm = true");
+    }
+    if block.norm_scale && block.pool_first && is_max {
+        return conflict(
+            "norm_scale = true needs pool_first = false: after max-pooling, a negative scale cannot be folded into \
+             the filters",
+        );
+    }
+    if block.initialization == Some(Initialization::Dirac) && block.kernel % 2 == 0 {
+        return conflict("initialization = \"dirac\" needs an odd kernel, which has a center");
     }
     Ok(())
 }
 
-fn check_range(key: &str, value: usize, max: usize) -> Result<(), ShapeError> {
-    if (1..=max).contains(&value) {
+fn check_padding(key: &str, padding: usize, size: usize, of: &str) -> Result<(), ShapeError> {
+    if padding < size {
         return Ok(());
     }
     Err(ShapeError::OutOfRange {
         key: key.into(),
-        value: value.to_string(),
-        expected: format!("1 to {max}"),
+        value: padding.to_string(),
+        expected: format!("0 to {}, less than {of}", size - 1),
     })
+}
+
+/// Checks a whitening block on images of `channels`.
+fn check_whitening(
+    key: &str,
+    block: &BlockConfig,
+    channels: usize,
+    is_first: bool,
+) -> Result<(), ShapeError> {
+    let conflict = |message: String| {
+        Err(ShapeError::Conflict {
+            key: key.into(),
+            message,
+        })
+    };
+    let filters = 2 * channels * block.kernel * block.kernel;
+    if !is_first {
+        return conflict("whitening = true: only the first block sees the images".into());
+    }
+    if block.norm {
+        return conflict("whitening = true excludes norm = true".into());
+    }
+    if block.channels != filters {
+        let kernel = block.kernel;
+        return conflict(format!(
+            "channels = {}: whitening of {kernel}x{kernel} patches of {channels} channels has {filters} filters",
+            block.channels
+        ));
+    }
+    Ok(())
 }
 
 impl fmt::Display for Layer {
@@ -359,14 +609,21 @@ mod tests {
         layers.iter().map(Layer::to_string).collect()
     }
 
-    fn block(kernel: usize, padding: usize, pool: bool) -> BlockConfig {
-        BlockConfig {
+    fn block(kernel: usize, padding: usize, pool: bool) -> Stage {
+        Stage::Block(BlockConfig {
             channels: 8,
             kernel,
             padding,
-            pool,
-            norm: false,
-        }
+            pool: if pool { Pool::MAX } else { Pool::None },
+            ..BlockConfig::default()
+        })
+    }
+
+    fn network(blocks: &str) -> ConvNetConfig {
+        toml::from_str(&format!(
+            "channels = 3\ninput = [32, 32]\ndense = []\nblocks = {blocks}"
+        ))
+        .unwrap()
     }
 
     #[test]
@@ -405,7 +662,7 @@ mod tests {
 
     #[test]
     fn rejects_impossible_networks() {
-        let error = |blocks: Vec<BlockConfig>| {
+        let error = |blocks: Vec<Stage>| {
             let config = ConvNetConfig {
                 blocks,
                 ..ConvNetConfig::default()
@@ -414,17 +671,18 @@ mod tests {
         };
         assert_eq!(
             error(vec![block(3, 1, true); 5]),
-            "pool5: the 2x2 pool is larger than its 1x1 input: use fewer pools"
+            "model.blocks[4] (pool5): the 2x2 pool is larger than its 1x1 input: use fewer pools"
         );
         assert_eq!(
             error(vec![block(5, 0, true); 4]),
-            "conv3: the 5x5 kernel is larger than its 4x4 input with padding 0: \
+            "model.blocks[2] (conv3): the 5x5 kernel is larger than its 4x4 input with padding 0: \
              use fewer pools, a smaller kernel or more padding"
         );
-        let wide = BlockConfig {
+        let wide = Stage::Block(BlockConfig {
             channels: MAX_SIZE,
-            ..block(3, 1, false)
-        };
+            pool: Pool::None,
+            ..BlockConfig::default()
+        });
         assert!(error(vec![wide; 2]).starts_with("the network has more than 268435456 parameters"));
         assert_eq!(
             error(vec![block(0, 0, true)]),
@@ -434,5 +692,108 @@ mod tests {
             error(vec![block(3, 3, true)]),
             "model.blocks[0].padding = 3: expected 0 to 2, less than the kernel"
         );
+    }
+
+    #[test]
+    fn residual_network() {
+        let config = network(
+            "[{ channels = 16, norm = true, pool = false },
+              { residual = [{ channels = 32, stride = 2, norm = true }, { channels = 32, norm = true }] },
+              { residual = [{ channels = 32 }], activation = 'gelu' },
+              { channels = 64, kernel = 3, stride = 2, pool = 'global-average' }]",
+        );
+        let layers = config.layers().unwrap();
+        let rows = layers.iter().map(|layer| {
+            let field = layer.receptive_field[0];
+            format!(
+                "{layer} {} {field} {}",
+                layer.multiply_adds(),
+                layer.operation
+            )
+        });
+        assert_eq!(
+            rows.collect::<Vec<_>>(),
+            [
+                "conv1 [16, 32, 32] 448 442368 3 3x3 convolution + batch norm + ReLU",
+                "conv2 [32, 16, 16] 4640 1179648 5 3x3 convolution, stride 2 + batch norm + ReLU",
+                "conv3 [32, 16, 16] 9248 2359296 9 3x3 convolution + batch norm + ReLU",
+                "shortcut1 [32, 16, 16] 544 131072 9 1x1 convolution of the group's input, stride 2 + batch norm",
+                "add1 [32, 16, 16] 0 0 9 addition of the projection",
+                "conv4 [32, 16, 16] 9248 2359296 13 3x3 convolution + ReLU",
+                "add2 [32, 16, 16] 0 0 13 addition of the group's input + GELU",
+                "conv5 [64, 8, 8] 18496 1179648 17 3x3 convolution, stride 2 + ReLU",
+                "pool5 [64, 1, 1] 0 0 32 global average-pooling",
+                "flatten [64] 0 0 32 reshape",
+                "fc1 [10] 650 640 32 dense, logits",
+            ]
+        );
+    }
+
+    #[test]
+    fn impossible_blocks_are_named() {
+        let error = |blocks: &str| network(blocks).layers().unwrap_err().to_string();
+        for (blocks, message) in [
+            (
+                "[{}, { residual = [{ channels = 32 }, { channels = 32, padding = 0 }] }]",
+                "model.blocks[1]: the residual group turns [32, 16, 16] into [32, 14, 14], and no 1x1 convolution \
+                 with a stride does the same: the shapes cannot be added",
+            ),
+            (
+                "[{ residual = [] }]",
+                "model.blocks[0].residual = []: expected at least one block",
+            ),
+            (
+                "[{ residual = [{ kernel = 5 }, { channels = 0 }] }]",
+                "model.blocks[0].residual[1].channels = 0: expected 1 to 65536",
+            ),
+            (
+                "[{ pool_size = 8 }, { pool_size = 8 }]",
+                "model.blocks[1] (pool2): the 8x8 pool is larger than its 4x4 input: use fewer pools",
+            ),
+            (
+                "[{ stride = 16 }, { kernel = 5 }]",
+                "model.blocks[1] (conv2): the 5x5 kernel is larger than its 1x1 input with padding 1: use fewer \
+                 pools, a smaller kernel or more padding",
+            ),
+            (
+                "[{ pool_size = 3, pool_padding = 2 }]",
+                "model.blocks[0].pool_padding = 2: expected 0 to 1, at most half of the window",
+            ),
+            (
+                "[{ stride = 0 }]",
+                "model.blocks[0].stride = 0: expected 1 to 31",
+            ),
+            (
+                "[{ dropout = 1.0 }]",
+                "model.blocks[0].dropout = 1: expected a probability from 0 up to but not including 1",
+            ),
+            (
+                "[{ norm_scale = true }]",
+                "model.blocks[0]: norm_scale = true needs norm = true",
+            ),
+            (
+                "[{ norm = true, norm_scale = true }]",
+                "model.blocks[0]: norm_scale = true needs pool_first = false: after max-pooling, a negative scale \
+                 cannot be folded into the filters",
+            ),
+            (
+                "[{ kernel = 2, initialization = 'dirac' }]",
+                "model.blocks[0]: initialization = \"dirac\" needs an odd kernel, which has a center",
+            ),
+            (
+                "[{ kernel = 2, channels = 12, whitening = true }]",
+                "model.blocks[0]: channels = 12: whitening of 2x2 patches of 3 channels has 24 filters",
+            ),
+            (
+                "[{}, { whitening = true }]",
+                "model.blocks[1]: whitening = true: only the first block sees the images",
+            ),
+            (
+                "[{ whitening = true, norm = true }]",
+                "model.blocks[0]: whitening = true excludes norm = true",
+            ),
+        ] {
+            assert_eq!(error(blocks), message);
+        }
     }
 }

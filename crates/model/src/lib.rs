@@ -8,15 +8,21 @@
 
 // The description, its shapes, and the network.
 mod config;
+mod raw_block;
+mod shape_error;
+mod feature_maps;
 mod layers;
 mod init;
+mod conv_block;
+mod shortcut;
 mod conv_net;
 
 // Operations on parameters.
 mod weights;
 mod flat_parameters;
 mod ema;
-mod fold_batch_norm;
+mod fold;
+mod whitening;
 
 // Training.
 mod precision;
@@ -26,12 +32,17 @@ pub mod gradients;
 #[cfg(feature = "train")]
 mod step;
 
-pub use config::{BlockConfig, ConvNetConfig, Initialization};
-pub use conv_net::{ConvBlock, ConvNet};
-pub use kernels::ConvBlockOptions;
-pub use layers::{Layer, MAX_KERNEL, MAX_SIZE, Operation, ShapeError};
+pub use config::{
+    BlockConfig, ConvNetConfig, Initialization, Pool, PoolKind, ResidualConfig, Stage,
+};
+pub use conv_block::ConvBlock;
+pub use conv_net::ConvNet;
+pub use kernels::{Activation, ConvBlockOptions};
+pub use layers::{Epilogue, Layer, MAX_KERNEL, MAX_SIZE, Operation};
 pub use loss::cross_entropy;
 pub use precision::Precision;
+pub use shape_error::ShapeError;
 #[cfg(feature = "train")]
 pub use step::{Objective, TrainingBatch};
 pub use weights::{Storage, WeightsError};
+pub use whitening::WhiteningError;

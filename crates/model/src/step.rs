@@ -90,20 +90,22 @@ mod tests {
     use burn::tensor::{Device, Distribution, Int};
 
     use super::*;
-    use crate::config::{BlockConfig, ConvNetConfig};
+    use crate::config::{BlockConfig, ConvNetConfig, Pool, Stage};
 
     fn small(device: &Device) -> ConvNet {
         device.seed(1);
-        let block = |pool| BlockConfig {
-            channels: 4,
-            pool,
-            ..BlockConfig::default()
+        let block = |pool| {
+            Stage::Block(BlockConfig {
+                channels: 4,
+                pool,
+                ..BlockConfig::default()
+            })
         };
         let config = ConvNetConfig {
             input: [9, 8],
             classes: 3,
             dense: vec![5],
-            blocks: vec![block(true), block(false)],
+            blocks: vec![block(Pool::MAX), block(Pool::None)],
             ..ConvNetConfig::default()
         };
         config.init(device).unwrap()

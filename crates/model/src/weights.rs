@@ -1,8 +1,9 @@
 //! Weights as safetensors and burnpack files.
 //!
 //! Files in PyTorch's layout have the names and shapes of a `state_dict`: `conv1.weight` `[out, in, ky, kx]`,
-//! `conv1.bias`, ..., `fc1.weight` `[out, in]`, `fc1.bias`, ... Files in Burn's layout have
-//! `blocks.0.conv.weight`, ..., `hidden.0.weight` `[in, out]`, ..., `output.weight`.
+//! `conv1.bias`, ..., `fc1.weight` `[out, in]`, `fc1.bias`, ..., and `shortcut1.weight` for the projection of the
+//! first residual group. Files in Burn's layout have `blocks.0.conv.weight`, ..., `shortcuts.0.projection.conv.weight`,
+//! ..., `hidden.0.weight` `[in, out]`, ..., `output.weight`.
 
 use burn::store::{
     BurnToPyTorchAdapter, BurnpackStore, FloatCastAdapter, KeyRemapper, ModuleAdapter,
@@ -83,10 +84,17 @@ impl ConvNet {
     ) -> Result<KeyRemapper, WeightsError> {
         let blocks = (0..self.blocks.len())
             .map(|i| (format!("blocks.{i}.conv."), format!("conv{}.", i + 1)));
+        let shortcuts = (0..self.shortcuts.len()).map(|i| {
+            (
+                format!("shortcuts.{i}.projection.conv."),
+                format!("shortcut{}.", i + 1),
+            )
+        });
         let last = self.hidden.len();
         let hidden = (0..last).map(|i| (format!("hidden.{i}."), format!("fc{}.", i + 1)));
         let output = ("output.".into(), format!("fc{}.", last + 1));
         let patterns = blocks
+            .chain(shortcuts)
             .chain(hidden)
             .chain([output])
             .map(|(burn, pytorch)| pair(&burn, &pytorch));

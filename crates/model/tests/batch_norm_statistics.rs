@@ -3,7 +3,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Distribution, Tensor};
-use model::{BlockConfig, ConvNetConfig};
+use model::{BlockConfig, ConvNetConfig, Stage};
 
 fn device(seed: u64) -> Device {
     let device = Device::default().autodiff();
@@ -14,11 +14,12 @@ fn device(seed: u64) -> Device {
 fn network() -> ConvNetConfig {
     ConvNetConfig {
         input: [9, 8],
-        blocks: vec![BlockConfig {
+        blocks: vec![Stage::Block(BlockConfig {
             channels: 4,
             norm: true,
+            pool_first: true,
             ..BlockConfig::default()
-        }],
+        })],
         dense: vec![],
         classes: 3,
         ..ConvNetConfig::default()
@@ -39,7 +40,7 @@ fn batch_norm_statistics_weight_each_image_equally() {
     let batch = images(&device(3)).inner();
     let other = batch.clone() * 2.0 + 1.0;
     let logits = |batches: Vec<Tensor<4>>| {
-        let folded = model.clone().fold_batch_norm(batches);
+        let folded = model.clone().fold(batches);
         values(folded.forward(batch.clone()))
     };
     // Repeated images have the moments of the batch, so only the weights of the batches matter.

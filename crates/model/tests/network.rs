@@ -6,7 +6,10 @@ use std::ops::Range;
 use burn::module::Module;
 use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::{Device, Distribution, Int, Tensor};
-use model::{BlockConfig, ConvNet, ConvNetConfig, Initialization, Storage};
+use model::{
+    Activation, BlockConfig, ConvNet, ConvNetConfig, Initialization, Pool, ResidualConfig, Stage,
+    Storage,
+};
 
 fn device(seed: u64) -> Device {
     let device = Device::default().autodiff();
@@ -15,16 +18,18 @@ fn device(seed: u64) -> Device {
 }
 
 fn small() -> ConvNetConfig {
-    let block = |pool| BlockConfig {
-        channels: 4,
-        pool,
-        ..BlockConfig::default()
+    let block = |pool| {
+        Stage::Block(BlockConfig {
+            channels: 4,
+            pool,
+            ..BlockConfig::default()
+        })
     };
     ConvNetConfig {
         input: [9, 8],
         classes: 3,
         dense: vec![5],
-        blocks: vec![block(true), block(false)],
+        blocks: vec![block(Pool::MAX), block(Pool::None)],
         ..ConvNetConfig::default()
     }
 }
@@ -55,7 +60,7 @@ fn feature_maps_have_the_shapes_of_the_layer_table() {
 
 #[test]
 fn layer_table_counts_all_parameters() {
-    for config in [ConvNetConfig::default(), small()] {
+    for config in [ConvNetConfig::default(), small(), residual()] {
         let model = config.init(&device(1)).unwrap();
         let table = config.layers().unwrap();
         let sum: usize = table.iter().map(|layer| layer.parameters).sum();
@@ -216,21 +221,81 @@ fn tensor_ranges(bytes: &[u8]) -> HashMap<String, Range<usize>> {
 
 /// Returns the small network with batch normalization in all blocks.
 fn small_with_batch_norm() -> ConvNetConfig {
-    let mut config = small();
-    config.blocks.iter_mut().for_each(|block| block.norm = true);
-    config
+    normalized(1)
+}
+
+fn normalized(padding: usize) -> ConvNetConfig {
+    let block = |pool| {
+        Stage::Block(BlockConfig {
+            channels: 4,
+            padding,
+            pool,
+            norm: true,
+            pool_first: true,
+            ..BlockConfig::default()
+        })
+    };
+    ConvNetConfig {
+        blocks: vec![block(Pool::MAX), block(Pool::None)],
+        ..small()
+    }
+}
+
+/// Returns a network with every operation that is folded: normalizations with scale, in a residual group with
+/// projection too, and a factor of the logits.
+fn residual() -> ConvNetConfig {
+    let block = BlockConfig {
+        channels: 6,
+        norm: true,
+        norm_scale: true,
+        activation: Activation::Gelu,
+        pool: Pool::None,
+        ..BlockConfig::default()
+    };
+    let group = ResidualConfig {
+        blocks: vec![BlockConfig { stride: 2, ..block }, block],
+        activation: Activation::Relu,
+    };
+    ConvNetConfig {
+        logit_scale: 0.25,
+        blocks: vec![
+            Stage::Block(BlockConfig {
+                pool: Pool::MAX,
+                norm_scale: false,
+                pool_first: true,
+                channels: 4,
+                ..block
+            }),
+            Stage::Residual(group),
+        ],
+        ..small()
+    }
 }
 
 #[test]
-fn folded_batch_norm_gives_the_same_logits() {
+fn folding_keeps_the_logits() {
     let device = device(3);
     let model = small_with_batch_norm().init(&device).unwrap();
     assert_eq!(model.num_params(), small().parameters().unwrap());
-    let images = images(&device);
+    for config in [small_with_batch_norm(), residual()] {
+        check_folding(&config, &device);
+    }
+}
+
+fn check_folding(config: &ConvNetConfig, device: &Device) {
+    let model = config.init(device).unwrap();
+    // Other scales than the initial 1.
+    let parameters = Tensor::<1>::random(
+        [model.num_params()],
+        Distribution::Uniform(-0.5, 0.5),
+        device,
+    );
+    let model = model.with_flat_parameters(parameters);
+    let images = images(device);
     let expected = model.forward(images.clone()).inner();
     // Folded with the statistics of a batch, the network computes the same logits for that batch.
     let inner = images.inner();
-    let folded = model.valid().fold_batch_norm([inner.clone()]);
+    let folded = model.valid().fold([inner.clone()]);
     assert!(!folded.has_batch_norm());
     let actual = folded.forward(inner.clone());
     for (actual, expected) in values(actual).into_iter().zip(values(expected)) {
@@ -238,10 +303,7 @@ fn folded_batch_norm_gives_the_same_logits() {
     }
     // Its weights load into a network without batch normalization.
     let bytes = folded.to_safetensors(Storage::Single).unwrap();
-    let loaded = small_with_batch_norm()
-        .without_batch_norm()
-        .init(&Device::default())
-        .unwrap();
+    let loaded = config.folded().init(&Device::default()).unwrap();
     let loaded = loaded.with_safetensors(bytes).unwrap();
     assert_eq!(
         values(loaded.forward(inner.clone())),
@@ -252,10 +314,8 @@ fn folded_batch_norm_gives_the_same_logits() {
 #[test]
 fn batch_norm_cancels_brightness_and_contrast() {
     let device = device(4);
-    let mut config = small_with_batch_norm();
     // Zero padding would not change with brightness.
-    config.blocks.iter_mut().for_each(|block| block.padding = 0);
-    let model = config.init(&device).unwrap();
+    let model = normalized(0).init(&device).unwrap();
     let images = images(&device);
     let expected = values(model.forward(images.clone()));
     let actual = values(model.forward(images * 100.0 + 500.0));

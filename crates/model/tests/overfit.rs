@@ -4,22 +4,24 @@ use burn::optim::AdamConfig;
 use burn::tensor::{Device, Distribution, Int, Tensor};
 use burn::train::TrainStep;
 use data::Batch;
-use model::{BlockConfig, ConvNetConfig, Objective, Precision, TrainingBatch};
+use model::{BlockConfig, ConvNetConfig, Objective, Pool, Precision, Stage, TrainingBatch};
 
 #[test]
 fn overfits_one_batch() {
     let device = Device::default().autodiff();
     device.seed(1);
-    let block = |pool| BlockConfig {
-        channels: 4,
-        pool,
-        ..BlockConfig::default()
+    let block = |pool| {
+        Stage::Block(BlockConfig {
+            channels: 4,
+            pool,
+            ..BlockConfig::default()
+        })
     };
     let config = ConvNetConfig {
         input: [9, 8],
         classes: 3,
         dense: vec![16],
-        blocks: vec![block(true), block(false)],
+        blocks: vec![block(Pool::MAX), block(Pool::None)],
         ..ConvNetConfig::default()
     };
     let mut model = config.init(&device).unwrap();

@@ -1,4 +1,4 @@
-//! Registers batch normalization with ReLU, and its gradient, with Burn.
+//! Registers batch normalization with activation, and its gradient, with Burn.
 
 use std::sync::Arc;
 
@@ -10,14 +10,28 @@ use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extensi
 use burn::tensor::Tensor;
 
 use super::cpu_backend::CpuBackend;
-use crate::cpu::batch_norm::{Moments, NormShape, backward, forward};
+use crate::cpu::activation::Activation;
+use crate::cpu::batch_norm::{Moments, NormGradients, NormShape, ScaleAndBias, backward, forward};
 use crate::cpu::simd::InstructionSet;
 
-pub(crate) fn batch_norm_relu(images: Tensor<4>, bias: Tensor<1>, shape: NormShape) -> Tensor<4> {
-    Tensor::from_dispatch(<Dispatch as BatchNormBackend>::batch_norm_relu(
+/// Shape and activation of a normalization.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NormOptions {
+    pub(crate) shape: NormShape,
+    pub(crate) activation: Activation,
+}
+
+pub(crate) fn batch_norm(
+    images: Tensor<4>,
+    scale: Tensor<1>,
+    bias: Tensor<1>,
+    options: NormOptions,
+) -> Tensor<4> {
+    Tensor::from_dispatch(<Dispatch as BatchNormBackend>::batch_norm(
         images.into_dispatch(),
+        scale.into_dispatch(),
         bias.into_dispatch(),
-        shape,
+        options,
     ))
 }
 
@@ -28,56 +42,70 @@ pub(crate) fn batch_norm_relu(images: Tensor<4>, bias: Tensor<1>, shape: NormSha
     NdArray: cfg(feature = "ndarray")
 )]
 pub(crate) trait BatchNormBackend: Backend {
-    /// Images `[N, C, H, W]` and bias `[C]` to output `[N, C, H, W]`, all `f32`.
-    fn batch_norm_relu(
+    /// Images `[N, C, H, W]`, scale `[C]` and bias `[C]` to output `[N, C, H, W]`, all `f32`.
+    fn batch_norm(
         images: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
         bias: FloatTensor<Self>,
-        shape: NormShape,
+        options: NormOptions,
     ) -> FloatTensor<Self>;
 }
 
 /// Returns the output, and the moments of the images.
 fn run_forward<B: CpuBackend>(
     images: &FloatTensor<B>,
+    scale: &FloatTensor<B>,
     bias: &FloatTensor<B>,
-    shape: NormShape,
+    options: NormOptions,
 ) -> (FloatTensor<B>, Vec<Moments>) {
-    let set = InstructionSet::best();
-    let dims = images.shape().dims::<4>();
-    let (output, moments) = forward(set, shape, &B::contiguous(images), &B::contiguous(bias));
-    (B::from_vec(output, dims), moments)
+    let affine = ScaleAndBias {
+        scale: &B::contiguous(scale),
+        bias: &B::contiguous(bias),
+    };
+    let (output, moments) = forward(
+        InstructionSet::best(),
+        options.shape,
+        &B::contiguous(images),
+        affine,
+        options.activation,
+    );
+    (B::from_vec(output, images.shape().dims::<4>()), moments)
 }
 
 impl<B: CpuBackend> BatchNormBackend for B {
-    fn batch_norm_relu(
+    fn batch_norm(
         images: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
         bias: FloatTensor<Self>,
-        shape: NormShape,
+        options: NormOptions,
     ) -> FloatTensor<Self> {
-        run_forward::<Self>(&images, &bias, shape).0
+        run_forward::<Self>(&images, &scale, &bias, options).0
     }
 }
 
 impl<B: CpuBackend, C: CheckpointStrategy> BatchNormBackend for Autodiff<B, C> {
-    fn batch_norm_relu(
+    fn batch_norm(
         images: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
         bias: FloatTensor<Self>,
-        shape: NormShape,
+        options: NormOptions,
     ) -> FloatTensor<Self> {
         let (images, image_node) = images.into_parts();
+        let (scale, scale_node) = scale.into_parts();
         let (bias, bias_node) = bias.into_parts();
-        let (output, moments) = run_forward::<B>(&images, &bias, shape);
+        let (output, moments) = run_forward::<B>(&images, &scale, &bias, options);
         match BatchNormBackward
-            .prepare::<C>([image_node, bias_node])
+            .prepare::<C>([image_node, scale_node, bias_node])
             .compute_bound()
             .stateful()
         {
             OpsKind::Tracked(operation) => {
                 let state = SavedForBackward {
                     images,
+                    scale,
                     bias,
                     moments: Arc::new(moments),
-                    shape,
+                    options,
                 };
                 operation.finish(state, output)
             }
@@ -93,37 +121,47 @@ struct BatchNormBackward;
 #[derive(Clone, Debug)]
 struct SavedForBackward<B: Backend> {
     images: FloatTensor<B>,
+    scale: FloatTensor<B>,
     bias: FloatTensor<B>,
     moments: Arc<Vec<Moments>>,
-    shape: NormShape,
+    options: NormOptions,
 }
 
-impl<B: CpuBackend> Backward<B, 2> for BatchNormBackward {
+impl<B: CpuBackend> Backward<B, 3> for BatchNormBackward {
     type State = SavedForBackward<B>;
 
-    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let [image_node, bias_node] = ops.parents;
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [image_node, scale_node, bias_node] = ops.parents;
         let SavedForBackward {
             images,
+            scale,
             bias,
             moments,
-            shape,
+            options: NormOptions { shape, activation },
         } = ops.state;
         let gradient = grads.consume::<B>(&ops.node);
-        let (image_gradient, bias_gradient) = backward(
+        let affine = ScaleAndBias {
+            scale: &B::contiguous(&scale),
+            bias: &B::contiguous(&bias),
+        };
+        let gradients: NormGradients = backward(
             InstructionSet::best(),
             shape,
             &B::contiguous(&images),
-            &B::contiguous(&bias),
+            affine,
+            activation,
             &moments,
             &B::contiguous(&gradient),
         );
         if let Some(node) = image_node {
             let dims = images.shape().dims::<4>();
-            grads.register::<B>(node.id, B::from_vec(image_gradient, dims));
+            grads.register::<B>(node.id, B::from_vec(gradients.images, dims));
+        }
+        if let Some(node) = scale_node {
+            grads.register::<B>(node.id, B::from_vec(gradients.scale, [shape.channels]));
         }
         if let Some(node) = bias_node {
-            grads.register::<B>(node.id, B::from_vec(bias_gradient, [shape.channels]));
+            grads.register::<B>(node.id, B::from_vec(gradients.bias, [shape.channels]));
         }
     }
 }

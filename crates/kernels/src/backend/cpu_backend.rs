@@ -8,7 +8,7 @@ use burn::backend::Flex;
 #[cfg(feature = "ndarray")]
 use burn::backend::NdArray;
 use burn::backend::tensor::FloatTensor;
-use burn::tensor::TensorData;
+use burn::tensor::{Shape, TensorData};
 
 /// A backend whose `f32` tensors can be accessed as slices. It gets all fused operations.
 pub(crate) trait CpuBackend: Backend {
@@ -16,7 +16,7 @@ pub(crate) trait CpuBackend: Backend {
     fn contiguous(tensor: &FloatTensor<Self>) -> Cow<'_, [f32]>;
 
     /// Creates a tensor from elements in row-major order.
-    fn from_vec<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FloatTensor<Self> {
+    fn from_vec(values: Vec<f32>, shape: impl Into<Shape>) -> FloatTensor<Self> {
         Self::float_from_data(TensorData::new(values, shape), &Default::default())
     }
 

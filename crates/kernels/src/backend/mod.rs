@@ -3,13 +3,15 @@
 mod device;
 mod cpu_backend;
 mod conv_block;
+mod activation;
 mod batch_norm;
 mod adam;
 #[cfg(feature = "remote")]
 mod remote;
 
+pub(crate) use activation::activate;
 pub(crate) use adam::adam_step;
-pub(crate) use batch_norm::batch_norm_relu;
+pub(crate) use batch_norm::{NormOptions, batch_norm};
 pub(crate) use conv_block::conv_block;
 pub use device::is_cpu;
 pub(crate) use device::is_fused;

@@ -1,6 +1,7 @@
 //! The kernels: SIMD code on row-major slices of `f32`, independent of Burn.
 
 pub(crate) mod simd;
+pub(crate) mod activation;
 pub(crate) mod conv_block;
 pub(crate) mod batch_norm;
 pub(crate) mod adam;

@@ -148,15 +148,15 @@ impl FlopsPerImage {
     /// Counts two operations per multiplication, one for the addition. The backward pass computes the
     /// gradients of the weights, and of each layer's input except the first layer's.
     fn of(config: &Config) -> Result<Self> {
-        let multiplications: Vec<usize> = config
+        let multiply_adds: Vec<usize> = config
             .model
             .layers()?
             .iter()
-            .map(model::Layer::multiplications)
+            .map(model::Layer::multiply_adds)
             .filter(|&count| count > 0)
             .collect();
-        let forward: usize = multiplications.iter().sum();
-        let train = 3 * forward - multiplications.first().unwrap_or(&0);
+        let forward: usize = multiply_adds.iter().sum();
+        let train = 3 * forward - multiply_adds.first().unwrap_or(&0);
         Ok(Self {
             inference: 2.0 * forward as f64,
             train: 2.0 * train as f64,
@@ -233,10 +233,7 @@ impl Bench {
     fn inference(&self, batch: usize) -> Result<f64> {
         let mut config = self.config.clone();
         config.training.eval_batch_size = batch;
-        let model: ConvNet = config
-            .model
-            .without_batch_norm()
-            .init(&self.devices.main().device)?;
+        let model: ConvNet = config.model.folded().init(&self.devices.main().device)?;
         let loader = evaluation_loader(&config, &self.split.test, &self.devices.main().device);
         let images = loader
             .batches(1)

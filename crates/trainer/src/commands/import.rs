@@ -64,7 +64,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
 
     let (device, reason) = args.device.open()?;
     info!("device: {device}, {reason}");
-    let folded = config.model.without_batch_norm();
+    let folded = config.model.folded();
     let network = folded.init(&device.device.clone().autodiff())?;
     let network = network.with_safetensors(formats::to_safetensors(&tensors)?)?;
     let training = Training::with_model(&config, network);

@@ -23,11 +23,15 @@ pub(crate) enum Constraint {
     Duration,
     /// `true` or `false`.
     Boolean,
+    /// `true`, `false` or one of these strings.
+    BooleanOr(&'static [&'static str]),
     /// An array; the setting whose key ends in `[]` constrains its elements.
     Array,
 }
 
-use Constraint::{Array, Boolean, Duration, Integer, Normalization, Number, OneOf, Text};
+use Constraint::{
+    Array, Boolean, BooleanOr, Duration, Integer, Normalization, Number, OneOf, Text,
+};
 
 impl Constraint {
     /// Returns whether `value` has the type and is in the range.
@@ -36,14 +40,16 @@ impl Constraint {
             (Integer(min, max), &Value::Integer(number)) => (min..=max).contains(&number),
             (Number(min, max), &Value::Float(number)) => (min..=max).contains(&number),
             (Number(min, max), &Value::Integer(number)) => (min..=max).contains(&(number as f64)),
-            (OneOf(words), Value::String(text)) => words.contains(&text.as_str()),
+            (OneOf(words) | BooleanOr(words), Value::String(text)) => {
+                words.contains(&text.as_str())
+            }
             (Normalization, Value::String(text)) => text.parse::<data::Normalization>().is_ok(),
             (Duration, Value::String(text)) => {
                 Time::try_from(text.clone()).is_ok_and(|Time(time)| !time.is_zero())
             }
-            (Text, Value::String(_)) | (Boolean, Value::Boolean(_)) | (Array, Value::Array(_)) => {
-                true
-            }
+            (Text, Value::String(_))
+            | (Boolean | BooleanOr(_), Value::Boolean(_))
+            | (Array, Value::Array(_)) => true,
             _ => false,
         }
     }
@@ -55,7 +61,7 @@ impl Constraint {
         match self {
             // A data folder may be called 2024.
             Text => string(),
-            Boolean => text.parse().map_or_else(|_| string(), Value::Boolean),
+            Boolean | BooleanOr(_) => text.parse().map_or_else(|_| string(), Value::Boolean),
             Array => {
                 let table = format!("array = {text}").parse::<Table>();
                 let array = table.ok().and_then(|mut table| table.remove("array"));
@@ -80,6 +86,7 @@ impl Constraint {
             Normalization => alternatives(&["unit", "half", "mean-std", "MEAN,STD"]),
             Duration => alternatives(&["90s", "10m", "1h30m"]),
             Boolean => alternatives(&["true", "false"]),
+            BooleanOr(words) => alternatives(&[&["true", "false"], words].concat()),
             Array => "array".into(),
         }
     }
@@ -105,6 +112,7 @@ impl fmt::Display for Constraint {
             ),
             Duration => f.write_str("a time such as 90s, 10m or 1h30m"),
             Boolean => f.write_str("true or false"),
+            BooleanOr(words) => write!(f, "true or false or {}", words.join(" or ")),
             Array => f.write_str("an array"),
         }
     }

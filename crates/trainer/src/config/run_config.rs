@@ -98,6 +98,9 @@ pub(crate) struct TrainingConfig {
     /// Decay rate of an exponential moving average (EMA) of the weights, which is evaluated and saved in
     /// place of the last weights; lower in the first steps; 0 for no average.
     pub(crate) ema_decay: f64,
+    /// Epochs in which the bias of a whitening block is trained; `None` for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) whitening_bias_epochs: Option<usize>,
     /// Label smoothing factor (Szegedy et al. 2016).
     pub(crate) label_smoothing: f64,
     /// Epochs without a better validation accuracy after which training stops.

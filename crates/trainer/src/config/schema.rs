@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use toml::{Table, Value};
 
 use crate::config::constraint::Constraint::{
-    self, Array, Boolean, Duration, Integer, Normalization, Number, OneOf, Text,
+    self, Array, Boolean, BooleanOr, Duration, Integer, Normalization, Number, OneOf, Text,
 };
 use crate::config::suggest::did_you_mean;
 
@@ -87,6 +87,7 @@ pub(crate) const SECTIONS: &[Section] = &[
 /// Outputs of a layer, or pixels of a side.
 const SIZE: Constraint = Integer(1, model::MAX_SIZE as i64);
 const MAX_KERNEL: i64 = model::MAX_KERNEL as i64;
+const ACTIVATION: Constraint = OneOf(&["relu", "gelu", "silu", "tanh", "none"]);
 
 /// All settings, in the order of a configuration file.
 pub(crate) const SETTINGS: &[Setting] = &[
@@ -147,7 +148,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
             "[{ channels = 32, kernel = 3, padding = 1, pool = true }, \
               { channels = 64, kernel = 3, padding = 1, pool = true }]",
         )
-        .help("Convolution blocks, in order; [] for a dense network"),
+        .help("Convolution blocks and residual groups, in order; [] for a dense network")
+        .details("docs/networks.md describes them with examples."),
     setting("model.blocks[].channels", SIZE)
         .default("32")
         .help("Output channels of the convolution"),
@@ -159,21 +161,78 @@ pub(crate) const SETTINGS: &[Setting] = &[
         .unit("pixels")
         .default("1")
         .help("Zero padding on each side"),
-    setting("model.blocks[].pool", Boolean)
+    setting("model.blocks[].stride", Integer(1, MAX_KERNEL))
+        .unit("pixels")
+        .default("1")
+        .help("Stride of the convolution"),
+    setting("model.blocks[].bias", Boolean)
         .default("true")
-        .help("Whether 2x2 max-pooling with stride 2 ends the block"),
+        .help("Whether the block has a bias"),
     setting("model.blocks[].norm", Boolean)
         .default("false")
-        .help("Whether batch normalization precedes the ReLU (Ioffe and Szegedy 2015)")
+        .help("Whether batch normalization precedes the activation (Ioffe and Szegedy 2015)")
         .details("It is folded into the weights that are saved for use."),
+    setting("model.blocks[].norm_scale", Boolean)
+        .default("false")
+        .help("Whether batch normalization learns a scale per channel"),
+    setting("model.blocks[].activation", ACTIVATION)
+        .default("relu")
+        .help("Activation function"),
+    setting(
+        "model.blocks[].pool",
+        BooleanOr(&["max", "average", "global-max", "global-average"]),
+    )
+    .default("true")
+    .help("Pooling at the end of the block")
+    .details("true is max; in a residual group the default is false."),
+    setting("model.blocks[].pool_size", Integer(1, MAX_KERNEL))
+        .unit("pixels")
+        .default("2")
+        .help("Height and width of a pooling window"),
+    setting("model.blocks[].pool_stride", Integer(1, MAX_KERNEL))
+        .unit("pixels")
+        .unset("2")
+        .help("Distance between pooling windows; by default, the size of a window"),
+    setting("model.blocks[].pool_padding", Integer(0, MAX_KERNEL / 2))
+        .unit("pixels")
+        .default("0")
+        .help("Padding before the pooling on each side"),
+    setting("model.blocks[].pool_first", Boolean)
+        .unset("true")
+        .help("Whether pooling precedes batch normalization and activation; by default, as norm"),
+    setting("model.blocks[].dropout", Number(0.0, 0.99))
+        .default("0.0")
+        .help("Dropout probability at the end of the block"),
+    setting(
+        "model.blocks[].initialization",
+        OneOf(&["pytorch", "keras", "dirac"]),
+    )
+    .unset("dirac")
+    .help("Weight initialization of the block; by default, that of the network")
+    .details("dirac is a partial identity (Zagoruyko and Komodakis 2017)."),
+    setting("model.blocks[].whitening", Boolean)
+        .default("false")
+        .help("Whether the filters of the first block whiten the training images and stay frozen (Jordan 2024)"),
+    setting("model.blocks[].residual", Array)
+        .unset("[{ channels = 64 }, { channels = 64 }]")
+        .help("Blocks of a residual group, whose input is added to their output (He et al. 2016)"),
     setting("model.dense", Array)
         .default("[128]")
         .help("Outputs of the hidden dense layers, in order"),
     setting("model.dense[]", SIZE).help("Outputs of a layer"),
+    setting("model.dense_activation", ACTIVATION)
+        .default("relu")
+        .help("Activation function of the hidden dense layers"),
     setting("model.dropout", Number(0.0, 0.99))
         .default("0.0")
         .flag("dropout", "P")
         .help("Dropout probability before the last layer"),
+    setting("model.output_bias", Boolean)
+        .default("true")
+        .help("Whether the last layer has a bias"),
+    setting("model.logit_scale", Number(1e-6, 1e6))
+        .default("1.0")
+        .help("Constant factor of the logits"),
     setting("model.initialization", OneOf(&["pytorch", "keras"]))
         .default("pytorch")
         .flag("initialization", "FRAMEWORK")
@@ -283,6 +342,9 @@ pub(crate) const SETTINGS: &[Setting] = &[
         .flag("ema-decay", "RATE")
         .help("Decay rate of an exponential moving average of the weights")
         .details("Above 0, the average is evaluated and saved in place of the last weights."),
+    setting("training.whitening_bias_epochs", Integer(0, 100_000))
+        .unset("3")
+        .help("Epochs in which the bias of a whitening block is trained; by default, all"),
     setting("training.label_smoothing", Number(0.0, 0.9))
         .default("0.0")
         .flag("label-smoothing", "P")
@@ -460,6 +522,7 @@ impl Setting {
             Integer(..) | Number(..) => format!("{help}, {values}"),
             Duration => format!("{help}, such as {values}"),
             OneOf(_) | Normalization => format!("{help}: {values}"),
+            BooleanOr(_) => format!("{help}: {values}"),
             Text | Boolean | Array => help.into(),
         }
     }
@@ -556,8 +619,10 @@ fn check_table(path: &str, table: &Table) -> Result<()> {
 }
 
 fn check_value(path: &str, value: &Value) -> Result<()> {
+    // The blocks of a residual group have the settings of other blocks.
+    let key = path.replacen("[].residual[]", "[]", 1);
     let is_section = SETTINGS.iter().any(|setting| {
-        let rest = setting.key.strip_prefix(path);
+        let rest = setting.key.strip_prefix(key.as_str());
         rest.is_some_and(|rest| rest.starts_with('.'))
     });
     if let (true, Value::Table(table)) = (is_section, value) {
@@ -566,9 +631,9 @@ fn check_value(path: &str, value: &Value) -> Result<()> {
     if is_section {
         bail!("{path} = {value}: expected a table");
     }
-    let Some(setting) = SETTINGS.iter().find(|setting| setting.key == path) else {
+    let Some(setting) = SETTINGS.iter().find(|setting| setting.key == key) else {
         let known = SETTINGS.iter().map(|setting| setting.key);
-        bail!("unknown key {path}{}", did_you_mean(path, known));
+        bail!("unknown key {path}{}", did_you_mean(&key, known));
     };
     if !setting.constraint.accepts(value) {
         bail!("{path} = {value}: expected {}", setting.constraint);
@@ -583,7 +648,7 @@ fn check_value(path: &str, value: &Value) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use model::{BlockConfig, ConvNetConfig};
+    use model::{BlockConfig, ConvNetConfig, Stage};
 
     use super::*;
 
@@ -667,10 +732,10 @@ mod tests {
         let mut block = Table::new();
         for setting in SETTINGS {
             if let Some(key) = setting.key.strip_prefix("model.blocks[].") {
-                block.insert(key.into(), setting.default_value().unwrap());
+                block.extend(setting.default_value().map(|value| (key.into(), value)));
             }
         }
-        let block: BlockConfig = block.try_into().unwrap();
-        assert_eq!(block, BlockConfig::default());
+        let block: Stage = block.try_into().unwrap();
+        assert_eq!(block, BlockConfig::default().into());
     }
 }

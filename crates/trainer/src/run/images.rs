@@ -62,6 +62,7 @@ pub(crate) fn resolve(
     let dataset = Source::open(&data.source, TestSelection::ByPath)?.read(options, cache)?;
     let config = settings.into_config(&dataset.info)?;
     let images = RunImages::new(&config, dataset)?;
+    config.model.check_whitening(images.split.train.len())?;
     Ok((config, images))
 }
 

@@ -124,8 +124,8 @@ impl DeviceCheck {
             test: test.select(0..TEST_IMAGES.min(test.len())),
             ..images.split.clone()
         };
-        let start =
-            Training::begin(&config, &reference.device.clone().autodiff())?.checkpoint(&config)?;
+        let start = Training::begin(&config, &images.train, &reference.device.clone().autodiff())?
+            .checkpoint(&config)?;
         let reference = run_stages(&config, &images, &start, reference, None)?;
         Ok(Self {
             config,

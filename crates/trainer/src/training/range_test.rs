@@ -58,7 +58,7 @@ pub(crate) fn range_test(
     ensure!(!images.is_empty(), "no training images");
     let settings = &config.training;
     let devices = TrainingDevices::One(device.clone().autodiff());
-    let mut training = Training::begin(config, &devices.all()[0])?;
+    let mut training = Training::begin(config, images, &devices.all()[0])?;
     let loader = training_loader(config, images, devices.all());
     let mut epoch = 1;
     let mut batches = loader.batches(epoch);

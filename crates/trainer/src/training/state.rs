@@ -5,19 +5,22 @@ use burn::module::Module;
 use burn::optim::{ModuleOptimizer, OptimizerRecord};
 use burn::store::ModuleRecord;
 use burn::tensor::{Bytes, Device};
-use data::Loader;
+use data::{ImageDataset, Loader};
 use model::ConvNet;
 
 use crate::config::run_config::Config;
 use crate::device::panics::catch_panic;
 use crate::run::checkpoint::Checkpoint;
 use crate::run::epoch::to_csv;
+use crate::run::loaders::evaluation_loader;
 use crate::run::position::Position;
 use crate::run::run_dir::RunDir;
 use crate::training::optimizer::optimizer;
 
 /// Number of training images used to estimate batch-norm statistics.
 const BATCH_NORM_IMAGES: usize = 5000;
+/// Number of training images whose patches are whitened.
+const WHITENING_IMAGES: usize = 5000;
 
 /// The state of a training between two steps.
 pub(crate) struct Training {
@@ -31,12 +34,19 @@ pub(crate) struct Training {
 }
 
 impl Training {
-    /// Starts a training from fresh weights, on a device with autodiff.
+    /// Starts a training from fresh weights, on a device with autodiff. The filters of a whitening block are
+    /// computed from the training images.
     ///
     /// # Errors
-    /// Returns an error if no such network exists.
-    pub(crate) fn begin(config: &Config, device: &Device) -> Result<Self> {
-        let model = config.model.init_seeded(config.training.seed, device)?;
+    /// Returns an error if no such network exists, or an image cannot be read.
+    pub(crate) fn begin(config: &Config, train: &ImageDataset, device: &Device) -> Result<Self> {
+        let mut model = config.model.init_seeded(config.training.seed, device)?;
+        if model.has_whitening() {
+            let count = train.len().min(WHITENING_IMAGES);
+            let loader = evaluation_loader(config, &train.select(0..count), device);
+            let images = loader.batches(1).map(|batch| Ok(batch?.images));
+            model = model.whiten(images.collect::<Result<_>>()?)?;
+        }
         Ok(Self::with_model(config, model))
     }
 
@@ -157,7 +167,7 @@ impl Training {
             None => self.model.valid(),
         };
         if !model.has_batch_norm() {
-            return Ok(model);
+            return Ok(model.fold([]));
         }
         let epoch = self.position.epochs.len() as u64 + 1;
         let count = BATCH_NORM_IMAGES.div_ceil(config.training.batch_size);
@@ -165,6 +175,6 @@ impl Training {
         let images: Result<Vec<_>, _> = batches
             .map(|batch| batch.map(|batch| batch.images.inner()))
             .collect();
-        Ok(model.fold_batch_norm(images?))
+        Ok(model.fold(images?))
     }
 }

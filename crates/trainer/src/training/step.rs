@@ -125,6 +125,10 @@ pub(crate) fn update(
     learning_rate: f64,
     gradients: GradientsParams,
 ) {
+    let trains_whitening_bias = settings
+        .whitening_bias_epochs
+        .is_none_or(|epochs| training.position.epochs.len() < epochs);
+    let gradients = gradients::without_frozen(gradients, &training.model, trains_whitening_bias);
     let gradients = match settings.gradient_clip {
         None => gradients,
         Some(limit) => gradients::clip_norm(gradients, &training.model, limit),
@@ -174,7 +178,7 @@ mod tests {
         settings.overlay(table.parse().unwrap()).unwrap();
         let (config, images) = images::resolve(settings, PictureCache::No).unwrap();
         let devices = TrainingDevices::One(device.device.clone().autodiff());
-        let training = Training::begin(&config, &devices.all()[0]).unwrap();
+        let training = Training::begin(&config, &images.split.train, &devices.all()[0]).unwrap();
         let loader = training_loader(&config, &images.split.train, devices.all());
         let mut batches = loader.batches(1);
         for expected in [[64, 64], [64, 65]] {

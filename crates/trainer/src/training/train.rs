@@ -49,7 +49,7 @@ pub(crate) fn train(
 ) -> Result<Trained> {
     let device = &devices.first().context("no device")?.device;
     let training = match checkpoint {
-        None => Training::begin(config, &device.clone().autodiff())?,
+        None => Training::begin(config, &images.train, &device.clone().autodiff())?,
         Some(checkpoint) => Training::resume(config, &device.clone().autodiff(), checkpoint)?,
     };
     training.restore_files(run)?;
@@ -66,13 +66,7 @@ pub(crate) fn train(
     let Training { best, position, .. } = training;
     let model = match best.is_empty() {
         true => None,
-        false => Some(
-            config
-                .model
-                .without_batch_norm()
-                .init(device)?
-                .with_safetensors(best)?,
-        ),
+        false => Some(config.model.folded().init(device)?.with_safetensors(best)?),
     };
     Ok(Trained {
         model,
@@ -365,7 +359,8 @@ mod tests {
         ));
         let device = open_device();
         let devices = slice::from_ref(&device);
-        let begin = Training::begin(&config, &device.device.clone().autodiff()).unwrap();
+        let autodiff = device.device.clone().autodiff();
+        let begin = Training::begin(&config, &split.train, &autodiff).unwrap();
         // Older versions trained on 5 batches of 64 images and one of a single image.
         for batches in [5, 6] {
             let mut checkpoint = begin.checkpoint(&config).unwrap();

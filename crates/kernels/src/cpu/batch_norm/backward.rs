@@ -6,48 +6,61 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::moments::Moments;
-use super::normalization::{Normalization, NormalizationVectors, map_vectors, normalizations};
+use super::normalization::{Normalization, NormalizationVectors, ScaleAndBias};
 use super::shape::NormShape;
-use crate::cpu::simd::{InstructionSet, init_vec, mul_add};
+use crate::cpu::activation::{Activation, ActivationFunction, with_function};
+use crate::cpu::simd::{InstructionSet, init_vec, map_vectors, mul_add};
 
-/// Returns the gradients with respect to images and bias.
+/// Gradients of batch normalization.
+pub(crate) struct NormGradients {
+    pub(crate) images: Vec<f32>,
+    pub(crate) scale: Vec<f32>,
+    pub(crate) bias: Vec<f32>,
+}
+
+/// Returns the gradients with respect to images, scale and bias.
 pub(crate) fn backward(
     set: InstructionSet,
     shape: NormShape,
     images: &[f32],
-    bias: &[f32],
+    affine: ScaleAndBias<'_>,
+    activation: Activation,
     moments: &[Moments],
     gradient: &[f32],
-) -> (Vec<f32>, Vec<f32>) {
-    let normalizations = normalizations(moments, bias);
-    // Per channel: the sums of g and of g * x, where g is the gradient before the ReLU.
+) -> NormGradients {
+    let normalizations = affine.normalizations(moments);
+    // Per channel: the sums of g and of g * x, where g is the gradient before the activation.
     let sums: Vec<[f64; 2]> = (0..shape.channels)
         .into_par_iter()
         .map(|channel| {
             let images = shape.channel_planes(images, channel);
             let planes = images.zip(shape.channel_planes(gradient, channel));
             let sums = planes.map(|(image, gradient)| {
-                set.run(GradientSums {
+                let normalization = normalizations[channel];
+                with_function!(activation, |function| set.run(GradientSums {
+                    function,
                     image,
                     gradient,
-                    normalization: normalizations[channel],
-                })
+                    normalization,
+                }))
             });
             sums.fold([0.0; 2], |[a, b], [sum, product]| [a + sum, b + product])
         })
         .collect();
-    // dx = (g - mean(g) - x' mean(g x')) / deviation, where x' = (x - mean) / deviation.
+    // dx = scale (g - mean(g) - x' mean(g x')) / deviation, where x' = (x - mean) / deviation.
     let input_gradients: Vec<InputGradient> = sums
         .iter()
         .zip(moments)
-        .map(|(&[sum, product], moments)| {
+        .enumerate()
+        .map(|(channel, (&[sum, product], moments))| {
             let inverse = moments.inverse_deviation();
+            let factor = affine.scale(channel) * inverse;
             let mean = sum / shape.count();
             let slope = inverse * inverse * (product / shape.count() - moments.mean * mean);
             InputGradient {
-                factor: inverse as f32,
-                slope: (-inverse * slope) as f32,
-                offset: (inverse * (slope * moments.mean - mean)) as f32,
+                factor: factor as f32,
+                slope: (-factor * slope) as f32,
+                offset: (factor * (slope * moments.mean - mean)) as f32,
             }
         })
         .collect();
@@ -65,23 +78,31 @@ pub(crate) fn backward(
                     .zip(gradient.chunks(shape.plane_len));
                 let planes = output.chunks_mut(shape.plane_len).zip(inputs);
                 for (channel, (output, (image, gradient))) in planes.enumerate() {
-                    set.run(BackwardPlane {
+                    with_function!(activation, |function| set.run(BackwardPlane {
+                        function,
                         image,
                         gradient,
                         normalization: normalizations[channel],
                         input_gradient: input_gradients[channel],
                         output,
-                    });
+                    }));
                 }
             });
     };
     // SAFETY: each plane of each image is written completely.
     let images = unsafe { init_vec(images.len(), compute_planes) };
-    (images, sums.iter().map(|[sum, _]| *sum as f32).collect())
+    let scale = sums.iter().zip(moments).map(|([sum, product], moments)| {
+        (moments.inverse_deviation() * (product - moments.mean * sum)) as f32
+    });
+    NormGradients {
+        images,
+        scale: scale.collect(),
+        bias: sums.iter().map(|[sum, _]| *sum as f32).collect(),
+    }
 }
 
 /// The gradient with respect to a pixel `x` of a channel: `factor * g + slope * x + offset`, where `g` is the gradient
-/// before the ReLU.
+/// before the activation.
 #[derive(Clone, Copy)]
 struct InputGradient {
     factor: f32,
@@ -89,14 +110,15 @@ struct InputGradient {
     offset: f32,
 }
 
-/// Computes the sum of a plane's gradient before the ReLU, and the sum of its products with the image.
-struct GradientSums<'a> {
+/// Computes the sum of a plane's gradient before the activation, and the sum of its products with the image.
+struct GradientSums<'a, F> {
+    function: F,
     image: &'a [f32],
     gradient: &'a [f32],
     normalization: Normalization,
 }
 
-impl WithSimd for GradientSums<'_> {
+impl<F: ActivationFunction> WithSimd for GradientSums<'_, F> {
     type Output = [f64; 2];
 
     #[inline(always)]
@@ -107,10 +129,14 @@ impl WithSimd for GradientSums<'_> {
         // Lanes beyond the end have gradient zero, so they add nothing.
         let rest = simd.partial_load_f32s(image_rest);
         let gradient_rest = simd.partial_load_f32s(gradient_rest);
-        let mut sum = normalization.relu_gradient(simd, rest, gradient_rest);
+        let mut sum = self
+            .function
+            .gradient(simd, normalization.apply(simd, rest), gradient_rest);
         let mut products = simd.mul_f32s(sum, rest);
         for (&x, &gradient) in images.iter().zip(gradients) {
-            let gradient = normalization.relu_gradient(simd, x, gradient);
+            let gradient = self
+                .function
+                .gradient(simd, normalization.apply(simd, x), gradient);
             sum = simd.add_f32s(sum, gradient);
             products = mul_add(simd, gradient, x, products);
         }
@@ -119,7 +145,8 @@ impl WithSimd for GradientSums<'_> {
 }
 
 /// Computes the gradient with respect to a plane.
-struct BackwardPlane<'a> {
+struct BackwardPlane<'a, F> {
+    function: F,
     image: &'a [f32],
     gradient: &'a [f32],
     normalization: Normalization,
@@ -127,7 +154,7 @@ struct BackwardPlane<'a> {
     output: &'a mut [MaybeUninit<f32>],
 }
 
-impl WithSimd for BackwardPlane<'_> {
+impl<F: ActivationFunction> WithSimd for BackwardPlane<'_, F> {
     type Output = ();
 
     #[inline(always)]
@@ -145,7 +172,9 @@ impl WithSimd for BackwardPlane<'_> {
             self.output,
             [self.image, self.gradient],
             |[x, gradient]| {
-                let gradient = normalization.relu_gradient(simd, x, gradient);
+                let gradient = self
+                    .function
+                    .gradient(simd, normalization.apply(simd, x), gradient);
                 mul_add(simd, factor, gradient, mul_add(simd, slope, x, offset))
             },
         );

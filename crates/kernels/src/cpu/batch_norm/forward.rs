@@ -6,19 +6,21 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::moments::{Moments, channel_moments};
-use super::normalization::{Normalization, NormalizationVectors, map_vectors, normalizations};
+use super::normalization::{Normalization, NormalizationVectors, ScaleAndBias};
 use super::shape::NormShape;
-use crate::cpu::simd::{InstructionSet, init_vec};
+use crate::cpu::activation::{Activation, ActivationFunction, with_function};
+use crate::cpu::simd::{InstructionSet, init_vec, map_vectors};
 
 /// Returns the output, and the moments of the images for the backward pass.
 pub(crate) fn forward(
     set: InstructionSet,
     shape: NormShape,
     images: &[f32],
-    bias: &[f32],
+    affine: ScaleAndBias<'_>,
+    activation: Activation,
 ) -> (Vec<f32>, Vec<Moments>) {
     let moments = channel_moments(set, shape, images);
-    let normalizations = normalizations(&moments, bias);
+    let normalizations = affine.normalizations(&moments);
     let normalize = |output: &mut [MaybeUninit<f32>]| {
         let output = output.par_chunks_mut(shape.image_len());
         output
@@ -28,11 +30,12 @@ pub(crate) fn forward(
                     .chunks_mut(shape.plane_len)
                     .zip(image.chunks(shape.plane_len));
                 for ((output, image), &normalization) in planes.zip(&normalizations) {
-                    set.run(ForwardPlane {
+                    with_function!(activation, |function| set.run(ForwardPlane {
+                        function,
                         image,
                         normalization,
                         output,
-                    });
+                    }));
                 }
             });
     };
@@ -41,21 +44,22 @@ pub(crate) fn forward(
     (output, moments)
 }
 
-/// Normalizes a plane and applies ReLU.
-struct ForwardPlane<'a> {
+/// Normalizes a plane and applies the activation.
+struct ForwardPlane<'a, F> {
+    function: F,
     image: &'a [f32],
     normalization: Normalization,
     output: &'a mut [MaybeUninit<f32>],
 }
 
-impl WithSimd for ForwardPlane<'_> {
+impl<F: ActivationFunction> WithSimd for ForwardPlane<'_, F> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let normalization = NormalizationVectors::new(simd, self.normalization);
         map_vectors(simd, self.output, [self.image], |[x]| {
-            normalization.apply_relu(simd, x)
+            self.function.apply(simd, normalization.apply(simd, x))
         });
     }
 }
