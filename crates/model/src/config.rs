@@ -76,7 +76,7 @@ pub struct BlockConfig {
     pub whitening: bool,
 }
 
-/// Description of a residual group: `activation(blocks(x) + shortcut(x))`; He et al., "Deep residual learning for
+/// Description of a residual group: `pool(activation(blocks(x) + shortcut(x)))`; He et al., "Deep residual learning for
 /// image recognition" (2016).
 ///
 /// The shortcut is the identity if the blocks keep the shape of their input, else a 1x1 convolution with the
@@ -87,6 +87,8 @@ pub struct ResidualConfig {
     pub blocks: Vec<BlockConfig>,
     /// Activation after the addition.
     pub activation: Activation,
+    /// Pooling after the activation.
+    pub pool: Pool,
 }
 
 /// Pooling of feature maps.

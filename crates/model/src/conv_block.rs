@@ -150,7 +150,7 @@ impl ConvBlock {
             ..
         } = self.options;
         let weights = match is_frozen {
-            true => self.weights().detach(),
+            true => self.weights().set_require_grad(false),
             false => self.weights(),
         };
         let weights = weights.cast(images.dtype());
@@ -192,7 +192,7 @@ impl ConvBlock {
 }
 
 /// Pools feature maps `[N, C, H, W]`.
-fn pooled(maps: Tensor<4>, pool: Pool) -> Tensor<4> {
+pub(crate) fn pooled(maps: Tensor<4>, pool: Pool) -> Tensor<4> {
     match pool {
         Pool::None => maps,
         Pool::Windows {

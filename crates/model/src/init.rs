@@ -68,6 +68,7 @@ impl ConvNetConfig {
                     first,
                     last: blocks.len() - 1,
                     activation: group.activation,
+                    pool: group.pool,
                 });
             }
         }
@@ -126,7 +127,14 @@ impl ConvNetConfig {
         });
         draw(&conv.weight, conv.bias.as_ref());
         if initialization == Initialization::Dirac {
-            conv.weight = conv.weight.map(with_identity);
+            conv.weight = conv.weight.map(|weights| {
+                let is_autodiff = weights.device().is_autodiff();
+                let weights = with_identity(weights.without_autodiff());
+                match is_autodiff {
+                    true => Tensor::from_inner(weights).require_grad(),
+                    false => weights,
+                }
+            });
         }
         conv
     }
@@ -165,7 +173,7 @@ fn draw<const D: usize>(weight: &Param<Tensor<D>>, bias: Option<&Param<Tensor<1>
     let _ = bias.map(Param::val);
 }
 
-/// Replaces the first filters of weights `[O, C, K, K]`, one per channel, by the identity.
+/// Replaces the first filters of weights `[O, C, K, K]` without autodiff, one per channel, by the identity.
 fn with_identity(weights: Tensor<4>) -> Tensor<4> {
     let [outputs, inputs, kernel, _] = weights.dims();
     let count = outputs.min(inputs);

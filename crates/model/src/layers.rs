@@ -4,7 +4,9 @@ use std::fmt;
 
 use kernels::Activation;
 
-use crate::config::{BlockConfig, ConvNetConfig, Initialization, Pool, PoolKind, Stage};
+use crate::config::{
+    BlockConfig, ConvNetConfig, Initialization, Pool, PoolKind, ResidualConfig, Stage,
+};
 use crate::feature_maps::FeatureMaps;
 use crate::shape_error::{MAX_PARAMETERS, ShapeError, check_fraction, check_range};
 
@@ -266,9 +268,7 @@ impl LayerTable {
             let key = format!("model.blocks[{index}]");
             match stage {
                 Stage::Block(block) => builder.block(&key, block)?,
-                Stage::Residual(group) => {
-                    builder.residual(&key, &group.blocks, group.activation)?
-                }
+                Stage::Residual(group) => builder.residual(&key, group)?,
             }
         }
         let Builder {
@@ -355,13 +355,11 @@ impl Builder {
         Ok(())
     }
 
-    /// Appends the layers of a residual group.
-    fn residual(
-        &mut self,
-        key: &str,
-        blocks: &[BlockConfig],
-        activation: Activation,
-    ) -> Result<(), ShapeError> {
+    /// Appends the layers of a residual group, whose settings start with `key`.
+    fn residual(&mut self, key: &str, group: &ResidualConfig) -> Result<(), ShapeError> {
+        let ResidualConfig {
+            blocks, activation, ..
+        } = group;
         let start = self.layers.len();
         let input = self.maps;
         let Some(last) = blocks.last() else {
@@ -403,11 +401,21 @@ impl Builder {
         let operation = Operation::Addition {
             start,
             projection: projection.is_some(),
-            activation,
+            activation: *activation,
         };
         let layer = image_layer(output, format!("add{number}"), operation, Vec::new(), false);
         self.push(layer, output);
         self.projections.push(projection);
+        if group.pool != Pool::None {
+            check_pool(key, group.pool)?;
+            let name = format!("pool-add{number}");
+            let maps = output.pool(&name, key, group.pool)?;
+            let operation = Operation::Pooling {
+                pool: group.pool,
+                then: Epilogue::NONE,
+            };
+            self.push(image_layer(maps, name, operation, Vec::new(), false), maps);
+        }
         Ok(())
     }
 
@@ -507,23 +515,7 @@ fn check_block(key: &str, block: &BlockConfig) -> Result<(), ShapeError> {
     check_range(&field("stride"), block.stride, MAX_KERNEL)?;
     check_fraction(&field("dropout"), block.dropout)?;
     check_padding(&field("padding"), block.padding, block.kernel, "the kernel")?;
-    if let Pool::Windows {
-        size,
-        stride,
-        padding,
-        ..
-    } = block.pool
-    {
-        check_range(&field("pool_size"), size, MAX_KERNEL)?;
-        check_range(&field("pool_stride"), stride, MAX_KERNEL)?;
-        if 2 * padding > size {
-            return Err(ShapeError::OutOfRange {
-                key: field("pool_padding"),
-                value: padding.to_string(),
-                expected: format!("0 to {}, at most half of the window", size / 2),
-            });
-        }
-    }
+    check_pool(key, block.pool)?;
     let is_max = matches!(
         block.pool,
         Pool::Windows {
@@ -548,6 +540,28 @@ fn check_block(key: &str, block: &BlockConfig) -> Result<(), ShapeError> {
     }
     if block.initialization == Some(Initialization::Dirac) && block.kernel % 2 == 0 {
         return conflict("initialization = \"dirac\" needs an odd kernel, which has a center");
+    }
+    Ok(())
+}
+
+fn check_pool(key: &str, pool: Pool) -> Result<(), ShapeError> {
+    let field = |field: &str| format!("{key}.{field}");
+    if let Pool::Windows {
+        size,
+        stride,
+        padding,
+        ..
+    } = pool
+    {
+        check_range(&field("pool_size"), size, MAX_KERNEL)?;
+        check_range(&field("pool_stride"), stride, MAX_KERNEL)?;
+        if 2 * padding > size {
+            return Err(ShapeError::OutOfRange {
+                key: field("pool_padding"),
+                value: padding.to_string(),
+                expected: format!("0 to {}, at most half of the window", size / 2),
+            });
+        }
     }
     Ok(())
 }

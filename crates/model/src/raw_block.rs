@@ -151,6 +151,7 @@ impl RawBlock {
 
     /// Converts the keys of a residual group.
     fn into_residual(self) -> Result<ResidualConfig, String> {
+        let pool = self.pool(Pool::None)?;
         let Self {
             residual,
             activation,
@@ -159,11 +160,16 @@ impl RawBlock {
         let others = Self {
             residual: None,
             activation: None,
+            pool: None,
+            pool_size: None,
+            pool_stride: None,
+            pool_padding: None,
             ..self
         };
         if others != Self::default() {
             return Err(
-                "a residual group has the keys residual and activation; other keys belong to its blocks"
+                "a residual group has the keys residual, activation and those of pooling; other keys belong to \
+                 its blocks"
                     .into(),
             );
         }
@@ -172,6 +178,7 @@ impl RawBlock {
         Ok(ResidualConfig {
             blocks: blocks.collect::<Result<_, _>>()?,
             activation: activation.unwrap_or(Activation::None),
+            pool,
         })
     }
 }
@@ -181,9 +188,12 @@ impl From<Stage> for RawBlock {
         match stage {
             Stage::Block(block) => block.into(),
             Stage::Residual(group) => Self {
-                activation: (group.activation != Activation::None).then_some(group.activation),
+                activation: unless(group.activation, Activation::None),
                 residual: Some(group.blocks.into_iter().map(Self::from).collect()),
-                ..Self::default()
+                ..match group.pool {
+                    Pool::None => Self::default(),
+                    pool => Self::of_pool(pool),
+                }
             },
         }
     }
@@ -192,11 +202,29 @@ impl From<Stage> for RawBlock {
 impl From<BlockConfig> for RawBlock {
     /// Writes the four main keys and `norm` always, the others if they differ from their defaults.
     fn from(block: BlockConfig) -> Self {
-        fn unless<T: PartialEq>(value: T, default: T) -> Option<T> {
-            (value != default).then_some(value)
-        }
         let default = BlockConfig::default();
-        let (pool, windows) = match block.pool {
+        Self {
+            channels: Some(block.channels),
+            kernel: Some(block.kernel),
+            stride: unless(block.stride, default.stride),
+            padding: Some(block.padding),
+            bias: unless(block.bias, default.bias),
+            norm: Some(block.norm),
+            norm_scale: unless(block.norm_scale, default.norm_scale),
+            activation: unless(block.activation, default.activation),
+            pool_first: unless(block.pool_first, block.norm),
+            dropout: unless(block.dropout, default.dropout),
+            initialization: block.initialization,
+            whitening: unless(block.whitening, default.whitening),
+            ..Self::of_pool(block.pool)
+        }
+    }
+}
+
+impl RawBlock {
+    /// Returns the keys of a pooling.
+    fn of_pool(pool: Pool) -> Self {
+        let (pool, windows) = match pool {
             Pool::None => (RawPool::Enabled(false), None),
             Pool::Global(PoolKind::Max) => (RawPool::Named(PoolName::GlobalMax), None),
             Pool::Global(PoolKind::Average) => (RawPool::Named(PoolName::GlobalAverage), None),
@@ -214,25 +242,18 @@ impl From<BlockConfig> for RawBlock {
             }
         };
         Self {
-            channels: Some(block.channels),
-            kernel: Some(block.kernel),
-            stride: unless(block.stride, default.stride),
-            padding: Some(block.padding),
-            bias: unless(block.bias, default.bias),
-            norm: Some(block.norm),
-            norm_scale: unless(block.norm_scale, default.norm_scale),
-            activation: unless(block.activation, default.activation),
             pool: Some(pool),
             pool_size: windows.and_then(|[size, ..]| unless(size, 2)),
             pool_stride: windows.and_then(|[size, stride, _]| unless(stride, size)),
             pool_padding: windows.and_then(|[.., padding]| unless(padding, 0)),
-            pool_first: unless(block.pool_first, block.norm),
-            dropout: unless(block.dropout, default.dropout),
-            initialization: block.initialization,
-            whitening: unless(block.whitening, default.whitening),
-            residual: None,
+            ..Self::default()
         }
     }
+}
+
+/// Returns `value` unless it is the default.
+fn unless<T: PartialEq>(value: T, default: T) -> Option<T> {
+    (value != default).then_some(value)
 }
 
 #[cfg(test)]
@@ -317,7 +338,8 @@ mod tests {
             ),
             (
                 "{ residual = [{}], kernel = 3 }",
-                "a residual group has the keys residual and activation; other keys belong to its blocks",
+                "a residual group has the keys residual, activation and those of pooling; other keys belong to \
+                 its blocks",
             ),
             (
                 "{ residual = [{ residual = [] }] }",
@@ -337,6 +359,7 @@ mod tests {
              pool_first = false, dropout = 0.1, initialization = 'dirac' }",
             "{ whitening = true, pool = 'global-average', pool_first = true }",
             "{ residual = [{ activation = 'silu' }, { pool = true }], activation = 'tanh' }",
+            "{ residual = [{}], pool = 'average', pool_size = 3 }",
         ] {
             let stage = parse(text).unwrap();
             let written = toml::Value::try_from(&stage).unwrap();

@@ -4,7 +4,8 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use kernels::{Activation, activate};
 
-use crate::conv_block::ConvBlock;
+use crate::config::Pool;
+use crate::conv_block::{ConvBlock, pooled};
 
 /// Adds the input of some consecutive blocks to their output.
 #[derive(Module, Debug)]
@@ -20,11 +21,15 @@ pub(crate) struct Shortcut {
     /// Activation of the sum.
     #[module(skip)]
     pub(crate) activation: Activation,
+    /// Pooling after the activation.
+    #[module(skip)]
+    pub(crate) pool: Pool,
 }
 
 impl Shortcut {
-    /// Adds the shortcut to the output of the blocks, both `[N, C, H, W]`, and applies the activation.
+    /// Adds the shortcut to the output of the blocks, both `[N, C, H, W]`, and applies activation and
+    /// pooling.
     pub(crate) fn add(&self, output: Tensor<4>, shortcut: Tensor<4>) -> Tensor<4> {
-        activate(output + shortcut, self.activation)
+        pooled(activate(output + shortcut, self.activation), self.pool)
     }
 }

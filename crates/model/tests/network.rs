@@ -7,8 +7,8 @@ use burn::module::Module;
 use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::{Device, Distribution, Int, Tensor};
 use model::{
-    Activation, BlockConfig, ConvNet, ConvNetConfig, Initialization, Pool, ResidualConfig, Stage,
-    Storage,
+    Activation, BlockConfig, ConvBlock, ConvBlockOptions, ConvNet, ConvNetConfig, Initialization,
+    Pool, ResidualConfig, Stage, Storage,
 };
 
 fn device(seed: u64) -> Device {
@@ -136,6 +136,102 @@ fn is_finite_detects_nan_parameters() {
     assert!(!model.is_finite());
 }
 
+#[test]
+fn dirac_copies_channels_and_whitening_decorrelates_patches() {
+    let device = device(5);
+    let block = BlockConfig {
+        channels: 8,
+        kernel: 2,
+        padding: 0,
+        pool: Pool::None,
+        whitening: true,
+        ..BlockConfig::default()
+    };
+    let dirac = BlockConfig {
+        channels: 10,
+        initialization: Some(Initialization::Dirac),
+        ..BlockConfig::default()
+    };
+    let config = ConvNetConfig {
+        blocks: vec![block.into(), dirac.into()],
+        ..small()
+    };
+    let images = Tensor::random([50, 1, 9, 8], Distribution::Default, &device).powi_scalar(2);
+    let model = config.init(&device).unwrap();
+    let model = model.whiten(vec![images.clone(), images.clone()]).unwrap();
+
+    let identity = values(model.blocks()[1].weights());
+    for (at, weight) in identity[..8 * 8 * 9].iter().enumerate() {
+        let (filter, channel, pixel) = (at / 72, at / 9 % 8, at % 9);
+        let is_center = filter == channel && pixel == 4;
+        assert_eq!(*weight, f32::from(u8::from(is_center)), "{at}");
+    }
+    // The first four filters give uncorrelated values of mean square 1; the others are their negatives.
+    let weights = model.blocks()[0].weights();
+    assert_eq!(
+        values(weights.clone().slice([0..4])),
+        values(-weights.clone().slice([4..8]))
+    );
+    let options = ConvBlockOptions {
+        padding: 0,
+        relu: false,
+        pool: false,
+    };
+    let filters = ConvBlock::with_weights(weights.slice([0..4]), options);
+    let maps: Tensor<2> = filters
+        .forward(images.clone())
+        .swap_dims(0, 1)
+        .flatten(1, 3);
+    let count = maps.dims()[1] as f32;
+    let products = values(maps.clone().matmul(maps.transpose()).div_scalar(count));
+    for (at, product) in products.iter().enumerate() {
+        let expected = if at / 4 == at % 4 { 1.0 } else { 0.0 };
+        // 5e-4 is added to the variances, which are at least 0.05.
+        assert!((product - expected).abs() < 0.02, "{products:?}");
+    }
+
+    // Several steps train all parameters but the frozen filters.
+    let mut optimizer = AdamConfig::new().init();
+    let mut trained = model.clone();
+    for _ in 0..2 {
+        let loss = trained.forward(images.clone()).square().sum();
+        let gradients = GradientsParams::from_grads(loss.backward(), &trained);
+        trained = optimizer.step(0.01, trained, gradients);
+    }
+    let changed = |block: usize| {
+        values(trained.blocks()[block].weights()) != values(model.blocks()[block].weights())
+    };
+    assert_eq!([0, 1].map(changed), [false, true]);
+}
+
+#[test]
+fn whitening_needs_as_many_patches_as_values() {
+    let block = BlockConfig {
+        channels: 18,
+        whitening: true,
+        padding: 0,
+        ..BlockConfig::default()
+    };
+    let config = ConvNetConfig {
+        input: [4, 4],
+        dense: vec![],
+        blocks: vec![
+            BlockConfig {
+                pool: Pool::None,
+                ..block
+            }
+            .into(),
+        ],
+        ..small()
+    };
+    // Two images have 8 patches of 9 values.
+    assert!(config.check_whitening(3).is_ok());
+    assert_eq!(
+        config.check_whitening(2).unwrap_err().to_string(),
+        "whitening needs at least as many patches as a patch has values, 9, but the training images have 8"
+    );
+}
+
 /// The expected logits were computed with NumPy in float64.
 #[test]
 fn logits_match_numpy_to_1e_5() {
@@ -255,6 +351,7 @@ fn residual() -> ConvNetConfig {
     let group = ResidualConfig {
         blocks: vec![BlockConfig { stride: 2, ..block }, block],
         activation: Activation::Relu,
+        pool: Pool::None,
     };
     ConvNetConfig {
         logit_scale: 0.25,

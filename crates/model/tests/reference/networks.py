@@ -97,7 +97,7 @@ def run(network):
             last = dict(stage["residual"][-1], kernel=1, padding=0, stride=stride, activation="none", pool=False)
             shortcuts[first] = Block(parameters, before.shape[1], last, False)
             before = shortcuts[first](before)
-        x = ACTIVATIONS[stage.get("activation", "none")](after + before) if stage else after
+        x = pool(ACTIVATIONS[stage.get("activation", "none")](after + before), stage, False) if stage else after
     x = x.flatten(1)
     for outputs in network["dense"]:
         # Burn's layout is [in, out].
