@@ -340,6 +340,7 @@ fn heading(config: &Config, split: &DataSplit) -> Result<[String; 2]> {
             Schedule::Constant => "",
             Schedule::Cosine => " (cosine)",
             Schedule::OneCycle => " (one-cycle)",
+            Schedule::Linear => " (linear)",
             Schedule::Step => " (step)",
             Schedule::Plateau => " (plateau)",
         },

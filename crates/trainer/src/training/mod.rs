@@ -11,6 +11,8 @@ pub(crate) mod session;
 mod epoch_result;
 pub(crate) mod stop_reason;
 pub(crate) mod optimizer;
+mod parameter_groups;
+mod filter_muon;
 pub(crate) mod schedule;
 pub(crate) mod running_metrics;
 pub(crate) mod progress;

@@ -43,9 +43,9 @@ impl Training {
     /// Starts a training from the weights of `model`.
     pub(crate) fn with_model(config: &Config, model: ConvNet) -> Self {
         Self {
-            average: (config.training.ema_decay > 0.0).then(|| model.valid()),
+            average: config.training.has_average().then(|| model.valid()),
+            optimizer: optimizer(config, &model),
             model,
-            optimizer: optimizer(&config.training),
             position: Position::default(),
             best: Vec::new(),
         }
@@ -74,14 +74,14 @@ impl Training {
                 let record = ModuleRecord::from_bytes(Bytes::from_bytes_vec(record))?;
                 network.try_load_record(record)
             };
-            let average = match config.training.ema_decay > 0.0 {
+            let average = match config.training.has_average() {
                 true => Some(load(network.valid(), average)?),
                 false => None,
             };
             let model = load(network, model)?;
             let record = OptimizerRecord::from_bytes(Bytes::from_bytes_vec(optimizer_record))?;
             let tensors = record.len();
-            let optimizer = optimizer(&config.training).load_record(record);
+            let optimizer = optimizer(config, &model).load_record(record);
             ensure!(
                 optimizer.to_record().len() == tensors,
                 "the optimizer state belongs to another optimizer"
