@@ -16,6 +16,7 @@ mod conv_net;
 mod weights;
 mod flat_parameters;
 mod ema;
+mod lookahead;
 mod fold_batch_norm;
 
 // Training.

@@ -98,10 +98,12 @@ impl Session {
             },
         )?;
         self.training.position.batches = batch_number;
+        let steps_total = self.steps_total();
         update(
             &mut self.training,
             &self.config.training,
             learning_rate,
+            steps_total,
             gradients,
         );
         Ok(loading)

@@ -13,6 +13,7 @@ pub(crate) mod stop_reason;
 pub(crate) mod optimizer;
 mod parameter_groups;
 mod filter_muon;
+mod lookahead;
 pub(crate) mod schedule;
 pub(crate) mod running_metrics;
 pub(crate) mod progress;

@@ -157,8 +157,12 @@ impl Session {
 
     /// Returns the learning rate of the step after `steps` completed steps and `epochs`.
     pub(crate) fn learning_rate(&self, steps: u64, epochs: &[Epoch]) -> f64 {
-        let steps_total = steps_total(&self.config, &self.train);
-        learning_rate(&self.config.training, steps, steps_total, epochs)
+        learning_rate(&self.config.training, steps, self.steps_total(), epochs)
+    }
+
+    /// Returns the number of optimizer steps of the whole training.
+    pub(crate) fn steps_total(&self) -> u64 {
+        steps_total(&self.config, &self.train)
     }
 
     /// Records a completed or partial epoch in the event log and the state, and its weights in the state if they

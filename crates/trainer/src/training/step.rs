@@ -118,11 +118,13 @@ pub(crate) fn mean_gradients(
     Ok(sum.grads())
 }
 
-/// Updates the weights with the gradients of a step, clipped first, and then their moving average.
+/// Updates the weights with the gradients of a step, clipped first, and then their average. The training has
+/// `steps_total` steps.
 pub(crate) fn update(
     training: &mut Training,
     settings: &TrainingConfig,
     learning_rate: f64,
+    steps_total: u64,
     gradients: GradientsParams,
 ) {
     let gradients = match settings.gradient_clip {
@@ -132,7 +134,7 @@ pub(crate) fn update(
     let model = training.model.clone();
     training.model = training.optimizer.step(learning_rate, model, gradients);
     training.position.steps += 1;
-    training.update_average(settings.ema_decay);
+    training.update_average(settings, steps_total);
 }
 
 /// Returns the training objective that the settings describe.

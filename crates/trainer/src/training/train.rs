@@ -327,12 +327,49 @@ mod tests {
             "training.schedule = \"step\"\ntraining.decay_epochs = 1",
             "training.warmup_steps = 3",
             "training.ema_decay = 0.9",
+            "training.lookahead = 2",
+            "training.optimizer = \"muon\"",
+            "training.bias_factor = 4",
+            "training.head_factor = 4",
+            "training.schedule = \"linear\"",
             "augmentation.rotation = 10",
             "augmentation.elastic = 0.02",
             "model.blocks = [{ channels = 8, padding = 0, norm = true }]",
         ] {
             assert!(distance(&plain, &weights(setting)) > 1e-5, "{setting}");
         }
+    }
+
+    #[test]
+    fn every_setting_of_sgd_has_an_effect() {
+        let with = |setting: &str| {
+            let sgd = "training.optimizer = \"sgd\"\ntraining.learning_rate = 0.05";
+            weights(&format!("{sgd}\ntraining.weight_decay = 0.1\n{setting}"))
+        };
+        let plain = with("");
+        for setting in [
+            "training.momentum = 0.5",
+            "training.nesterov = true",
+            "training.decay_biases = false",
+            "training.bias_factor = 2",
+        ] {
+            assert!(distance(&plain, &with(setting)) > 1e-5, "{setting}");
+        }
+        for setting in [
+            "training.momentum = 0.9\ntraining.nesterov = false",
+            "training.bias_factor = 1\ntraining.head_factor = 1",
+        ] {
+            assert_eq!(plain, with(setting), "{setting}");
+        }
+    }
+
+    #[test]
+    fn lookahead_evaluates_the_weights_before_it_first_moves_the_slow_ones() {
+        // Five steps.
+        let plain = weights("training.epochs = 1");
+        assert_eq!(plain, weights("training.epochs = 1\ntraining.lookahead = 6"));
+        let moved = weights("training.epochs = 1\ntraining.lookahead = 5");
+        assert!(distance(&plain, &moved) > 1e-5);
     }
 
     #[test]
