@@ -74,7 +74,11 @@ mod tests {
     }
 
     fn values(network: &ConvNet) -> Vec<f32> {
-        network.flatten_parameters().into_data().try_to_vec().unwrap()
+        network
+            .flatten_parameters()
+            .into_data()
+            .try_to_vec()
+            .unwrap()
     }
 
     #[test]
@@ -88,8 +92,14 @@ mod tests {
                 assert!((moved - expected).abs() < 1e-7, "{fraction}");
             }
         }
-        assert_eq!(values(&slow.clone().moved_towards(&fast, 0.0)), values(&slow));
-        assert_eq!(values(&slow.clone().moved_towards(&fast, 1.0)), values(&fast));
+        assert_eq!(
+            values(&slow.clone().moved_towards(&fast, 0.0)),
+            values(&slow)
+        );
+        assert_eq!(
+            values(&slow.clone().moved_towards(&fast, 1.0)),
+            values(&fast)
+        );
         let same = slow.clone().moved_towards(&slow, 0.3);
         assert_eq!(values(&same), values(&slow));
     }

@@ -179,12 +179,18 @@ mod tests {
             groups("training.decay_biases = false"),
             [group(1.0, false, &biases)]
         );
-        let head = ["hidden.0.weight", "hidden.0.bias", "output.weight", "output.bias"];
+        let head = [
+            "hidden.0.weight",
+            "hidden.0.bias",
+            "output.weight",
+            "output.bias",
+        ];
         assert_eq!(
             groups("training.head_factor = 2"),
             [group(2.0, true, &head)]
         );
-        let all = "training.bias_factor = 64\ntraining.head_factor = 0.5\ntraining.decay_biases = false";
+        let all =
+            "training.bias_factor = 64\ntraining.head_factor = 0.5\ntraining.decay_biases = false";
         assert_eq!(
             groups(all),
             [

@@ -367,7 +367,10 @@ mod tests {
     fn lookahead_evaluates_the_weights_before_it_first_moves_the_slow_ones() {
         // Five steps.
         let plain = weights("training.epochs = 1");
-        assert_eq!(plain, weights("training.epochs = 1\ntraining.lookahead = 6"));
+        assert_eq!(
+            plain,
+            weights("training.epochs = 1\ntraining.lookahead = 6")
+        );
         let moved = weights("training.epochs = 1\ntraining.lookahead = 5");
         assert!(distance(&plain, &moved) > 1e-5);
     }
