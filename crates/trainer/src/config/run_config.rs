@@ -13,6 +13,9 @@ use toml::{Table, Value};
 use crate::config::schema;
 use crate::config::time::Time;
 
+/// AdamW's default weight decay.
+const ADAM_W_DECAY: f64 = 0.01;
+
 /// The configuration of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -161,6 +164,14 @@ impl TrainingConfig {
     /// Whether an average of the weights is evaluated and saved in their place.
     pub(crate) fn has_average(&self) -> bool {
         self.ema_decay > 0.0 || self.lookahead > 0
+    }
+
+    /// Returns the weight decay, or the optimizer's default.
+    pub(crate) fn weight_decay(&self) -> f64 {
+        self.weight_decay.unwrap_or(match self.optimizer {
+            OptimizerKind::AdamW => ADAM_W_DECAY,
+            OptimizerKind::Adam | OptimizerKind::Sgd | OptimizerKind::Muon => 0.0,
+        })
     }
 }
 

@@ -14,6 +14,7 @@ pub(crate) mod optimizer;
 mod parameter_groups;
 mod filter_muon;
 mod lookahead;
+mod guard;
 pub(crate) mod schedule;
 pub(crate) mod running_metrics;
 pub(crate) mod progress;

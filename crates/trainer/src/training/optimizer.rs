@@ -8,21 +8,19 @@ use burn::tensor::{Device, Tensor};
 use kernels::FusedAdam;
 use model::ConvNet;
 
-use crate::config::run_config::{Config, OptimizerKind, TrainingConfig};
+use crate::config::run_config::{Config, OptimizerKind};
 use crate::training::filter_muon::FilterMuon;
 use crate::training::parameter_groups::{ParameterGroup, parameter_groups};
 
 /// Adam's epsilon.
 const EPSILON: f32 = 1e-8;
-/// AdamW's default weight decay.
-const ADAM_W_DECAY: f64 = 0.01;
 
 /// Builds the optimizer with PyTorch's defaults where Burn's differ: epsilon 1e-8, weight decay 0.01 for
 /// AdamW, momentum without dampening.
 pub(crate) fn optimizer(config: &Config, model: &ConvNet) -> ModuleOptimizer {
     let settings = &config.training;
     let groups = parameter_groups(config, model);
-    let decay = weight_decay(settings);
+    let decay = settings.weight_decay();
     let betas = [settings.beta1, settings.beta2].map(|beta| beta as f32);
     match settings.optimizer {
         OptimizerKind::Adam => grouped(decay, &groups, |decay| {
@@ -44,14 +42,6 @@ pub(crate) fn optimizer(config: &Config, model: &ConvNet) -> ModuleOptimizer {
             })
         }
     }
-}
-
-/// Returns the weight decay of the settings, or the optimizer's default.
-pub(crate) fn weight_decay(settings: &TrainingConfig) -> f64 {
-    settings.weight_decay.unwrap_or(match settings.optimizer {
-        OptimizerKind::AdamW => ADAM_W_DECAY,
-        OptimizerKind::Adam | OptimizerKind::Sgd | OptimizerKind::Muon => 0.0,
-    })
 }
 
 fn sgd(momentum: f64, nesterov: bool, decay: f64) -> Sgd {
