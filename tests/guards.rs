@@ -45,10 +45,14 @@ fn a_network_at_chance_warns_after_an_epoch() {
         "--preset tiny --optimizer sgd --lr 1e-9 --limit-train 6000 --epochs 2 --progress plain";
     for (validation, split) in [("", "validation"), ("--validation 0", "training")] {
         let warnings = warnings(&dir, &format!("{sgd} {validation} --seed 3"));
-        let start = format!(": the {split} accuracy is ");
-        let found = warnings.iter().any(|warning| warning.contains(&start));
-        // The initial network is at chance with this seed, or a little above.
-        assert!(found || warnings.is_empty(), "{warnings:?}");
+        let [warning] = &warnings[..] else {
+            panic!("{warnings:?}");
+        };
+        assert!(
+            warning.contains(&format!(": the {split} accuracy is ")),
+            "{warning}"
+        );
+        assert!(warning.contains("no better than chance, 10.00%; try another --learning-rate"));
     }
 }
 
