@@ -73,6 +73,35 @@ fn test_time_augmentation_averages_several_views() {
 }
 
 #[test]
+fn test_time_augmentation_by_flips_and_shifts_needs_no_augmentation_in_training() {
+    let dir = WorkDir::new();
+    let evaluate = |tta: &str| json(&dir, &format!("evaluate pretrained {tta} --json"));
+    let [plain, flip, shift] = ["", "--tta flip", "--tta flip-shift"].map(evaluate);
+    assert_eq!(flip["examples"], plain["examples"]);
+    // A mirrored digit is another one, so the views cost accuracy.
+    for views in [&flip, &shift] {
+        let accuracy = views["accuracy"].as_f64().unwrap();
+        assert!((0.5..0.99).contains(&accuracy), "{accuracy}");
+    }
+    assert_ne!(flip, shift);
+    assert_eq!(plain, evaluate("--tta 0"));
+    let ensemble = json(
+        &dir,
+        "ensemble pretrained pretrained --tta flip-shift --json",
+    );
+    assert_eq!(ensemble["runs"][1]["accuracy"], shift["accuracy"]);
+    let usage = dir.trainer("evaluate pretrained --tta flips");
+    assert_eq!(usage.code, Some(2));
+    assert!(
+        usage
+            .stderr
+            .contains("expected a number from 0 to 1000, flip or flip-shift"),
+        "{}",
+        usage.stderr
+    );
+}
+
+#[test]
 fn rejects_ensembles_of_different_classes_and_tta_without_augmentation() {
     let dir = WorkDir::new();
     let images = dir.images();

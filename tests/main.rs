@@ -8,6 +8,7 @@ mod browser;
 mod commands;
 mod devices;
 mod figures;
+mod guards;
 mod import_export;
 mod pictures;
 mod predict;

@@ -82,6 +82,14 @@ fn killed_run_resumes_to_the_bits_of_an_undisturbed_one() {
 
 #[test]
 #[cfg(unix)]
+fn killed_run_with_muon_and_lookahead_resumes_to_the_bits_of_an_undisturbed_one() {
+    let settings = "--optimizer muon --learning-rate 0.02 --weight-decay 0.001 --bias-factor 4 --head-factor 0.5 \
+                    --decay-biases false --schedule linear --lookahead 7 --config batch-norm.toml";
+    assert_resumes_exactly(settings, Signal::KILL, |_, _| {});
+}
+
+#[test]
+#[cfg(unix)]
 fn interrupted_run_resumes_to_the_bits_of_an_undisturbed_one() {
     let settings = "--optimizer sgd --learning-rate 0.02 --weight-decay 0.001 --report-test \
                     --schedule plateau --decay-epochs 1 --warmup-steps 20 --config batch-norm.toml";

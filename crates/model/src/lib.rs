@@ -21,6 +21,7 @@ mod conv_net;
 mod weights;
 mod flat_parameters;
 mod ema;
+mod lookahead;
 mod fold;
 mod whitening;
 

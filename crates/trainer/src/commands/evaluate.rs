@@ -3,12 +3,12 @@
 use std::io::Write;
 
 use anyhow::Result;
-use clap::builder::RangedU64ValueParser;
 use data::ImageDataset;
 
 use crate::commands::flags::RunFlags;
 use crate::config::run_config::Config;
 use crate::inference::evaluation::Evaluation;
+use crate::inference::test_time_augmentation::TestTimeAugmentation;
 use crate::run::images;
 use crate::run::run_dir::RunDir;
 
@@ -30,11 +30,19 @@ pub(crate) struct EvaluationFlags {
     /// without a folder `test`, on all of them; if it contains the images of the run, on its test images
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<String>,
-    /// Test-time augmentation: average the probabilities of each image and N random transforms of it,
-    /// drawn as in training
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true,
-          value_parser = RangedU64ValueParser::<usize>::new().range(..=1000))]
-    pub(crate) tta: usize,
+    /// Test-time augmentation: average over several views of each image
+    ///
+    /// N averages the probabilities of the image and N random transforms of it, drawn as in training. flip averages
+    /// the logits of the image and its mirror image; flip-shift also those of two copies shifted by one pixel, with a
+    /// quarter of the weight each
+    #[arg(
+        long,
+        value_name = "N|flip|flip-shift",
+        default_value = "0",
+        hide_default_value = true,
+        allow_negative_numbers = true
+    )]
+    pub(crate) tta: TestTimeAugmentation,
 }
 
 /// Reads the test images of a run, or those of another data source.
@@ -57,9 +65,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let (run, classifier) = args.run.open()?;
     let test = test_images(&run, &classifier.config, data.as_deref())?;
     let evaluation = match tta {
-        0 => classifier.evaluate(&test, |_| Ok(()))?,
-        views => {
-            let predictions = classifier.predict_split(&test, views)?;
+        TestTimeAugmentation::NONE => classifier.evaluate(&test, |_| Ok(()))?,
+        augmentation => {
+            let predictions = classifier.predict_split(&test, augmentation)?;
             Evaluation::of_probabilities(classifier.classes(), test.labels(), &predictions)?
         }
     };

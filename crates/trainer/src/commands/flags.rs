@@ -8,6 +8,7 @@ use toml::{Table, Value};
 use tracing::info;
 
 use crate::config::constraint::Constraint;
+use crate::config::given::Origin;
 use crate::config::presets;
 use crate::config::run_config::Config;
 use crate::config::schema::{self, Flag, SETTINGS, Setting};
@@ -261,14 +262,22 @@ impl SettingsFlags {
     /// # Errors
     /// Returns an error if a setting is unknown, out of range, or does not fit the images.
     pub(crate) fn resolve(&self, cache: PictureCache<'_>) -> Result<(Config, RunImages)> {
+        images::resolve(self.settings()?, cache)
+    }
+
+    /// Combines defaults, preset, file and flags.
+    ///
+    /// # Errors
+    /// Returns an error if a setting is unknown or out of range.
+    pub(crate) fn settings(&self) -> Result<Settings> {
         let mut settings = match &self.config {
             Some(path) => Settings::file(path, self.preset.as_deref())?,
             None => Settings::preset(self.preset.as_deref().unwrap_or(presets::DEFAULT))?,
         };
         settings
-            .overlay(self.settings.clone())
+            .give(self.settings.clone(), Origin::Flags)
             .context("command line")?;
-        images::resolve(settings, cache)
+        Ok(settings)
     }
 
     /// Returns the configuration of a resumed run with the flags laid over it.

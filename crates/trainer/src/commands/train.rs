@@ -5,12 +5,15 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Error, Result, bail, ensure};
+use burn::tensor::Device;
 use data::ImageDataset;
 use model::Precision;
 use tracing::{info, warn};
 
 use crate::commands::flags::{DevicesFlags, NewRunFlags, SettingsFlags};
 use crate::commands::progress::Progress;
+use crate::config::given::Given;
+use crate::config::ineffective::{Extent, ineffective};
 use crate::config::run_config::{Config, Schedule};
 use crate::device::{OpenDevice, OpenDevices, precision};
 use crate::inference::evaluation::evaluate;
@@ -23,8 +26,8 @@ use crate::run::epoch::best_epoch;
 use crate::run::event_log::{Event, EventLog, State};
 use crate::run::image_record::ImageRecord;
 use crate::run::image_source::skipped_messages;
-use crate::run::images::{DataSplit, RunImages};
-use crate::run::loaders::evaluation_loader;
+use crate::run::images::{self, DataSplit, RunImages};
+use crate::run::loaders::{evaluation_loader, steps_per_epoch, uncached_training_loader};
 use crate::run::lock::Lock;
 use crate::run::metrics::{Metrics, table};
 use crate::run::picture_cache::PictureCache;
@@ -76,6 +79,8 @@ const NO_CHECKPOINT: &str = "has weights but no checkpoint to resume from";
 struct ActiveRun {
     config: Config,
     images: RunImages,
+    /// The settings that the user gave for a new run.
+    given: Given,
     folder: RunDir,
     /// Keeps other processes from writing to the folder.
     lock: Lock,
@@ -97,11 +102,13 @@ pub(crate) fn run(args: Args, quiet: bool) -> Result<()> {
             (run, devices)
         }
         None => {
-            let (config, images) = args.settings.resolve(PictureCache::Write(&args.new.out))?;
+            let settings = args.settings.settings()?;
+            let given = settings.given().clone();
+            let (config, images) = images::resolve(settings, PictureCache::Write(&args.new.out))?;
             // Before the folder is created, so that nothing is left behind if a device fails.
             let devices = args.device.open()?;
             precision::check(config.training.precision, &devices.all)?;
-            (create(config, images, &args.new)?, devices)
+            (create(config, images, given, &args.new)?, devices)
         }
     };
     let environment = Environment::of_this_process(&devices.to_string());
@@ -128,7 +135,12 @@ pub(crate) fn run(args: Args, quiet: bool) -> Result<()> {
 }
 
 /// Creates the folder of a new run.
-fn create(config: Config, images: RunImages, flags: &NewRunFlags) -> Result<ActiveRun> {
+fn create(
+    config: Config,
+    images: RunImages,
+    given: Given,
+    flags: &NewRunFlags,
+) -> Result<ActiveRun> {
     let record = images.record(&config.images.classes);
     warn_of_duplicates(&record);
     let folder = flags.create(&config, |run| record.write(run))?;
@@ -136,6 +148,7 @@ fn create(config: Config, images: RunImages, flags: &NewRunFlags) -> Result<Acti
     Ok(ActiveRun {
         config,
         images,
+        given,
         folder,
         lock,
         checkpoint: None,
@@ -191,6 +204,7 @@ fn open_at_checkpoint(
     Ok(ActiveRun {
         config,
         images,
+        given: Given::default(),
         folder,
         lock,
         checkpoint,
@@ -281,6 +295,9 @@ impl ActiveRun {
         for line in heading(config, &images.split)? {
             info!("{line}");
         }
+        for message in self.ineffective_settings(devices) {
+            warn!("{message}");
+        }
         info!("device: {devices}, {}", devices.reason);
         if devices.all.iter().any(OpenDevice::is_gpu) {
             info!("the first run of a network on a GPU tunes its kernels; later runs start faster");
@@ -300,6 +317,26 @@ impl ActiveRun {
             }
         }
         Ok(())
+    }
+
+    /// Returns a message for each setting that the user gave without effect.
+    fn ineffective_settings(&self, devices: &OpenDevices) -> Vec<String> {
+        let Self {
+            config,
+            images,
+            given,
+            ..
+        } = self;
+        let DataSplit {
+            train, validation, ..
+        } = &images.split;
+        let all: Vec<Device> = devices.all.iter().map(|open| open.device.clone()).collect();
+        let loader = uncached_training_loader(config, train, &all);
+        let extent = Extent {
+            images: train.len() + validation.len(),
+            steps: steps_per_epoch(config, &loader).saturating_mul(config.training.epochs as u64),
+        };
+        ineffective(given, config, extent)
     }
 }
 
@@ -340,6 +377,7 @@ fn heading(config: &Config, split: &DataSplit) -> Result<[String; 2]> {
             Schedule::Constant => "",
             Schedule::Cosine => " (cosine)",
             Schedule::OneCycle => " (one-cycle)",
+            Schedule::Linear => " (linear)",
             Schedule::Step => " (step)",
             Schedule::Plateau => " (plateau)",
         },

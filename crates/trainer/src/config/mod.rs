@@ -4,8 +4,10 @@ pub(crate) mod constraint;
 pub(crate) mod schema;
 mod commented;
 pub(crate) mod presets;
+pub(crate) mod given;
 pub(crate) mod settings;
 pub(crate) mod run_config;
+pub(crate) mod ineffective;
 pub(crate) mod time;
 pub(crate) mod suggest;
 #[cfg(test)]

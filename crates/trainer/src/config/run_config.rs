@@ -13,6 +13,9 @@ use toml::{Table, Value};
 use crate::config::schema;
 use crate::config::time::Time;
 
+/// AdamW's default weight decay.
+const ADAM_W_DECAY: f64 = 0.01;
+
 /// The configuration of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -78,11 +81,19 @@ pub(crate) struct TrainingConfig {
     pub(crate) beta1: f64,
     /// Decay rate of Adam's second-moment estimate.
     pub(crate) beta2: f64,
+    /// Momentum of SGD and Muon.
+    pub(crate) momentum: f64,
+    /// Whether SGD has Nesterov momentum (Sutskever et al. 2013). Muon always has.
+    pub(crate) nesterov: bool,
     /// Learning rate, or its maximum under a schedule.
     pub(crate) learning_rate: f64,
+    /// Factor on the learning rate of biases.
+    pub(crate) bias_factor: f64,
+    /// Factor on the learning rate of the dense layers.
+    pub(crate) head_factor: f64,
     pub(crate) schedule: Schedule,
-    /// Optimizer steps over which the learning rate rises from 0, or from 1/25 of the highest one with
-    /// `one-cycle`, where 0 stands for 30% of all steps.
+    /// Optimizer steps over which the learning rate rises from 0. It rises from 1/25 of the highest one with
+    /// `one-cycle`, where 0 stands for 30% of all steps, and from 1/5 with `linear`, where 0 stands for 23%.
     pub(crate) warmup_steps: u64,
     /// Factor by which the schedules `step` and `plateau` multiply the learning rate.
     pub(crate) decay: f64,
@@ -91,6 +102,8 @@ pub(crate) struct TrainingConfig {
     /// Weight decay; `None` for the optimizer's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) weight_decay: Option<f64>,
+    /// Whether biases and the scales of batch normalization decay.
+    pub(crate) decay_biases: bool,
     /// Highest L2 norm of the gradients of a step; larger gradients are scaled down to it (Pascanu et al.
     /// 2013).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -101,6 +114,9 @@ pub(crate) struct TrainingConfig {
     /// Epochs in which the bias of a whitening block is trained; `None` for all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) whitening_bias_epochs: Option<usize>,
+    /// Optimizer steps between the updates of the slow weights of lookahead, which are evaluated and saved in
+    /// place of the last weights; 0 for no lookahead.
+    pub(crate) lookahead: u64,
     /// Label smoothing factor (Szegedy et al. 2016).
     pub(crate) label_smoothing: f64,
     /// Epochs without a better validation accuracy after which training stops.
@@ -122,8 +138,11 @@ pub(crate) enum OptimizerKind {
     Adam,
     /// Adam with decoupled weight decay, 0.01 by default as in PyTorch (Loshchilov and Hutter 2019).
     AdamW,
-    /// Stochastic gradient descent with momentum 0.9. Weight decay is added to the gradient.
+    /// Stochastic gradient descent with momentum. Weight decay is added to the gradient.
     Sgd,
+    /// Muon for convolution filters, with decoupled weight decay; SGD with Nesterov momentum for the other
+    /// parameters (Jordan et al. 2024).
+    Muon,
 }
 
 /// A learning-rate schedule.
@@ -136,10 +155,27 @@ pub(crate) enum Schedule {
     Cosine,
     /// A cosine rise, then a cosine fall to almost 0 (Smith and Topin 2018).
     OneCycle,
+    /// A linear rise, then a linear fall (Jordan 2024).
+    Linear,
     /// A multiplication by `decay` after every `decay_epochs` epochs.
     Step,
     /// A multiplication by `decay` after `decay_epochs` epochs without a lower validation loss.
     Plateau,
+}
+
+impl TrainingConfig {
+    /// Whether an average of the weights is evaluated and saved in their place.
+    pub(crate) fn has_average(&self) -> bool {
+        self.ema_decay > 0.0 || self.lookahead > 0
+    }
+
+    /// Returns the weight decay, or the optimizer's default.
+    pub(crate) fn weight_decay(&self) -> f64 {
+        self.weight_decay.unwrap_or(match self.optimizer {
+            OptimizerKind::AdamW => ADAM_W_DECAY,
+            OptimizerKind::Adam | OptimizerKind::Sgd | OptimizerKind::Muon => 0.0,
+        })
+    }
 }
 
 impl Config {
@@ -167,7 +203,23 @@ impl Config {
         let config: Self = settings.try_into()?;
         config.model.layers()?;
         config.check_validation()?;
+        config.check_averages()?;
         Ok(config)
+    }
+
+    /// Checks that the settings ask for at most one average of the weights.
+    fn check_averages(&self) -> Result<()> {
+        let TrainingConfig {
+            ema_decay,
+            lookahead,
+            ..
+        } = self.training;
+        ensure!(
+            ema_decay == 0.0 || lookahead == 0,
+            "training.ema_decay = {ema_decay} and training.lookahead = {lookahead}: both replace the weights by an \
+             average; set one of them to 0"
+        );
+        Ok(())
     }
 
     /// Checks that there is a validation split if a setting depends on it.
@@ -337,6 +389,12 @@ mod tests {
             ("training", "beta1"),
             ("training", "beta2"),
             ("training", "precision"),
+            ("training", "momentum"),
+            ("training", "nesterov"),
+            ("training", "bias_factor"),
+            ("training", "head_factor"),
+            ("training", "decay_biases"),
+            ("training", "lookahead"),
             ("training", "ema_decay"),
             ("training", "report_train"),
         ] {
@@ -348,9 +406,27 @@ mod tests {
     }
 
     #[test]
+    fn rejects_two_averages_of_the_weights() {
+        let settings = "training.ema_decay = 0.9\ntraining.lookahead = 5".parse();
+        assert_eq!(
+            config().with(settings.unwrap()).unwrap_err().to_string(),
+            "training.ema_decay = 0.9 and training.lookahead = 5: both replace the weights by an average; set one of \
+             them to 0"
+        );
+    }
+
+    #[test]
+    fn accepts_the_recipe_for_cifar_in_means() {
+        let settings = "training.learning_rate = 1.5\ntraining.bias_factor = 64\n\
+                        training.weight_decay = 0.00133\ntraining.momentum = 0.85";
+        let training = config().with(settings.parse().unwrap()).unwrap().training;
+        assert_eq!((training.learning_rate, training.bias_factor), (1.5, 64.0));
+    }
+
+    #[test]
     fn rejects_unknown_keys_in_checkpoints() {
         let mut json = serde_json::to_value(config()).unwrap();
-        json["training"]["momentum"] = 0.9.into();
+        json["training"]["momentun"] = 0.9.into();
         assert!(Config::deserialize_older(json).is_err());
     }
 

@@ -285,11 +285,22 @@ pub(crate) const SETTINGS: &[Setting] = &[
             "Weights and evaluations stay in f32; bf16 and f16 need a device that supports them \
              (Micikevicius et al. 2018).",
         ),
-    setting("training.optimizer", OneOf(&["adam", "adamw", "sgd"]))
+    setting("training.optimizer", OneOf(&["adam", "adamw", "sgd", "muon"]))
         .default("adam")
         .flag("optimizer", "NAME")
         .help("Optimizer")
-        .details("sgd has momentum 0.9."),
+        .details(
+            "muon orthogonalizes the updates of convolution filters (Jordan et al. 2024) and trains the other \
+             parameters by sgd, both with Nesterov momentum.",
+        ),
+    setting("training.momentum", Number(0.0, 0.999_999))
+        .default("0.9")
+        .flag("momentum", "RATE")
+        .help("Momentum of sgd and muon"),
+    setting("training.nesterov", Boolean)
+        .default("false")
+        .switch("nesterov")
+        .help("Nesterov momentum for sgd (Sutskever et al. 2013)"),
     setting("training.beta1", Number(0.0, 0.999_999))
         .default("0.9")
         .flag("beta1", "RATE")
@@ -303,23 +314,41 @@ pub(crate) const SETTINGS: &[Setting] = &[
         .flag("learning-rate", "RATE")
         .alias("lr")
         .help("Learning rate, or its maximum under a schedule"),
+    setting("training.bias_factor", Number(1e-3, 1e3))
+        .default("1.0")
+        .flag("bias-factor", "FACTOR")
+        .help("Factor on the learning rate of biases")
+        .details("Weight decay per step stays the same: it is divided by this factor."),
+    setting("training.head_factor", Number(1e-3, 1e3))
+        .default("1.0")
+        .flag("head-factor", "FACTOR")
+        .help("Factor on the learning rate of the dense layers")
+        .details("Their biases have both factors. Weight decay per step stays the same."),
     setting(
         "training.schedule",
-        OneOf(&["constant", "cosine", "one-cycle", "step", "plateau"]),
+        OneOf(&[
+            "constant",
+            "cosine",
+            "one-cycle",
+            "linear",
+            "step",
+            "plateau",
+        ]),
     )
     .default("constant")
     .flag("schedule", "NAME")
     .help("Learning-rate schedule")
     .details(
-        "cosine anneals to 0; one-cycle rises and falls (Smith and Topin 2018); step decays at fixed epochs, \
-         plateau when the validation loss stops falling.",
+        "cosine anneals to 0; one-cycle rises and falls (Smith and Topin 2018); linear rises from 0.2 and falls to \
+         0.07 of the maximum in straight lines; step decays at fixed epochs, plateau when the validation loss \
+         stops falling.",
     ),
     setting("training.warmup_steps", Integer(0, i64::MAX))
         .unit("steps")
         .default("0")
         .flag("warmup-steps", "N")
         .help("Length of the learning-rate warmup")
-        .details("With one-cycle, 0 stands for 30% of all steps."),
+        .details("With one-cycle, 0 stands for 30% of all steps, with linear for 23%."),
     setting("training.decay", Number(1e-6, 1.0))
         .default("0.1")
         .flag("decay", "FACTOR")
@@ -333,6 +362,10 @@ pub(crate) const SETTINGS: &[Setting] = &[
         .flag("weight-decay", "RATE")
         .help("Weight decay")
         .details("Without it, adamw uses 0.01 (Loshchilov and Hutter 2019), the other optimizers 0."),
+    setting("training.decay_biases", Boolean)
+        .default("true")
+        .flag("decay-biases", "BOOLEAN")
+        .help("Whether biases and the scales of batch normalization decay: true or false"),
     setting("training.gradient_clip", Number(1e-6, 1e6))
         .unset("1.0")
         .flag("gradient-clip", "NORM")
@@ -345,6 +378,15 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("training.whitening_bias_epochs", Integer(0, 100_000))
         .unset("3")
         .help("Epochs in which the bias of a whitening block is trained; by default, all"),
+    setting("training.lookahead", Integer(0, 1_000_000))
+        .unit("steps")
+        .default("0")
+        .flag("lookahead", "N")
+        .help("Steps between the updates of slow weights: lookahead (Zhang et al. 2019)")
+        .details(
+            "Above 0, training continues from the slow weights after each update, and they are evaluated and \
+             saved. They follow the weights ever more slowly (Jordan 2024).",
+        ),
     setting("training.label_smoothing", Number(0.0, 0.9))
         .default("0.0")
         .flag("label-smoothing", "P")
@@ -690,7 +732,7 @@ mod tests {
         );
         assert_eq!(
             error("training.optimizer = \"adm\""),
-            "training.optimizer = \"adm\": expected adam or adamw or sgd"
+            "training.optimizer = \"adm\": expected adam or adamw or sgd or muon"
         );
         assert_eq!(error("training = 3"), "training = 3: expected a table");
     }

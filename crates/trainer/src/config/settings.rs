@@ -7,12 +7,16 @@ use data::DatasetInfo;
 use model::ConvNetConfig;
 use toml::{Table, Value};
 
+use crate::config::given::{Given, Origin};
 use crate::config::run_config::{Config, DataConfig, merge, read_table};
 use crate::config::{commented, presets, schema};
 
 /// Settings without the properties of a data set; each layer overrides the layers before it.
 #[derive(Debug)]
-pub(crate) struct Settings(Table);
+pub(crate) struct Settings {
+    table: Table,
+    given: Given,
+}
 
 impl Settings {
     /// Returns the defaults with the named preset over them.
@@ -20,7 +24,10 @@ impl Settings {
     /// # Errors
     /// Returns an error if there is no such preset.
     pub(crate) fn preset(name: &str) -> Result<Self> {
-        let mut settings = Self(schema::defaults());
+        let mut settings = Self {
+            table: schema::defaults(),
+            given: Given::default(),
+        };
         let mut table = presets::table(name)?;
         table.insert("preset".into(), name.into());
         settings.overlay(table)?;
@@ -49,7 +56,7 @@ impl Settings {
                 Self::preset(named).with_context(place)?
             }
         };
-        settings.overlay(table).with_context(place)?;
+        settings.give(table, Origin::File).with_context(place)?;
         Ok(settings)
     }
 
@@ -63,18 +70,34 @@ impl Settings {
             // The configuration of a run, whose measured properties may not hold for this data set.
             schema::remove_measured(&mut table);
         }
-        merge(&mut self.0, table);
+        merge(&mut self.table, table);
         Ok(())
+    }
+
+    /// Lays `table`, which the user gave, over the settings.
+    ///
+    /// # Errors
+    /// Returns an error if a key is unknown or its value is not accepted.
+    pub(crate) fn give(&mut self, table: Table, origin: Origin) -> Result<()> {
+        let below = self.table.clone();
+        self.overlay(table.clone())?;
+        self.given.add(&table, &below, origin);
+        Ok(())
+    }
+
+    /// Returns the settings that the user gave.
+    pub(crate) fn given(&self) -> &Given {
+        &self.given
     }
 
     /// Returns the source of the images: `mnist` or a folder.
     pub(crate) fn source(&self) -> Option<&str> {
-        self.0.get("data")?.get("source")?.as_str()
+        self.table.get("data")?.get("source")?.as_str()
     }
 
     /// Replaces the source of the images.
     pub(crate) fn set_source(&mut self, source: String) {
-        if let Some(Value::Table(data)) = self.0.get_mut("data") {
+        if let Some(Value::Table(data)) = self.table.get_mut("data") {
             data.insert("source".into(), Value::String(source));
         }
     }
@@ -92,12 +115,15 @@ impl Settings {
     /// # Errors
     /// Returns an error if the settings do not fit the images or describe an impossible network.
     pub(crate) fn into_config(self, images: &DatasetInfo) -> Result<Config> {
-        Config::from_settings(self.0, images)
+        Config::from_settings(self.table, images)
     }
 
     /// Returns the purpose of the settings in one line.
     pub(crate) fn about(&self) -> &str {
-        self.0.get("about").and_then(Value::as_str).unwrap_or("")
+        self.table
+            .get("about")
+            .and_then(Value::as_str)
+            .unwrap_or("")
     }
 
     /// Returns the network, with input and classes of MNIST where the settings have none.
@@ -110,11 +136,11 @@ impl Settings {
 
     /// Formats all settings as a commented file for `--config`.
     pub(crate) fn to_toml(&self) -> String {
-        commented::to_toml(&self.0)
+        commented::to_toml(&self.table)
     }
 
     fn section<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<T> {
-        let section = self.0.get(name).cloned();
+        let section = self.table.get(name).cloned();
         let section = section.with_context(|| format!("no table {name}"))?;
         section.try_into().with_context(|| name.to_string())
     }

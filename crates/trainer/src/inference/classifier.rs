@@ -6,11 +6,13 @@ use std::ops::Deref;
 use std::path::Path;
 
 use anyhow::{Result, ensure};
-use burn::tensor::Device;
-use data::{ImageDataset, Picture, PictureError, Preparation};
+use burn::data::dataloader::DataLoader;
+use burn::tensor::{Device, Tensor};
+use data::{ImageDataset, Loader, Picture, PictureError, Preparation};
 
 use crate::config::run_config::Config;
 use crate::inference::evaluation::{EvaluatedBatch, Evaluation, evaluate, for_each_batch};
+use crate::inference::test_time_augmentation::TestTimeAugmentation;
 use crate::run::loaders::evaluation_loader;
 use crate::run::run_dir::RunDir;
 
@@ -84,12 +86,28 @@ impl Classifier {
         evaluate(&self.model, &loader, self.classes(), observe)
     }
 
-    /// Computes the class probabilities of a split with test-time augmentation: the mean over each image and
-    /// `views` random transforms of it, drawn as in training. With 0 views there is no augmentation.
+    /// Computes the class probabilities of a split with test-time augmentation.
     ///
     /// # Errors
-    /// Returns an error if the device fails, or if `views` is not 0 and the training had no augmentation.
+    /// Returns an error if the device fails, the images are too small for the views, or random transforms are
+    /// asked for and the training had no augmentation.
     pub(crate) fn predict_split(
+        &self,
+        images: &ImageDataset,
+        augmentation: TestTimeAugmentation,
+    ) -> Result<Vec<Probabilities>> {
+        match augmentation {
+            TestTimeAugmentation::Random(count) => self.predict_random_views(images, count),
+            TestTimeAugmentation::Fixed(views) => {
+                views.check(images.height(), images.width())?;
+                let loader = evaluation_loader(&self.config, images, &self.device);
+                predictions(&loader, 1, |images| views.mean_logits(&self.model, images))
+            }
+        }
+    }
+
+    /// Computes the mean class probabilities over each image and `views` random transforms of it.
+    fn predict_random_views(
         &self,
         images: &ImageDataset,
         views: usize,
@@ -104,12 +122,21 @@ impl Classifier {
         let originals = iter::once((loader(), 1));
         let passes = originals.chain((1..=views as u64).map(|epoch| (augmented.clone(), epoch)));
         Probabilities::mean(passes.map(|(loader, epoch)| {
-            let mut predictions = Vec::with_capacity(images.len());
-            for_each_batch(&self.model, &loader, epoch, |logits, _, _| {
-                predictions.extend(Probabilities::from_logits(logits)?);
-                Ok(())
-            })?;
-            Ok(predictions)
+            predictions(&loader, epoch, |images| self.model.forward(images))
         }))
     }
+}
+
+/// Computes the class probabilities of the images of a pass from their logits.
+fn predictions(
+    loader: &Loader,
+    epoch: u64,
+    logits: impl Fn(Tensor<4>) -> Tensor<2>,
+) -> Result<Vec<Probabilities>> {
+    let mut predictions = Vec::with_capacity(loader.num_items());
+    for_each_batch(loader, epoch, |batch, _| {
+        predictions.extend(Probabilities::from_logits(logits(batch.images))?);
+        Ok(())
+    })?;
+    Ok(predictions)
 }

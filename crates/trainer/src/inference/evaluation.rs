@@ -75,7 +75,9 @@ pub(crate) fn evaluate(
 ) -> Result<Evaluation> {
     let mut loss_sum = 0.0;
     let mut confusion = vec![vec![0u64; classes.len()]; classes.len()];
-    for_each_batch(model, loader, 1, |logits, targets, progress| {
+    for_each_batch(loader, 1, |batch, progress| {
+        let Batch { images, targets } = batch;
+        let logits = model.forward(images);
         let mean_loss = cross_entropy(logits.clone(), targets.clone(), 0.0);
         let actual = targets.clone().into_data();
         let predicted = logits.clone().argmax(1).into_data();
@@ -95,21 +97,19 @@ pub(crate) fn evaluate(
     Evaluation::from_sums(classes, confusion, loss_sum)
 }
 
-/// Calls `observe` with the logits `[N, classes]`, the targets `[N]` and the progress of each batch of a pass.
-/// The epoch selects the random numbers of the loader's augmentation.
+/// Calls `observe` with each batch of a pass and its progress. The epoch selects the random numbers of the loader's
+/// augmentation.
 ///
 /// # Errors
 /// Returns an error if a batch cannot be loaded or `observe` fails.
 pub(crate) fn for_each_batch(
-    model: &ConvNet,
     loader: &Loader,
     epoch: u64,
-    mut observe: impl FnMut(Tensor<2>, Tensor<1, Int>, Progress) -> Result<()>,
+    mut observe: impl FnMut(Batch, Progress) -> Result<()>,
 ) -> Result<()> {
     let mut batches = loader.batches(epoch);
     while let Some(batch) = batches.next() {
-        let Batch { images, targets } = batch?;
-        observe(model.forward(images), targets, batches.progress())?;
+        observe(batch?, batches.progress())?;
     }
     Ok(())
 }

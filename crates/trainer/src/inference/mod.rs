@@ -4,3 +4,4 @@ pub(crate) mod classifier;
 pub(crate) mod evaluation;
 pub(crate) mod labeled_prediction;
 pub(crate) mod prediction;
+pub(crate) mod test_time_augmentation;

@@ -35,7 +35,8 @@ pub(crate) struct Checkpoint {
     pub(crate) optimizer: Vec<u8>,
     /// The weights of the best epoch so far, as safetensors; empty during the first epoch.
     pub(crate) best: Vec<u8>,
-    /// The moving average of the weights, as a Burn record; empty without `ema_decay`.
+    /// The moving average of the weights, or the slow weights of lookahead, as a Burn record; empty without
+    /// `ema_decay` and `lookahead`.
     pub(crate) average: Vec<u8>,
 }
 

@@ -54,6 +54,12 @@ pub(crate) enum Event<'a> {
     },
     /// The results of an epoch.
     Epoch(&'a Epoch),
+    /// A warning about the training, after `steps` optimizer steps.
+    Warning {
+        epoch: usize,
+        steps: u64,
+        message: &'a str,
+    },
     /// The process ends.
     End {
         state: State,

@@ -22,6 +22,18 @@ pub(crate) fn training_loader(
     images: &ImageDataset,
     devices: &[Device],
 ) -> Loader {
+    cached(uncached_training_loader(config, images, devices), devices)
+}
+
+/// Returns a loader as [`training_loader`] does, which copies no images to the devices.
+///
+/// # Panics
+/// Panics if there is no device.
+pub(crate) fn uncached_training_loader(
+    config: &Config,
+    images: &ImageDataset,
+    devices: &[Device],
+) -> Loader {
     let batcher = MnistBatcher {
         scaling: config.scaling(),
     };
@@ -37,11 +49,15 @@ pub(crate) fn training_loader(
         devices[0].clone(),
     )
     .with_augmentation(config.augmentation, seed);
-    let loader = match config.model.has_batch_norm() {
+    match config.model.has_batch_norm() {
         true => loader.with_min_last_batch(MIN_NORMALIZED_IMAGES * devices.len()),
         false => loader,
-    };
-    cached(loader, devices)
+    }
+}
+
+/// Returns the number of optimizer steps of an epoch.
+pub(crate) fn steps_per_epoch(config: &Config, train: &Loader) -> u64 {
+    train.num_batches().div_ceil(config.training.accumulate) as u64
 }
 
 /// Returns a loader of batches for evaluation, in order.

@@ -64,6 +64,11 @@ impl EpochSums {
         self.epoch.metrics()
     }
 
+    /// Returns the number of images of the epoch so far.
+    pub(crate) fn images(&self) -> u64 {
+        self.epoch.images
+    }
+
     /// Returns the mean loss of the batches added since the last call.
     pub(crate) fn take_running_loss(&mut self) -> f64 {
         std::mem::take(&mut self.running).metrics().loss

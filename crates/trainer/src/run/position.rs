@@ -17,6 +17,9 @@ pub(crate) struct Position {
     /// Sums over these batches.
     #[serde(rename = "counted")]
     pub(crate) sums: EpochSums,
+    /// Mean loss of the first batch; `None` before it, and in checkpoints of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) initial_loss: Option<f32>,
     /// Seconds of training so far.
     pub(crate) seconds: f64,
 }

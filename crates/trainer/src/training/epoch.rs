@@ -10,6 +10,7 @@ use data::Batches;
 use crate::run::event_log::Event;
 use crate::training::burn_train::Monitor;
 use crate::training::epoch_result::TrainedEpoch;
+use crate::training::guard::Symptom;
 use crate::training::running_metrics::{NotFinite, RunningMetrics};
 use crate::training::session::Session;
 use crate::training::step::{BatchOutput, mean_gradients, update};
@@ -98,10 +99,12 @@ impl Session {
             },
         )?;
         self.training.position.batches = batch_number;
+        let steps_total = self.steps_total();
         update(
             &mut self.training,
             &self.config.training,
             learning_rate,
+            steps_total,
             gradients,
         );
         Ok(loading)
@@ -111,7 +114,9 @@ impl Session {
     fn read_metrics(&mut self, metrics: &mut RunningMetrics) -> Result<()> {
         match metrics.read() {
             Ok(sums) => {
-                self.training.position.sums = sums;
+                let position = &mut self.training.position;
+                position.sums = sums;
+                position.initial_loss = position.initial_loss.or(metrics.first_loss());
                 Ok(())
             }
             Err(error) => {
@@ -139,6 +144,8 @@ impl Session {
             loss,
             learning_rate,
             images_per_second,
-        })
+        })?;
+        let initial = self.training.position.initial_loss;
+        self.warn(epoch, Symptom::of_loss(loss, initial))
     }
 }

@@ -88,7 +88,14 @@ pub(crate) fn range_test(
         };
         observe(&point);
         points.push(point);
-        update(&mut training, settings, learning_rate, gradients);
+        let steps_total = range.steps as u64;
+        update(
+            &mut training,
+            settings,
+            learning_rate,
+            steps_total,
+            gradients,
+        );
     }
     Ok(points)
 }

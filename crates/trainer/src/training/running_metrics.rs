@@ -13,6 +13,8 @@ use crate::run::metrics::EpochSums;
 pub(crate) struct RunningMetrics {
     sums: EpochSums,
     unread: Vec<BatchMetrics>,
+    /// Mean loss of the first batch that was read.
+    first_loss: Option<f32>,
 }
 
 /// Mean loss and number of correct predictions of one batch, `[1]` each, on the device.
@@ -37,7 +39,7 @@ impl RunningMetrics {
     pub(crate) fn resume(sums: EpochSums) -> Self {
         Self {
             sums,
-            unread: Vec::new(),
+            ..Self::default()
         }
     }
 
@@ -79,9 +81,15 @@ impl RunningMetrics {
                 let batches_ago = losses.num_elements() - 1 - at;
                 return Err(NotFinite { loss, batches_ago });
             }
+            self.first_loss.get_or_insert(loss);
             self.sums.add(loss, correct as u64, images);
         }
         Ok(self.sums)
+    }
+
+    /// Returns the mean loss of the first batch that was read.
+    pub(crate) fn first_loss(&self) -> Option<f32> {
+        self.first_loss
     }
 
     /// Returns the mean loss of the batches read since the last call.
@@ -115,9 +123,11 @@ mod tests {
         assert_eq!(metrics.take_running_loss(), 1.5);
         metrics.add(&output(6.0, [[0.1, 0.9], [0.8, 0.2]], [0, 1]));
         let mut metrics = RunningMetrics::resume(metrics.read().unwrap());
+        assert_eq!(metrics.first_loss(), None);
         metrics.add(&output(3.0, [[0.1, 0.9], [0.8, 0.2]], [0, 1]));
         let Metrics { loss, accuracy } = metrics.read().unwrap().metrics();
         assert_eq!((loss, accuracy), (3.0, 0.375));
+        assert_eq!(metrics.first_loss(), Some(3.0));
         assert_eq!(metrics.take_running_loss(), 4.5);
     }
 

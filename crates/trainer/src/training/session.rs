@@ -9,7 +9,7 @@ use anyhow::{Context, Error, Result, anyhow};
 use burn::data::dataloader::DataLoader;
 use data::Loader;
 use model::{ConvNet, Precision, Storage};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::config::run_config::Config;
 use crate::config::time::Time;
@@ -17,10 +17,11 @@ use crate::device::OpenDevice;
 use crate::run::epoch::{Epoch, best_epoch, to_csv};
 use crate::run::event_log::{Event, EventLog};
 use crate::run::images::DataSplit;
-use crate::run::loaders::{evaluation_loader, training_loader};
+use crate::run::loaders::{evaluation_loader, steps_per_epoch, training_loader};
 use crate::run::run_dir::RunDir;
 use crate::training::burn_train::{Monitor, Setup};
 use crate::training::epoch_result::{EvaluatedEpoch, TrainedEpoch};
+use crate::training::guard::{Measured, Symptom};
 use crate::training::progress::{ProgressLines, Style};
 use crate::training::schedule::learning_rate;
 use crate::training::state::Training;
@@ -40,6 +41,8 @@ pub(crate) struct Session {
     style: Style,
     events: EventLog,
     clock: Clock,
+    /// The warning that this process logged, if any: there is one per training.
+    pub(crate) warning: Option<String>,
 }
 
 /// Measures the duration of a training over all its processes.
@@ -107,6 +110,7 @@ impl Session {
             run: run.clone(),
             style,
             events,
+            warning: None,
         })
     }
 
@@ -157,8 +161,12 @@ impl Session {
 
     /// Returns the learning rate of the step after `steps` completed steps and `epochs`.
     pub(crate) fn learning_rate(&self, steps: u64, epochs: &[Epoch]) -> f64 {
-        let steps_total = steps_total(&self.config, &self.train);
-        learning_rate(&self.config.training, steps, steps_total, epochs)
+        learning_rate(&self.config.training, steps, self.steps_total(), epochs)
+    }
+
+    /// Returns the number of optimizer steps of the whole training.
+    pub(crate) fn steps_total(&self) -> u64 {
+        steps_total(&self.config, &self.train)
     }
 
     /// Records a completed or partial epoch in the event log and the state, and its weights in the state if they
@@ -187,6 +195,8 @@ impl Session {
         };
         self.progress.epoch(&epoch);
         self.log(&Event::Epoch(&epoch))?;
+        let symptom = self.symptom(&epoch);
+        self.warn(epoch.number, symptom)?;
 
         let number = epoch.number;
         let position = &mut self.training.position;
@@ -211,6 +221,50 @@ impl Session {
         }
         let metrics = to_csv(epochs);
         self.run.write(&self.run.metrics_path(), metrics.as_bytes())
+    }
+
+    /// Returns a symptom of a training that does not learn in the results of the current epoch.
+    fn symptom(&self, epoch: &Epoch) -> Option<Symptom> {
+        let position = &self.training.position;
+        let measured = match epoch.validation {
+            Some(metrics) => Measured {
+                split: "validation",
+                metrics,
+                images: self.validation.num_items() as u64,
+            },
+            None => Measured {
+                split: "training",
+                metrics: epoch.train,
+                images: position.sums.images(),
+            },
+        };
+        let classes = self.config.images.classes.len();
+        Symptom::of_loss(epoch.train.loss, position.initial_loss)
+            .or_else(|| Symptom::of_accuracy(epoch.steps, classes, measured))
+    }
+
+    /// Warns with a remedy at the first symptom of a training that does not learn. While the dashboard uses the
+    /// screen, the warning waits for its end.
+    ///
+    /// # Errors
+    /// Returns an error if the event log cannot be written to.
+    pub(crate) fn warn(&mut self, epoch: usize, symptom: Option<Symptom>) -> Result<()> {
+        let (Some(symptom), None) = (symptom, &self.warning) else {
+            return Ok(());
+        };
+        let steps = self.training.position.steps;
+        let remedy = symptom.remedy(self.config.training.learning_rate);
+        let message = format!("epoch {epoch}, step {steps}: {symptom}; {remedy}");
+        if self.style != Style::Dashboard {
+            warn!("{message}");
+        }
+        self.log(&Event::Warning {
+            epoch,
+            steps,
+            message: &message,
+        })?;
+        self.warning = Some(message);
+        Ok(())
     }
 
     /// Appends an event to the event log. If that fails, a checkpoint is saved first.
@@ -260,11 +314,6 @@ impl Session {
             epochs.len() + 1
         )
     }
-}
-
-/// Returns the number of optimizer steps of an epoch.
-fn steps_per_epoch(config: &Config, train: &Loader) -> u64 {
-    train.num_batches().div_ceil(config.training.accumulate) as u64
 }
 
 /// Returns the number of optimizer steps of the whole training.

@@ -8,13 +8,14 @@ use burn::tensor::{Bytes, Device};
 use data::{ImageDataset, Loader};
 use model::ConvNet;
 
-use crate::config::run_config::Config;
+use crate::config::run_config::{Config, TrainingConfig};
 use crate::device::panics::catch_panic;
 use crate::run::checkpoint::Checkpoint;
 use crate::run::epoch::to_csv;
 use crate::run::loaders::evaluation_loader;
 use crate::run::position::Position;
 use crate::run::run_dir::RunDir;
+use crate::training::lookahead;
 use crate::training::optimizer::optimizer;
 
 /// Number of training images used to estimate batch-norm statistics.
@@ -26,7 +27,8 @@ const WHITENING_IMAGES: usize = 5000;
 pub(crate) struct Training {
     pub(crate) model: ConvNet,
     pub(crate) optimizer: ModuleOptimizer,
-    /// Exponential moving average of the weights, on the device without autodiff; `None` if not configured.
+    /// Exponential moving average of the weights, or the slow weights of lookahead, on the device without
+    /// autodiff; `None` if neither is configured.
     pub(crate) average: Option<ConvNet>,
     pub(crate) position: Position,
     /// Weights of the best epoch so far, as safetensors; empty before the first epoch is completed.
@@ -53,9 +55,9 @@ impl Training {
     /// Starts a training from the weights of `model`.
     pub(crate) fn with_model(config: &Config, model: ConvNet) -> Self {
         Self {
-            average: (config.training.ema_decay > 0.0).then(|| model.valid()),
+            average: config.training.has_average().then(|| model.valid()),
+            optimizer: optimizer(config, &model),
             model,
-            optimizer: optimizer(&config.training),
             position: Position::default(),
             best: Vec::new(),
         }
@@ -84,14 +86,14 @@ impl Training {
                 let record = ModuleRecord::from_bytes(Bytes::from_bytes_vec(record))?;
                 network.try_load_record(record)
             };
-            let average = match config.training.ema_decay > 0.0 {
+            let average = match config.training.has_average() {
                 true => Some(load(network.valid(), average)?),
                 false => None,
             };
             let model = load(network, model)?;
             let record = OptimizerRecord::from_bytes(Bytes::from_bytes_vec(optimizer_record))?;
             let tensors = record.len();
-            let optimizer = optimizer(&config.training).load_record(record);
+            let optimizer = optimizer(config, &model).load_record(record);
             ensure!(
                 optimizer.to_record().len() == tensors,
                 "the optimizer state belongs to another optimizer"
@@ -145,9 +147,20 @@ impl Training {
         })
     }
 
-    /// Moves the exponential moving average towards the current weights. The decay grows to `decay` over the
-    /// first steps, so the initial weights are soon forgotten.
-    pub(crate) fn update_average(&mut self, decay: f64) {
+    /// Moves the average towards the current weights, after a step.
+    pub(crate) fn update_average(&mut self, settings: &TrainingConfig, steps_total: u64) {
+        match settings.lookahead {
+            0 => self.update_moving_average(settings.ema_decay),
+            every if self.position.steps.is_multiple_of(every) => {
+                self.synchronize(lookahead::decay(every, self.position.steps, steps_total));
+            }
+            _ => {}
+        }
+    }
+
+    /// Moves the exponential moving average. The decay grows to `decay` over the first steps, so the initial
+    /// weights are soon forgotten.
+    fn update_moving_average(&mut self, decay: f64) {
         let steps = self.position.steps as f64;
         let decay = decay.min((1.0 + steps) / (10.0 + steps));
         self.average = self
@@ -156,21 +169,32 @@ impl Training {
             .map(|average| average.ema_update(&self.model.valid(), decay));
     }
 
-    /// Returns the network that is evaluated and saved: with averaged weights if configured, and with batch
+    /// Moves the slow weights of lookahead towards the weights, and the weights to the slow ones.
+    fn synchronize(&mut self, decay: f64) {
+        if let Some(slow) = self.average.take() {
+            let slow = slow.moved_towards(&self.model.valid(), 1.0 - decay);
+            self.model = self.model.clone().with_values_of(&slow);
+            self.average = Some(slow);
+        }
+    }
+
+    /// Returns the network that is evaluated and saved: with averaged or slow weights if configured, and with batch
     /// normalization folded into the weights, estimated on images of the current epoch.
     ///
     /// # Errors
     /// Returns an error if a training image cannot be read.
     pub(crate) fn evaluation_model(&self, config: &Config, train: &Loader) -> Result<ConvNet> {
+        let settings = &config.training;
         let model = match &self.average {
-            Some(average) => average.clone(),
-            None => self.model.valid(),
+            // Until lookahead first moves them, its slow weights are the initial ones.
+            Some(average) if self.position.steps >= settings.lookahead => average.clone(),
+            _ => self.model.valid(),
         };
         if !model.has_batch_norm() {
             return Ok(model.fold([]));
         }
         let epoch = self.position.epochs.len() as u64 + 1;
-        let count = BATCH_NORM_IMAGES.div_ceil(config.training.batch_size);
+        let count = BATCH_NORM_IMAGES.div_ceil(settings.batch_size);
         let batches = train.batches(epoch).take(count);
         let images: Result<Vec<_>, _> = batches
             .map(|batch| batch.map(|batch| batch.images.inner()))

@@ -118,11 +118,13 @@ pub(crate) fn mean_gradients(
     Ok(sum.grads())
 }
 
-/// Updates the weights with the gradients of a step, clipped first, and then their moving average.
+/// Updates the weights with the gradients of a step, clipped first, and then their average. The training has
+/// `steps_total` steps.
 pub(crate) fn update(
     training: &mut Training,
     settings: &TrainingConfig,
     learning_rate: f64,
+    steps_total: u64,
     gradients: GradientsParams,
 ) {
     let trains_whitening_bias = settings
@@ -136,7 +138,7 @@ pub(crate) fn update(
     let model = training.model.clone();
     training.model = training.optimizer.step(learning_rate, model, gradients);
     training.position.steps += 1;
-    training.update_average(settings.ema_decay);
+    training.update_average(settings, steps_total);
 }
 
 /// Returns the training objective that the settings describe.
@@ -162,12 +164,17 @@ fn step_seed(seed: u64, step: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use burn::module::Module;
+    use burn::tensor::Tensor;
+    use model::cross_entropy;
+
     use super::*;
     use crate::config::settings::Settings;
     use crate::device::{self, Request};
     use crate::run::images;
     use crate::run::loaders::training_loader;
     use crate::run::picture_cache::PictureCache;
+    use crate::training::schedule::learning_rate;
 
     #[test]
     fn weights_of_the_batches_of_a_step_sum_up_to_1() {
@@ -192,6 +199,81 @@ mod tests {
             step.unwrap();
             assert_eq!(sizes, expected);
             assert!((weight - 1.0).abs() < 1e-12, "{weight}");
+        }
+    }
+
+    /// Trains a small network for 12 steps on a batch of 6 images, and returns every eighth parameter of the
+    /// result.
+    fn every_eighth_parameter(settings: &str) -> Vec<f32> {
+        let waves = |count: usize, scale: f64, phase: f64| -> Vec<f32> {
+            let wave = |at| (scale * (1.7 * at as f64 + phase).sin()) as f32;
+            (0..count).map(wave).collect()
+        };
+        let table = format!(
+            "training.momentum = 0.85\ntraining.nesterov = true\n\
+             training.weight_decay = 0.01\ntraining.bias_factor = 8\ntraining.head_factor = 0.5\n\
+             training.schedule = \"linear\"\nmodel.dense = []\n\
+             model.blocks = [{{ channels = 3 }}, {{ channels = 4 }}]\n{settings}"
+        );
+        let images = "name = 'waves'\nclasses = ['a', 'b', 'c']\nchannels = 1\nheight = 8\nwidth = 8\n\
+                      mean = 0.5\nstd = 0.5\npreparation = 'picture'";
+        let images: toml::Table = images.parse().unwrap();
+        let mut settings = Settings::preset("convnet").unwrap();
+        settings.overlay(table.parse().unwrap()).unwrap();
+        let config = settings.into_config(&images.try_into().unwrap()).unwrap();
+
+        let device = Device::default().autodiff();
+        let model = config.model.init(&device).unwrap();
+        let parameters = waves(model.num_params(), 0.3, 0.0);
+        let model = model.with_flat_parameters(Tensor::from_floats(parameters.as_slice(), &device));
+        let mut training = Training::with_model(&config, model);
+        let pixels = Tensor::<1>::from_floats(waves(6 * 64, 1.0, 0.5).as_slice(), &device);
+        let images = pixels.reshape([6, 1, 8, 8]);
+        for step in 0..12 {
+            let targets = Tensor::from_ints([0, 1, 2, 0, 1, 2], &device);
+            let logits = training.model.forward(images.clone());
+            let loss = cross_entropy(logits, targets, 0.2);
+            let gradients = GradientsParams::from_grads(loss.backward(), &training.model);
+            let settings = &config.training;
+            let rate = learning_rate(settings, step, 12, &[]);
+            update(&mut training, settings, rate, 12, gradients);
+        }
+        let model = training.average.unwrap_or_else(|| training.model.valid());
+        let parameters: Vec<f32> = model.flatten_parameters().into_data().try_to_vec().unwrap();
+        parameters.into_iter().step_by(8).collect()
+    }
+
+    #[test]
+    fn optimizers_match_pytorch() {
+        // Printed by tests/cifar/optimizers.py.
+        let sgd = [
+            0.04649, 0.41500, 0.29298, -0.02665, -0.36176, -0.27815, -0.01484, 0.27970, 0.39579,
+            0.05735, -0.18483, -0.27997, -0.04684, 0.21738, 0.26702, 0.07485, -0.23071, -0.26162,
+            -0.00579, 0.25572, 0.28346, 0.08122, -0.19668, -0.29382, -0.03697,
+        ];
+        let muon = [
+            0.06747, 0.35053, 0.25514, 0.02278, -0.27432, -0.30908, -0.02546, 0.25453, 0.31655,
+            0.04933, -0.22126, -0.29599, -0.03897, 0.21819, 0.25812, 0.08767, -0.23773, -0.26636,
+            -0.04439, 0.23138, 0.28082, 0.08314, -0.20134, -0.29974, -0.03412,
+        ];
+        for (settings, expected) in [
+            (
+                "training.optimizer = \"sgd\"\ntraining.learning_rate = 0.2\ntraining.lookahead = 5",
+                sgd,
+            ),
+            (
+                "training.optimizer = \"muon\"\ntraining.learning_rate = 0.05",
+                muon,
+            ),
+        ] {
+            let parameters = every_eighth_parameter(settings);
+            assert_eq!(parameters.len(), expected.len());
+            for (found, expected) in parameters.iter().zip(expected) {
+                assert!(
+                    (found - expected).abs() < 1e-4,
+                    "{settings}: {parameters:?}"
+                );
+            }
         }
     }
 }

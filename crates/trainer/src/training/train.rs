@@ -4,6 +4,7 @@ use anyhow::{Context, Result, anyhow};
 use burn::data::dataloader::DataLoader;
 use burn::train::ClassificationOutput;
 use model::ConvNet;
+use tracing::warn;
 
 use crate::config::run_config::Config;
 use crate::device::OpenDevice;
@@ -58,11 +59,18 @@ pub(crate) fn train(
     let setup = session.burn_train_setup();
     let names: Vec<&str> = devices.iter().map(|device| device.name.as_str()).collect();
     let names = names.join(" or ");
-    let (training, stop_reason) = burn_train::launch(setup, move |monitor| {
+    let Fitted {
+        training,
+        stop_reason,
+        warning,
+    } = burn_train::launch(setup, move |monitor| {
         catch_panic_in_all_threads(|| session.fit(monitor))
             .unwrap_or_else(|panic| Err(anyhow!("on device {names}: {panic}")))
     })?;
 
+    if let (Style::Dashboard, Some(warning)) = (style, warning) {
+        warn!("{warning}");
+    }
     let Training { best, position, .. } = training;
     let model = match best.is_empty() {
         true => None,
@@ -75,18 +83,25 @@ pub(crate) fn train(
     })
 }
 
+/// A training that a session ended.
+struct Fitted {
+    training: Training,
+    stop_reason: StopReason,
+    warning: Option<String>,
+}
+
 impl Session {
     /// Trains, evaluates, records and checkpoints epoch by epoch, until there is a reason to stop.
-    fn fit(mut self, monitor: &mut Monitor<'_>) -> Result<(Training, StopReason)> {
+    fn fit(mut self, monitor: &mut Monitor<'_>) -> Result<Fitted> {
         loop {
             match self.stop_reason(monitor) {
                 // A limit ends a partial epoch, which is evaluated and recorded first.
                 Some(reason) if reason.is_limit() && self.is_within_epoch() => {}
                 Some(StopReason::Interrupted) => {
                     self.save_checkpoint()?;
-                    return Ok((self.training, StopReason::Interrupted));
+                    return Ok(self.end(StopReason::Interrupted));
                 }
-                Some(reason) => return Ok((self.training, reason)),
+                Some(reason) => return Ok(self.end(reason)),
                 None => {}
             }
 
@@ -112,8 +127,16 @@ impl Session {
             }
             self.write_results()?;
             if let Some(reason) = trained.stopped_by {
-                return Ok((self.training, reason));
+                return Ok(self.end(reason));
             }
+        }
+    }
+
+    fn end(self, stop_reason: StopReason) -> Fitted {
+        Fitted {
+            training: self.training,
+            stop_reason,
+            warning: self.warning,
         }
     }
 
@@ -321,12 +344,52 @@ mod tests {
             "training.schedule = \"step\"\ntraining.decay_epochs = 1",
             "training.warmup_steps = 3",
             "training.ema_decay = 0.9",
+            "training.lookahead = 2",
+            "training.optimizer = \"muon\"",
+            "training.bias_factor = 4",
+            "training.head_factor = 4",
+            "training.schedule = \"linear\"",
             "augmentation.rotation = 10",
             "augmentation.elastic = 0.02",
             "model.blocks = [{ channels = 8, padding = 0, norm = true }]",
         ] {
             assert!(distance(&plain, &weights(setting)) > 1e-5, "{setting}");
         }
+    }
+
+    #[test]
+    fn every_setting_of_sgd_has_an_effect() {
+        let with = |setting: &str| {
+            let sgd = "training.optimizer = \"sgd\"\ntraining.learning_rate = 0.05";
+            weights(&format!("{sgd}\ntraining.weight_decay = 0.1\n{setting}"))
+        };
+        let plain = with("");
+        for setting in [
+            "training.momentum = 0.5",
+            "training.nesterov = true",
+            "training.decay_biases = false",
+            "training.bias_factor = 2",
+        ] {
+            assert!(distance(&plain, &with(setting)) > 1e-5, "{setting}");
+        }
+        for setting in [
+            "training.momentum = 0.9\ntraining.nesterov = false",
+            "training.bias_factor = 1\ntraining.head_factor = 1",
+        ] {
+            assert_eq!(plain, with(setting), "{setting}");
+        }
+    }
+
+    #[test]
+    fn lookahead_evaluates_the_weights_before_it_first_moves_the_slow_ones() {
+        // Five steps.
+        let plain = weights("training.epochs = 1");
+        assert_eq!(
+            plain,
+            weights("training.epochs = 1\ntraining.lookahead = 6")
+        );
+        let moved = weights("training.epochs = 1\ntraining.lookahead = 5");
+        assert!(distance(&plain, &moved) > 1e-5);
     }
 
     #[test]
