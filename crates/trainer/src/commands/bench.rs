@@ -237,7 +237,7 @@ impl Bench {
             .model
             .without_batch_norm()
             .init(&self.devices.main().device)?;
-        let loader = evaluation_loader(&config, &self.split.test, &self.devices.main().device);
+        let loader = evaluation_loader(&config, &self.split.test, &self.devices.main().device)?;
         let images = loader
             .batches(1)
             .next()

@@ -129,7 +129,7 @@ pub(crate) fn run(args: Args, quiet: bool) -> Result<()> {
 
 /// Creates the folder of a new run.
 fn create(config: Config, images: RunImages, flags: &NewRunFlags) -> Result<ActiveRun> {
-    let record = images.record(&config.images.classes);
+    let record = images.record(&config.images.classes)?;
     warn_of_duplicates(&record);
     let folder = flags.create(&config, |run| record.write(run))?;
     let lock = folder.lock()?;
@@ -247,7 +247,7 @@ impl ActiveRun {
 
         let evaluate_split = |name, images: &ImageDataset| {
             info!("evaluating on {name}: {} images", images.len());
-            let loader = evaluation_loader(config, images, &devices.main().device);
+            let loader = evaluation_loader(config, images, &devices.main().device)?;
             evaluate(model, &loader, &config.images.classes, |_| {
                 if interruption::is_requested() {
                     return Err(interrupted(folder, "after training, before its evaluation"));

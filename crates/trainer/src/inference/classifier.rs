@@ -80,7 +80,7 @@ impl Classifier {
         images: &ImageDataset,
         observe: impl FnMut(EvaluatedBatch) -> Result<()>,
     ) -> Result<Evaluation> {
-        let loader = evaluation_loader(&self.config, images, &self.device);
+        let loader = evaluation_loader(&self.config, images, &self.device)?;
         evaluate(&self.model, &loader, self.classes(), observe)
     }
 
@@ -99,9 +99,10 @@ impl Classifier {
             views == 0 || !config.augmentation.is_identity(),
             "--tta needs the augmentation of the training, but this run was trained without"
         );
-        let loader = || evaluation_loader(config, images, &self.device);
-        let augmented = loader().with_augmentation(config.augmentation, config.training.seed);
-        let originals = iter::once((loader(), 1));
+        let loader = evaluation_loader(config, images, &self.device)?;
+        let augmented = loader.clone();
+        let augmented = augmented.with_augmentation(config.augmentation, config.training.seed);
+        let originals = iter::once((loader, 1));
         let passes = originals.chain((1..=views as u64).map(|epoch| (augmented.clone(), epoch)));
         Probabilities::mean(passes.map(|(loader, epoch)| {
             let mut predictions = Vec::with_capacity(images.len());

@@ -107,7 +107,7 @@ pub(crate) fn for_each_batch(
     mut observe: impl FnMut(Tensor<2>, Tensor<1, Int>, Progress) -> Result<()>,
 ) -> Result<()> {
     let mut batches = loader.batches(epoch);
-    while let Some(batch) = batches.next() {
+    while let Some(batch) = batches.next_batch() {
         let Batch { images, targets } = batch?;
         observe(model.forward(images), targets, batches.progress())?;
     }

@@ -1,5 +1,7 @@
 //! The state of a training between two steps.
 
+use std::iter;
+
 use anyhow::{Context, Error, Result, ensure};
 use burn::module::Module;
 use burn::optim::{ModuleOptimizer, OptimizerRecord};
@@ -161,10 +163,20 @@ impl Training {
         }
         let epoch = self.position.epochs.len() as u64 + 1;
         let count = BATCH_NORM_IMAGES.div_ceil(config.training.batch_size);
-        let batches = train.batches(epoch).take(count);
-        let images: Result<Vec<_>, _> = batches
-            .map(|batch| batch.map(|batch| batch.images.inner()))
-            .collect();
-        Ok(model.fold_batch_norm(images?))
+        let mut batches = train.batches(epoch);
+        let mut next = || batches.next_batch().transpose();
+        // One batch at a time: 5,000 large images need more memory than the training.
+        let first = next()?;
+        let mut result = Ok(());
+        let others = iter::from_fn(|| {
+            next().unwrap_or_else(|error| {
+                result = Err(error);
+                None
+            })
+        });
+        let batches = first.into_iter().chain(others).take(count);
+        let folded = model.fold_batch_norm(batches.map(|batch| batch.images.inner()));
+        result?;
+        Ok(folded)
     }
 }
