@@ -9,6 +9,8 @@ mod commands;
 mod devices;
 mod figures;
 mod import_export;
+#[cfg(target_os = "linux")]
+mod memory;
 mod pictures;
 mod predict;
 #[cfg(unix)]

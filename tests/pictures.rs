@@ -125,6 +125,44 @@ fn decoded_pictures_are_cached() {
 }
 
 #[test]
+fn trains_without_a_cache_if_it_cannot_be_written() {
+    let dir = WorkDir::new();
+    bars(&dir);
+    fs::create_dir_all(dir.path("artifacts/runs")).unwrap();
+    // A file in the place of the folder of caches.
+    fs::write(dir.path("artifacts/runs/.pictures"), "").unwrap();
+    let uncached = dir.trainer(TRAIN).success();
+    assert!(
+        uncached
+            .stderr
+            .contains(": cannot cache the decoded pictures: "),
+        "{uncached:#?}"
+    );
+    fs::remove_file(dir.path("artifacts/runs/.pictures")).unwrap();
+    let cached = dir.trainer(TRAIN).success();
+    assert!(!cached.stderr.contains("cannot cache"), "{cached:#?}");
+    let weights = |run| dir.run_file(run, "model.safetensors");
+    assert_eq!(weights("tiny-1"), weights("tiny-2"));
+}
+
+#[test]
+fn caches_contain_no_temporary_files_and_have_no_locks() {
+    let dir = WorkDir::new();
+    bars(&dir);
+    dir.trainer(&format!("{TRAIN} --max-steps 1")).success();
+    let caches = fs::read_dir(dir.path("artifacts/runs/.pictures")).unwrap();
+    let cache = caches.map(|entry| entry.unwrap().path()).next().unwrap();
+    let mut names: Vec<_> = fs::read_dir(&cache)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["pictures.json", "pixels", "sha256.txt"]);
+    // 60 color images of 16x16 pixels.
+    assert_eq!(fs::metadata(cache.join("pixels")).unwrap().len(), 60 * 768);
+}
+
+#[test]
 fn rejects_pictures_of_unknown_classes() {
     let dir = WorkDir::new();
     bars(&dir);

@@ -227,12 +227,9 @@ impl ImageDataset {
     ///
     /// Gray is the luma of ITU-R BT.709: `0.2126 R + 0.7152 G + 0.0722 B`.
     pub fn with_channels(&self, channels: usize) -> Self {
-        match (self.channels, channels) {
-            (3, 1) | (1, 3) => Self {
-                channels,
-                ..self.clone()
-            },
-            _ => self.clone(),
+        Self {
+            channels,
+            ..self.clone()
         }
     }
 
@@ -244,23 +241,6 @@ impl ImageDataset {
         let stored = self.labels.iter().map(|&label| labels[usize::from(label)]);
         Self {
             labels: stored.collect(),
-            ..self.clone()
-        }
-    }
-
-    /// Replaces the label of each image.
-    ///
-    /// # Panics
-    /// Panics if the numbers of images and labels differ.
-    pub fn with_labels(&self, labels: impl IntoIterator<Item = u8>) -> Self {
-        let labels: Vec<u8> = labels.into_iter().collect();
-        assert_eq!(self.len(), labels.len(), "a label for each image");
-        let mut stored = self.labels.to_vec();
-        for (&index, label) in self.indices.iter().zip(labels) {
-            stored[index as usize] = label;
-        }
-        Self {
-            labels: stored.into(),
             ..self.clone()
         }
     }
@@ -391,7 +371,6 @@ pub(crate) mod tests {
         let mut labels = [0; 10];
         labels[7] = 3;
         assert_eq!(gray.relabeled(&labels).label(0), 3);
-        assert!(gray.with_labels([8, 1]).labels().eq([8, 1]));
     }
 
     #[test]

@@ -24,7 +24,8 @@ fn reproduces_mnist_digits_drawn_on_paper() {
         let prepared = Preparation::Handwriting
             .prepare(&picture, [1, 28, 28])
             .unwrap();
-        let pairs = prepared.iter().zip(test.pixels(index).unwrap().iter());
+        let expected = test.pixels(index).unwrap();
+        let pairs = prepared.iter().zip(expected.iter());
         difference += pairs.map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>();
     }
     let mean = difference / (200.0 * 784.0);
