@@ -46,29 +46,27 @@ fn largest_memory(dir: &WorkDir, arguments: &str) -> u64 {
 }
 
 #[test]
-fn memory_is_independent_of_the_number_of_pictures() {
+fn memory_is_less_than_the_pixels_of_the_pictures() {
     let dir = WorkDir::new();
-    // 1,200 color images of 256x256 pixels have 225 MiB.
-    pictures(&dir, 600);
+    // 800 color images of 256x256 pixels have 150 MiB.
+    pictures(&dir, 400);
     let config =
         "[model]\nblocks = [{ channels = 2 }, { channels = 2 }, { channels = 2 }]\ndense = []\n";
     fs::write(dir.path("small.toml"), config).unwrap();
-    let train = "--data mine --image-size 256 --config small.toml --max-steps 2 --batch-size 8 \
-                 --eval-batch-size 8";
-    for arguments in [
-        // Decodes the pictures.
-        train,
-        // Reads the cache.
-        train,
-        "evaluate latest",
-        // Decodes them into a temporary file.
-        "find-lr --data mine --image-size 256 --config small.toml --batch-size 8 --steps 10 --json",
-    ] {
-        let memory = largest_memory(&dir, arguments);
-        eprintln!("{memory} MiB: {arguments}");
-        assert!(
-            memory < 150,
-            "{memory} MiB of anonymous memory: {arguments}"
-        );
-    }
+    let settings =
+        "--data mine --image-size 256 --config small.toml --batch-size 8 --eval-batch-size 8";
+    let check = |command: &str| {
+        let memory = largest_memory(&dir, command);
+        // 80 MiB while pictures are decoded, 32 MiB of them in the images that are written next; then 60 MiB.
+        assert!(memory < 110, "{memory} MiB of anonymous memory: {command}");
+    };
+    let train = format!("{settings} --max-steps 2");
+    // The second training reads the cache of the first.
+    check(&train);
+    check(&train);
+    check("evaluate latest");
+    // A command that writes no cache decodes the pictures into a temporary file.
+    fs::remove_dir_all(dir.path("artifacts/runs/.pictures")).unwrap();
+    check(&format!("summary {settings}"));
+    assert!(!dir.path("artifacts/runs/.pictures").exists());
 }

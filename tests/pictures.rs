@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use data::digest::sha256_hex;
 use image::{Rgb, RgbImage};
 use serde_json::Value;
 
@@ -143,6 +144,29 @@ fn trains_without_a_cache_if_it_cannot_be_written() {
     assert!(!cached.stderr.contains("cannot cache"), "{cached:#?}");
     let weights = |run| dir.run_file(run, "model.safetensors");
     assert_eq!(weights("tiny-1"), weights("tiny-2"));
+}
+
+#[test]
+fn a_cache_of_an_earlier_version_is_written_again() {
+    let dir = WorkDir::new();
+    bars(&dir);
+    let train = format!("{TRAIN} --max-steps 1");
+    dir.trainer(&train).success();
+    let caches = fs::read_dir(dir.path("artifacts/runs/.pictures")).unwrap();
+    let cache = caches.map(|entry| entry.unwrap().path()).next().unwrap();
+    // The checksum was that of the index and the pixels.
+    let pixels = fs::read(cache.join("pixels")).unwrap();
+    let index =
+        br#"{"channels":3,"height":16,"width":16,"images":[],"unreadable":[],"versions":{}}"#;
+    let checksum = sha256_hex([index.as_slice(), &pixels]);
+    fs::write(cache.join("pictures.json"), index).unwrap();
+    fs::write(cache.join("sha256.txt"), checksum).unwrap();
+    assert!(dir.trainer(&train).success().stderr.contains("reading 61"));
+    assert!(!dir.trainer(&train).success().stderr.contains("reading"));
+    // The checksum of the index is right, but it has other fields.
+    fs::write(cache.join("pictures.json"), index).unwrap();
+    fs::write(cache.join("sha256.txt"), sha256_hex([index])).unwrap();
+    assert!(dir.trainer(&train).success().stderr.contains("reading 61"));
 }
 
 #[test]

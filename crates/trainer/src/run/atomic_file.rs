@@ -217,8 +217,8 @@ fn write_and_rename(path: &Path, bytes: &[u8]) -> io::Result<()> {
 pub(crate) fn persist(file: NamedTempFile, path: &Path) -> io::Result<()> {
     file.as_file().sync_all()?;
     let file = file.persist(path)?;
-    // For other handles of the file, which are open longer.
-    file.unlock()?;
+    // Other handles of the file may be open longer. Not all file systems have locks.
+    let _ = file.unlock();
     // Makes the rename durable: the folder must be synchronized too.
     #[cfg(unix)]
     File::open(folder_of(path))?.sync_all()?;
