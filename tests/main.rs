@@ -10,6 +10,8 @@ mod devices;
 mod figures;
 mod guards;
 mod import_export;
+#[cfg(target_os = "linux")]
+mod memory;
 mod pictures;
 mod predict;
 #[cfg(unix)]

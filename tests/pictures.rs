@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use data::digest::sha256_hex;
 use image::{Rgb, RgbImage};
 use serde_json::Value;
 
@@ -122,6 +123,67 @@ fn decoded_pictures_are_cached() {
     let sixth = dir.trainer(TRAIN).success();
     assert!(!sixth.stderr.contains("reading"), "{sixth:#?}");
     assert!(!sixth.stderr.contains("skipped"), "{sixth:#?}");
+}
+
+#[test]
+fn trains_without_a_cache_if_it_cannot_be_written() {
+    let dir = WorkDir::new();
+    bars(&dir);
+    fs::create_dir_all(dir.path("artifacts/runs")).unwrap();
+    // A file in the place of the folder of caches.
+    fs::write(dir.path("artifacts/runs/.pictures"), "").unwrap();
+    let uncached = dir.trainer(TRAIN).success();
+    assert!(
+        uncached
+            .stderr
+            .contains(": cannot cache the decoded pictures: "),
+        "{uncached:#?}"
+    );
+    fs::remove_file(dir.path("artifacts/runs/.pictures")).unwrap();
+    let cached = dir.trainer(TRAIN).success();
+    assert!(!cached.stderr.contains("cannot cache"), "{cached:#?}");
+    let weights = |run| dir.run_file(run, "model.safetensors");
+    assert_eq!(weights("tiny-1"), weights("tiny-2"));
+}
+
+#[test]
+fn a_cache_of_an_earlier_version_is_written_again() {
+    let dir = WorkDir::new();
+    bars(&dir);
+    let train = format!("{TRAIN} --max-steps 1");
+    dir.trainer(&train).success();
+    let caches = fs::read_dir(dir.path("artifacts/runs/.pictures")).unwrap();
+    let cache = caches.map(|entry| entry.unwrap().path()).next().unwrap();
+    // The checksum was that of the index and the pixels.
+    let pixels = fs::read(cache.join("pixels")).unwrap();
+    let index =
+        br#"{"channels":3,"height":16,"width":16,"images":[],"unreadable":[],"versions":{}}"#;
+    let checksum = sha256_hex([index.as_slice(), &pixels]);
+    fs::write(cache.join("pictures.json"), index).unwrap();
+    fs::write(cache.join("sha256.txt"), checksum).unwrap();
+    assert!(dir.trainer(&train).success().stderr.contains("reading 61"));
+    assert!(!dir.trainer(&train).success().stderr.contains("reading"));
+    // The checksum of the index is right, but it has other fields.
+    fs::write(cache.join("pictures.json"), index).unwrap();
+    fs::write(cache.join("sha256.txt"), sha256_hex([index])).unwrap();
+    assert!(dir.trainer(&train).success().stderr.contains("reading 61"));
+}
+
+#[test]
+fn caches_contain_no_temporary_files_and_have_no_locks() {
+    let dir = WorkDir::new();
+    bars(&dir);
+    dir.trainer(&format!("{TRAIN} --max-steps 1")).success();
+    let caches = fs::read_dir(dir.path("artifacts/runs/.pictures")).unwrap();
+    let cache = caches.map(|entry| entry.unwrap().path()).next().unwrap();
+    let mut names: Vec<_> = fs::read_dir(&cache)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["pictures.json", "pixels", "sha256.txt"]);
+    // 60 color images of 16x16 pixels.
+    assert_eq!(fs::metadata(cache.join("pixels")).unwrap().len(), 60 * 768);
 }
 
 #[test]

@@ -85,7 +85,9 @@ fn the_batch_changes_probabilities_by_less_than_1e_5() {
 
     let dir = WorkDir::new();
     let test = Dataset::embedded_mnist().unwrap().test;
-    let images: Vec<Vec<u8>> = (0..400).map(|index| test.pixels(index).to_vec()).collect();
+    let images: Vec<Vec<u8>> = (0..400)
+        .map(|index| test.pixels(index).unwrap().into_owned())
+        .collect();
     for (preset, epochs) in [("tiny", 5), ("dense", 3), ("sprint", 2), ("best", 1)] {
         let flags = format!("--preset {preset} --limit-train 1000 --epochs {epochs}");
         dir.trainer(&format!("{flags} --run-name {preset} --quiet"))

@@ -166,7 +166,11 @@ pub(crate) struct Running(Child);
 
 impl Running {
     pub(crate) fn start(dir: &WorkDir, arguments: &str) -> Self {
-        let mut command = dir.command(arguments);
+        Self::of(&mut dir.command(arguments))
+    }
+
+    /// Starts a command, and captures its output.
+    pub(crate) fn of(command: &mut Command) -> Self {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         Self(command.spawn().unwrap())
     }

@@ -11,6 +11,7 @@ use crate::batch::{Batch, normalize, supports_u8};
 use crate::elastic::Displacements;
 use crate::image_dataset::ImageDataset;
 use crate::normalization::Scaling;
+use crate::picture_store::PixelError;
 
 /// Maximum size of the pixels on a device. It also limits the message that Burn sends to a remote
 /// device.
@@ -39,18 +40,21 @@ enum Pixels {
 
 impl DeviceCache {
     /// Copies a dataset to a device. Returns `None` if it is empty or exceeds [`MAX_BYTES`].
-    pub(crate) fn new(device: &Device, dataset: &ImageDataset) -> Option<Self> {
+    ///
+    /// # Errors
+    /// Returns an error if an image cannot be read.
+    pub(crate) fn new(device: &Device, dataset: &ImageDataset) -> Result<Option<Self>, PixelError> {
         let shape = [dataset.channels(), dataset.height(), dataset.width()];
         let [count, size] = [dataset.len(), shape.iter().product()];
         let has_u8 = supports_u8(device);
         let bytes = count * size * if has_u8 { 1 } else { 4 };
         if bytes > MAX_BYTES || count == 0 {
-            return None;
+            return Ok(None);
         }
-        let pixels: Vec<u8> = (0..count)
-            .flat_map(|index| dataset.pixels(index))
-            .copied()
-            .collect();
+        let mut pixels = Vec::with_capacity(count * size);
+        for index in 0..count {
+            pixels.extend_from_slice(&dataset.pixels(index)?);
+        }
         let pixels = TensorData::new(pixels, [count, size]);
         let labels: Vec<i32> = dataset.labels().map(i32::from).collect();
         let [_, height, width] = shape;
@@ -59,7 +63,7 @@ impl DeviceCache {
             let values = TensorData::new(values.collect::<Vec<f32>>(), [1, height * width]);
             Tensor::from_data(values, device)
         };
-        Some(Self {
+        Ok(Some(Self {
             pixels: match has_u8 {
                 true => Pixels::Bytes(Tensor::from_data(pixels, (device, DType::U8))),
                 false => Pixels::Floats(Tensor::from_data(pixels, device)),
@@ -68,7 +72,7 @@ impl DeviceCache {
             device: device.clone(),
             shape,
             coordinates: [axis(|at, width| at % width), axis(|at, width| at / width)],
-        })
+        }))
     }
 
     /// Returns whether the cache is on `device`.

@@ -10,8 +10,13 @@ pub fn sha256_hex(parts: impl IntoIterator<Item = impl AsRef<[u8]>>) -> String {
     for part in parts {
         digest.update(part);
     }
+    hex(&digest.finalize())
+}
+
+/// Returns bytes as lower-case hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     let mut hex = String::new();
-    for byte in digest.finalize() {
+    for byte in bytes {
         let _ = write!(hex, "{byte:02x}");
     }
     hex

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::idx::{FILE_NAMES, IdxError};
+use crate::picture_store::PixelError;
 
 /// An error of loading a dataset. Its message does not repeat that of its
 /// [`source`](std::error::Error::source).
@@ -36,6 +37,9 @@ pub enum DataError {
         /// Error of the operating system.
         source: std::io::Error,
     },
+    /// A decoded picture cannot be read.
+    #[error(transparent)]
+    Pixels(#[from] PixelError),
     /// A file is not a valid IDX file.
     #[error("{path}")]
     Idx {

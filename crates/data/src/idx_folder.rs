@@ -80,7 +80,7 @@ impl Dataset {
                 test: sizes(&test),
             });
         }
-        let (info, reason) = describe(folder, &train);
+        let (info, reason) = describe(folder, &train)?;
         check_labels(&train_labels.path, &train, info.classes.len(), &reason)?;
         check_labels(&test_labels.path, &test, info.classes.len(), &reason)?;
         Ok(Self {
@@ -202,7 +202,7 @@ mod tests {
         assert_eq!((mnist.train.len(), mnist.test.len()), (60_000, 10_000));
         assert_eq!((mnist.train.height(), mnist.train.width()), (28, 28));
         assert_eq!((mnist.train.label(0), mnist.test.label(0)), (5, 7));
-        let (mean, std) = mnist.train.mean_std();
+        let (mean, std) = mnist.train.mean_std().unwrap();
         assert!((mean - mnist.info.mean).abs() < 5e-5, "mean {mean}");
         assert!((std - mnist.info.std).abs() < 5e-5, "std {std}");
     }
@@ -215,12 +215,13 @@ mod tests {
             height: train.height(),
             width: train.width(),
             pixels: (0..train.len())
-                .flat_map(|i| train.pixels(i).iter().map(|pixel| 255 - pixel))
+                .flat_map(|i| train.pixels(i).unwrap().into_owned())
+                .map(|pixel| 255 - pixel)
                 .collect(),
         };
         let labels = train.labels().collect();
         let inverted = ImageDataset::new(inverted, labels).unwrap();
-        let (info, _) = describe(Path::new("inverted"), &inverted);
+        let (info, _) = describe(Path::new("inverted"), &inverted).unwrap();
         assert_eq!(info.name, "mnist");
         assert!((info.mean - (1.0 - 0.1307)).abs() < 1e-4, "{}", info.mean);
     }

@@ -1,11 +1,15 @@
-//! Labeled images in memory, and views of them.
+//! Labeled images, and views of them.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use burn::data::dataset::{Dataset, DatasetError};
+use burn::data::dataset::Dataset;
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
 
-use crate::digest::sha256_hex;
+use crate::digest::hex;
+use crate::picture_store::{PictureStore, PixelError, has_equal_channels};
 use crate::sample::Sample;
 use crate::source_file::SourceFile;
 
@@ -32,6 +36,12 @@ impl Images {
     pub fn count(&self) -> usize {
         self.pixels.len() / self.size()
     }
+
+    /// Returns the pixels of an image.
+    fn image(&self, index: usize) -> &[u8] {
+        let size = self.size();
+        &self.pixels[index * size..][..size]
+    }
 }
 
 impl fmt::Debug for Images {
@@ -53,12 +63,19 @@ impl fmt::Debug for Images {
 /// A view of labeled images of one shape. Clones and [selections](Self::select) share the pixels.
 #[derive(Clone, Debug)]
 pub struct ImageDataset {
-    images: Arc<Images>,
+    images: Arc<Storage>,
+    /// Number of channels of the view; images with another number are converted when they are read.
+    channels: usize,
     labels: Arc<[u8]>,
-    /// The file of each image, if the images were decoded from files of their own.
-    files: Option<Arc<[SourceFile]>>,
-    /// Indices into `images`, `labels` and `files`, in the order of the view.
+    /// Indices into `images` and `labels`, in the order of the view.
     indices: Arc<[u32]>,
+}
+
+/// The images of a dataset.
+#[derive(Debug)]
+enum Storage {
+    Memory(Images),
+    Pictures(PictureStore),
 }
 
 impl ImageDataset {
@@ -67,30 +84,37 @@ impl ImageDataset {
     /// # Errors
     /// Returns the numbers of images and labels if they differ.
     pub fn new(images: Images, labels: Vec<u8>) -> Result<Self, (usize, usize)> {
-        let count = images.count();
+        let (count, channels) = (images.count(), images.channels);
+        Self::from_storage(Storage::Memory(images), count, channels, labels)
+    }
+
+    /// Creates a dataset from decoded pictures and their labels. The images are RGB if a picture has
+    /// color.
+    ///
+    /// # Errors
+    /// Returns the numbers of pictures and labels if they differ.
+    pub fn from_pictures(store: PictureStore, labels: Vec<u8>) -> Result<Self, (usize, usize)> {
+        let pictures = store.pictures();
+        let channels = pictures.iter().map(|picture| picture.channels).max();
+        let (count, channels) = (pictures.len(), channels.unwrap_or(1));
+        Self::from_storage(Storage::Pictures(store), count, channels, labels)
+    }
+
+    fn from_storage(
+        images: Storage,
+        count: usize,
+        channels: usize,
+        labels: Vec<u8>,
+    ) -> Result<Self, (usize, usize)> {
         if count != labels.len() {
             return Err((count, labels.len()));
         }
         Ok(Self {
             images: Arc::new(images),
+            channels,
             labels: labels.into(),
-            files: None,
             // The count fits into `u32`: IDX headers limit it, and folders do not hold more files.
             indices: (0..count as u32).collect(),
-        })
-    }
-
-    /// Adds the file that each image was decoded from.
-    ///
-    /// # Errors
-    /// Returns the numbers of images and files if they differ.
-    pub fn with_files(self, files: Vec<SourceFile>) -> Result<Self, (usize, usize)> {
-        if files.len() != self.labels.len() {
-            return Err((self.labels.len(), files.len()));
-        }
-        Ok(Self {
-            files: Some(files.into()),
-            ..self
         })
     }
 
@@ -106,27 +130,34 @@ impl ImageDataset {
 
     /// Returns the number of channels: 1 for gray, 3 for RGB.
     pub fn channels(&self) -> usize {
-        self.images.channels
+        self.channels
     }
 
     /// Returns the height of the images in pixels.
     pub fn height(&self) -> usize {
-        self.images.height
+        self.images.size()[0]
     }
 
     /// Returns the width of the images in pixels.
     pub fn width(&self) -> usize {
-        self.images.width
+        self.images.size()[1]
     }
 
     /// Returns the pixels of image `index`, `[channels, height, width]`, row-major.
     ///
+    /// # Errors
+    /// Returns an error if the file of decoded pictures cannot be read.
+    ///
     /// # Panics
     /// Panics if `index >= len()`.
-    pub fn pixels(&self, index: usize) -> &[u8] {
-        let size = self.images.size();
-        let start = self.indices[index] as usize * size;
-        &self.images.pixels[start..start + size]
+    pub fn pixels(&self, index: usize) -> Result<Cow<'_, [u8]>, PixelError> {
+        let pixels = self.images.pixels(self.indices[index] as usize)?;
+        let [height, width] = self.images.size();
+        Ok(match (pixels.len() / (height * width), self.channels) {
+            (3, 1) => luma(&pixels).into(),
+            (1, 3) => pixels.repeat(3).into(),
+            _ => pixels,
+        })
     }
 
     /// Returns the label of image `index`.
@@ -146,22 +177,27 @@ impl ImageDataset {
 
     /// Returns the file of each image, or `None` if the images have no files of their own.
     pub fn files(&self) -> Option<impl Iterator<Item = &SourceFile>> {
-        let files = self.files.as_deref()?;
-        Some(self.indices.iter().map(|&index| &files[index as usize]))
+        let Storage::Pictures(store) = &*self.images else {
+            return None;
+        };
+        let indices = self.indices.iter();
+        Some(indices.map(|&index| &store.pictures()[index as usize].file))
     }
 
     /// Returns the SHA-256 of the shape, the pixels and the labels of all images, in order.
-    pub fn sha256(&self) -> String {
-        let shape = [self.len(), self.channels(), self.height(), self.width()];
-        let header = shape.map(|size| (size as u64).to_be_bytes()).concat();
-        let labels: Vec<u8> = self.labels().collect();
-        let pixels = (0..self.len()).map(|index| self.pixels(index));
-        sha256_hex(
-            [header.as_slice()]
-                .into_iter()
-                .chain(pixels)
-                .chain([labels.as_slice()]),
-        )
+    ///
+    /// # Errors
+    /// Returns an error if an image cannot be read.
+    pub fn sha256(&self) -> Result<String, PixelError> {
+        let mut digest = Sha256::new();
+        for size in [self.len(), self.channels(), self.height(), self.width()] {
+            digest.update((size as u64).to_be_bytes());
+        }
+        for index in 0..self.len() {
+            digest.update(self.pixels(index)?);
+        }
+        digest.update(self.labels().collect::<Vec<u8>>());
+        Ok(hex(&digest.finalize()))
     }
 
     /// Returns the indices of the view in the file that it was read from.
@@ -181,73 +217,19 @@ impl ImageDataset {
         }
     }
 
-    /// Returns whether all channels of each pixel are equal.
+    /// Returns whether no image has color.
     pub(crate) fn is_gray(&self) -> bool {
-        let plane = self.height() * self.width();
-        (0..self.len()).all(|index| {
-            let (first, others) = self.pixels(index).split_at(plane);
-            others.chunks(plane).all(|channel| channel == first)
-        })
+        let mut indices = self.indices.iter();
+        self.channels == 1 || indices.all(|&index| self.images.is_gray(index as usize))
     }
 
-    /// Converts the images to gray (1 channel) or RGB (3 channels).
+    /// Returns a view of the images in gray (1 channel) or RGB (3 channels).
     ///
     /// Gray is the luma of ITU-R BT.709: `0.2126 R + 0.7152 G + 0.0722 B`.
     pub fn with_channels(&self, channels: usize) -> Self {
-        let plane = self.height() * self.width();
-        let mut pixels = Vec::with_capacity(self.len() * channels * plane);
-        for index in 0..self.len() {
-            match (self.channels(), channels) {
-                (3, 1) => {
-                    let [red, green, blue] =
-                        [0, 1, 2].map(|channel| &self.pixels(index)[channel * plane..][..plane]);
-                    pixels.extend((0..plane).map(|at| {
-                        let [r, g, b] = [red, green, blue].map(|channel| u32::from(channel[at]));
-                        ((2126 * r + 7152 * g + 722 * b) / 10_000) as u8
-                    }));
-                }
-                (1, 3) => pixels.extend(self.pixels(index).repeat(3)),
-                _ => return self.clone(),
-            }
-        }
         Self {
-            images: Arc::new(Images {
-                channels,
-                pixels,
-                ..*self.images
-            }),
-            labels: self.labels().collect(),
-            files: self.files().map(|files| files.cloned().collect()),
-            indices: (0..self.len() as u32).collect(),
-        }
-    }
-
-    /// Concatenates this dataset and `other`.
-    ///
-    /// # Panics
-    /// Panics if the image shapes differ.
-    pub fn concat(&self, other: &Self) -> Self {
-        let shape = |dataset: &Self| (dataset.channels(), dataset.height(), dataset.width());
-        assert_eq!(shape(self), shape(other));
-        let entries = || {
-            (0..self.len())
-                .map(|at| (self, at))
-                .chain((0..other.len()).map(|at| (other, at)))
-        };
-        Self {
-            images: Arc::new(Images {
-                pixels: entries()
-                    .flat_map(|(dataset, at)| dataset.pixels(at))
-                    .copied()
-                    .collect(),
-                ..*self.images
-            }),
-            labels: self.labels().chain(other.labels()).collect(),
-            files: match (self.files(), other.files()) {
-                (Some(files), Some(others)) => Some(files.chain(others).cloned().collect()),
-                _ => None,
-            },
-            indices: (0..(self.len() + other.len()) as u32).collect(),
+            channels,
+            ..self.clone()
         }
     }
 
@@ -263,32 +245,26 @@ impl ImageDataset {
         }
     }
 
-    /// Replaces the label of each image.
-    ///
-    /// # Panics
-    /// Panics if the numbers of images and labels differ.
-    pub fn with_labels(&self, labels: impl IntoIterator<Item = u8>) -> Self {
-        let labels: Vec<u8> = labels.into_iter().collect();
-        assert_eq!(self.len(), labels.len(), "a label for each image");
-        let mut stored = self.labels.to_vec();
-        for (&index, label) in self.indices.iter().zip(labels) {
-            stored[index as usize] = label;
-        }
-        Self {
-            labels: stored.into(),
-            ..self.clone()
-        }
-    }
-
     /// Returns the mean and the population standard deviation of all pixels, scaled to
     /// `0.0..=1.0`.
-    pub fn mean_std(&self) -> (f64, f64) {
-        let mut counts = [0u64; 256];
-        for index in 0..self.len() {
-            for &pixel in self.pixels(index) {
-                counts[usize::from(pixel)] += 1;
-            }
-        }
+    ///
+    /// # Errors
+    /// Returns an error if an image cannot be read.
+    pub fn mean_std(&self) -> Result<(f64, f64), PixelError> {
+        let images = (0..self.len()).into_par_iter();
+        let counts = images.try_fold(
+            || [0u64; 256],
+            |mut counts, index| {
+                for &pixel in self.pixels(index)?.iter() {
+                    counts[usize::from(pixel)] += 1;
+                }
+                Ok(counts)
+            },
+        );
+        let counts = counts.try_reduce(
+            || [0; 256],
+            |a, b| Ok(std::array::from_fn(|value| a[value] + b[value])),
+        )?;
         let total = counts.iter().sum::<u64>() as f64;
         let moment = |power: i32| {
             let weighted = counts.iter().enumerate();
@@ -298,17 +274,56 @@ impl ImageDataset {
             sum / total
         };
         let mean = moment(1);
-        (mean, (moment(2) - mean * mean).max(0.0).sqrt())
+        Ok((mean, (moment(2) - mean * mean).max(0.0).sqrt()))
     }
 }
 
-impl Dataset<Sample> for ImageDataset {
-    fn get(&self, index: usize) -> Result<Sample, DatasetError> {
+impl Storage {
+    /// Returns the height and width of the images in pixels.
+    fn size(&self) -> [usize; 2] {
+        match self {
+            Self::Memory(images) => [images.height, images.width],
+            Self::Pictures(store) => store.size(),
+        }
+    }
+
+    /// Returns the stored pixels of an image.
+    fn pixels(&self, index: usize) -> Result<Cow<'_, [u8]>, PixelError> {
+        match self {
+            Self::Memory(images) => Ok(Cow::Borrowed(images.image(index))),
+            Self::Pictures(store) => store.pixels(index),
+        }
+    }
+
+    /// Returns whether an image has no color.
+    fn is_gray(&self, index: usize) -> bool {
+        match self {
+            Self::Memory(images) => has_equal_channels(images.image(index), images.channels),
+            Self::Pictures(store) => store.pictures()[index].channels == 1,
+        }
+    }
+}
+
+/// Converts an RGB image to gray.
+fn luma(pixels: &[u8]) -> Vec<u8> {
+    let plane = pixels.len() / 3;
+    let (red, others) = pixels.split_at(plane);
+    let (green, blue) = others.split_at(plane);
+    let channels = red.iter().zip(green).zip(blue);
+    let luma = channels.map(|((&red, &green), &blue)| {
+        let [red, green, blue] = [red, green, blue].map(u32::from);
+        ((2126 * red + 7152 * green + 722 * blue) / 10_000) as u8
+    });
+    luma.collect()
+}
+
+impl Dataset<Sample, PixelError> for ImageDataset {
+    fn get(&self, index: usize) -> Result<Sample, PixelError> {
         Ok(Sample {
             channels: self.channels(),
             height: self.height(),
             width: self.width(),
-            pixels: self.pixels(index).to_vec(),
+            pixels: self.pixels(index)?.into_owned(),
             label: self.label(index),
         })
     }
@@ -321,6 +336,7 @@ impl Dataset<Sample> for ImageDataset {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::picture_store::tests::picture;
 
     /// Returns `count` images of 2x3 pixels. All pixels of image `i` are `i`, its label is `i %
     /// 10`.
@@ -340,7 +356,7 @@ pub(crate) mod tests {
     fn select_composes() {
         let view = ramp(20).select(10..20).select([9, 0]);
         assert_eq!(view.indices(), [19, 10]);
-        assert_eq!(view.pixels(0), [19; 6]);
+        assert_eq!(*view.pixels(0).unwrap(), [19; 6]);
         assert_eq!((view.label(0), view.label(1)), (9, 0));
     }
 
@@ -348,42 +364,48 @@ pub(crate) mod tests {
     fn converts_channels_and_labels() {
         let gray = ramp(20).select([7, 9]);
         let rgb = gray.with_channels(3);
-        assert_eq!(rgb.pixels(1), [9; 18]);
+        assert_eq!(*rgb.pixels(1).unwrap(), [9; 18]);
         assert_eq!(rgb.label(1), 9);
         assert!(rgb.is_gray());
-        assert_eq!(rgb.with_channels(1).pixels(0), [7; 6]);
-        assert_eq!(gray.concat(&gray).pixels(3), [9; 6]);
+        assert_eq!(*rgb.with_channels(1).pixels(0).unwrap(), [7; 6]);
         let mut labels = [0; 10];
         labels[7] = 3;
         assert_eq!(gray.relabeled(&labels).label(0), 3);
-        assert!(gray.with_labels([8, 1]).labels().eq([8, 1]));
     }
 
     #[test]
     fn views_and_conversions_keep_the_files() {
-        let file = |index: usize| SourceFile {
-            path: index.to_string(),
-            bytes: 0,
-            sha256: String::new(),
-        };
-        let gray = ramp(20).with_files((0..20).map(file).collect()).unwrap();
-        let view = gray.select([7, 9]);
-        let view = view.concat(&gray.select([3])).with_channels(3);
+        let mut store = PictureStore::in_memory([1, 2]);
+        for shade in 0..20 {
+            store.append(picture(shade, &[shade; 6])).unwrap();
+        }
+        store.append(picture(20, &[1, 2, 3, 4, 5, 6])).unwrap();
+        let all = ImageDataset::from_pictures(store, vec![0; 21]).unwrap();
+        assert_eq!(all.channels(), 3);
+        assert!(!all.is_gray());
+        let view = all.select([7, 9, 3]);
+        assert!(view.is_gray());
+        assert_eq!(*view.pixels(0).unwrap(), [7; 6]);
+        let view = view.with_channels(1);
         let paths: Vec<&str> = view.files().unwrap().map(|file| &*file.path).collect();
         assert_eq!(paths, ["7", "9", "3"]);
-        assert!(ramp(2).concat(&gray.select([3])).files().is_none());
-        assert_eq!(ramp(2).with_files(vec![]).unwrap_err(), (2, 0));
+        assert_eq!(*view.pixels(2).unwrap(), [3; 2]);
+        assert!(ramp(2).files().is_none());
+        let store = PictureStore::in_memory([1, 2]);
+        let error = ImageDataset::from_pictures(store, vec![0; 2]).unwrap_err();
+        assert_eq!(error, (0, 2));
     }
 
     #[test]
     fn sha256_depends_on_pixels_labels_and_their_order() {
-        let digest = |order: [usize; 2]| ramp(20).select(order).sha256();
+        let digest = |order: [usize; 2]| ramp(20).select(order).sha256().unwrap();
         assert_eq!(digest([1, 2]), digest([1, 2]));
         assert_ne!(digest([1, 2]), digest([2, 1]));
         // Other pixels with the same label.
         assert_ne!(digest([1, 2]), digest([11, 2]));
         let labels: Vec<u8> = (1..=10).map(|label| label % 10).collect();
-        assert_ne!(ramp(20).relabeled(&labels).sha256(), ramp(20).sha256());
+        let relabeled = ramp(20).relabeled(&labels).sha256().unwrap();
+        assert_ne!(relabeled, ramp(20).sha256().unwrap());
     }
 
     #[test]
@@ -396,12 +418,12 @@ pub(crate) mod tests {
         };
         let rgb = ImageDataset::new(images, vec![1]).unwrap();
         assert!(!rgb.is_gray());
-        assert_eq!(rgb.with_channels(1).pixels(0), [117, 18]);
+        assert_eq!(*rgb.with_channels(1).pixels(0).unwrap(), [117, 18]);
     }
 
     #[test]
     fn mean_std_of_two_values() {
         let view = ramp(256).select([0, 255]);
-        assert_eq!(view.mean_std(), (0.5, 0.5));
+        assert_eq!(view.mean_std().unwrap(), (0.5, 0.5));
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::sha256_hex;
 use crate::image_dataset::ImageDataset;
 use crate::normalization::Scaling;
+use crate::picture_store::PixelError;
 use crate::preparation::Preparation;
 
 /// The description of a dataset: name, classes, image shape and pixel statistics.
@@ -81,14 +82,17 @@ const KNOWN_DATASETS: [KnownDataset; 2] = [
 
 impl DatasetInfo {
     /// Describes a dataset by its folder and its training images.
+    ///
+    /// # Errors
+    /// Returns an error if an image cannot be read.
     pub(crate) fn measured(
         folder: &Path,
         classes: Vec<String>,
         preparation: Preparation,
         train: &ImageDataset,
-    ) -> Self {
-        let (mean, std) = train.mean_std();
-        Self {
+    ) -> Result<Self, PixelError> {
+        let (mean, std) = train.mean_std()?;
+        Ok(Self {
             name: folder_name(folder),
             classes,
             channels: train.channels(),
@@ -98,7 +102,7 @@ impl DatasetInfo {
             // Constant images have no standard deviation to divide by.
             std: if std > 0.0 { std } else { 1.0 },
             preparation,
-        }
+        })
     }
 
     /// Returns whether both describe images of the same classes, shape and statistics. The name of the
@@ -128,7 +132,13 @@ impl DatasetInfo {
 
 /// Describes a dataset by its training images. Returns the description, and the reason for its
 /// number of classes.
-pub(crate) fn describe(folder: &Path, train: &ImageDataset) -> (DatasetInfo, String) {
+///
+/// # Errors
+/// Returns an error if an image cannot be read.
+pub(crate) fn describe(
+    folder: &Path,
+    train: &ImageDataset,
+) -> Result<(DatasetInfo, String), PixelError> {
     let digest = labels_sha256(train);
     let known = KNOWN_DATASETS
         .iter()
@@ -136,28 +146,29 @@ pub(crate) fn describe(folder: &Path, train: &ImageDataset) -> (DatasetInfo, Str
     let Some(known) = known else {
         let last = train.labels().max().unwrap_or(0);
         let classes = (0..=last).map(|class| class.to_string()).collect();
-        let info = DatasetInfo::measured(folder, classes, Preparation::default(), train);
-        return (info, "the largest training label".into());
+        let info = DatasetInfo::measured(folder, classes, Preparation::default(), train)?;
+        return Ok((info, "the largest training label".into()));
     };
     let classes = known.classes.map(String::from).to_vec();
     let reason = format!("{} has {} classes", known.name, classes.len());
-    let measured = DatasetInfo::measured(folder, classes, known.preparation, train);
+    let measured = DatasetInfo::measured(folder, classes, known.preparation, train)?;
     let mut info = DatasetInfo {
         name: known.name.into(),
         ..measured
     };
-    if known.matches_pixels(train) {
+    if known.matches_pixels(train)? {
         (info.mean, info.std) = (known.mean, known.std);
     }
-    (info, reason)
+    Ok((info, reason))
 }
 
 impl KnownDataset {
     /// Returns whether the pixel statistics of a sample of images match the published ones. Images
     /// with the same labels may have been inverted or scaled.
-    fn matches_pixels(&self, train: &ImageDataset) -> bool {
-        let (mean, std) = train.select((0..train.len()).step_by(100)).mean_std();
-        (mean - self.mean).abs() < 0.01 && (std - self.std).abs() < 0.01
+    fn matches_pixels(&self, train: &ImageDataset) -> Result<bool, PixelError> {
+        let sample = train.select((0..train.len()).step_by(100));
+        let (mean, std) = sample.mean_std()?;
+        Ok((mean - self.mean).abs() < 0.01 && (std - self.std).abs() < 0.01)
     }
 }
 

@@ -16,7 +16,8 @@ pub mod shuffle; // reproducible random permutations
 // From bytes to images.
 pub mod sample; // one labeled image
 pub mod source_file; // the file that an image was decoded from
-pub mod image_dataset; // labeled images in memory, and views of them
+pub mod picture_store; // the pixels of decoded pictures, in a file or in memory
+pub mod image_dataset; // labeled images, and views of them
 pub mod idx; // the IDX file format, as functions of bytes
 mod area_average; // reduction of pictures by averaging areas
 pub mod picture; // PNG, JPEG, BMP, GIF and WebP pictures
@@ -57,6 +58,7 @@ pub use picture_files::{
     file_version,
 };
 pub use picture_folder::{PictureFolder, TestSelection};
+pub use picture_store::{PictureStore, PixelError, StoredPicture};
 pub use preparation::Preparation;
 pub use sample::Sample;
 pub use shuffle::permutation;

@@ -13,6 +13,7 @@ use crate::augmentation::{Augmentation, Transform};
 use crate::batch::{Batch, MnistBatcher};
 use crate::device_cache::DeviceCache;
 use crate::image_dataset::ImageDataset;
+use crate::picture_store::PixelError;
 use crate::shuffle::permutation;
 
 /// The order of the images in an epoch.
@@ -91,14 +92,18 @@ impl Loader {
     /// Copies the dataset to these devices, which then gather and augment their batches themselves.
     ///
     /// A dataset of more than 512 MiB is not copied; its batches are assembled on the host.
-    pub fn cached_on(self, devices: &[Device]) -> Self {
+    ///
+    /// # Errors
+    /// Returns an error if an image cannot be read.
+    pub fn cached_on(self, devices: &[Device]) -> Result<Self, PixelError> {
         let unique = devices.iter().enumerate();
         let unique = unique.filter(|(at, device)| !devices[..*at].contains(device));
-        let caches = unique.filter_map(|(_, device)| DeviceCache::new(device, &self.dataset));
-        Self {
-            caches: caches.collect(),
+        let caches =
+            unique.filter_map(|(_, device)| DeviceCache::new(device, &self.dataset).transpose());
+        Ok(Self {
+            caches: caches.collect::<Result<_, _>>()?,
             ..self
-        }
+        })
     }
 
     /// Returns the number of batches in an epoch.
@@ -138,7 +143,7 @@ impl Loader {
     }
 
     /// Assembles the images at `indices` into a batch, augmented for `epoch`.
-    fn batch(&self, indices: &[u32], epoch: u64, device: &Device) -> Result<Batch, DatasetError> {
+    fn batch(&self, indices: &[u32], epoch: u64, device: &Device) -> Result<Batch, PixelError> {
         if let Some(cache) = self.caches.iter().find(|cache| cache.is_on(device)) {
             let size = [self.dataset.height(), self.dataset.width()];
             let transforms = match self.augmentation {
@@ -216,7 +221,7 @@ impl Batches<'_> {
     ///
     /// # Panics
     /// Panics if `devices` is empty.
-    pub fn next_shards(&mut self, devices: &[Device]) -> Option<Result<Vec<Batch>, DatasetError>> {
+    pub fn next_shards(&mut self, devices: &[Device]) -> Option<Result<Vec<Batch>, PixelError>> {
         assert!(!devices.is_empty(), "no device");
         if self.number >= self.loader.num_batches() {
             return None;
@@ -234,15 +239,23 @@ impl Batches<'_> {
         }
         Some(shards.into_iter().collect())
     }
+
+    /// Returns the next batch on the device of the loader, or `None` at the end of the epoch.
+    ///
+    /// # Errors
+    /// Returns an error if an image cannot be read from the dataset.
+    pub fn next_batch(&mut self) -> Option<Result<Batch, PixelError>> {
+        let loader = self.loader;
+        let shards = self.next_shards(slice::from_ref(&loader.device))?;
+        shards.map(|mut shards| shards.pop()).transpose()
+    }
 }
 
 impl Iterator for Batches<'_> {
     type Item = Result<Batch, DatasetError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let loader = self.loader;
-        let shards = self.next_shards(slice::from_ref(&loader.device))?;
-        shards.map(|mut shards| shards.pop()).transpose()
+        Some(self.next_batch()?.map_err(DatasetError::new))
     }
 }
 

@@ -1,5 +1,6 @@
 //! A list of labeled picture files, and their decoding into images of one shape.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -7,13 +8,20 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rayon::prelude::*;
 
 use crate::digest::sha256_hex;
-use crate::image_dataset::{ImageDataset, Images};
+use crate::image_dataset::ImageDataset;
 use crate::picture::{Picture, PictureError, read_file};
+use crate::picture_store::{DecodedPicture, PictureStore, PixelError};
 use crate::preparation::Preparation;
 use crate::source_file::SourceFile;
 
 /// Version of decoding and preparation. Increase it when either produces different pixels.
 pub const DECODER_VERSION: u32 = 2;
+
+/// Size of the images that are decoded before they are stored, in bytes, unless this is less than an image
+/// for each thread.
+const CHUNK_BYTES: usize = 32 << 20;
+/// Maximum number of pictures that are decoded before they are stored.
+const CHUNK_PICTURES: usize = 1024;
 
 /// The conversion of pictures into images.
 #[derive(Clone, Copy, Debug)]
@@ -64,20 +72,28 @@ pub struct UnreadablePicture {
     pub is_io_error: bool,
 }
 
-/// A decoded picture.
-struct Decoded {
-    /// `[channels, height, width]`.
-    pixels: Vec<u8>,
-    label: u8,
-    file: SourceFile,
+impl DecodeOptions {
+    /// Returns the height and width of the images in pixels.
+    pub fn size(&self) -> [usize; 2] {
+        [self.height, self.width]
+    }
 }
 
 impl PictureFiles {
-    /// Decodes all pictures in parallel, and calls `progress` after each.
+    /// Decodes all pictures in parallel, appends them to `store`, and calls `progress` after each.
+    /// Returns the pictures that could not be decoded.
     ///
-    /// With [`Preparation::Picture`], the images are RGB, or gray if no picture has color; otherwise
-    /// they are gray.
-    pub fn decode(&self, options: DecodeOptions, progress: &(dyn Fn() + Sync)) -> DecodedPictures {
+    /// With [`Preparation::Picture`], pictures with color become RGB images; otherwise, all images are
+    /// gray.
+    ///
+    /// # Errors
+    /// Returns an error if the file of the store can neither be written to nor read.
+    pub fn decode(
+        &self,
+        options: DecodeOptions,
+        store: &mut PictureStore,
+        progress: &(dyn Fn() + Sync),
+    ) -> Result<Vec<UnreadablePicture>, PixelError> {
         let channels = match options.preparation {
             Preparation::Picture => 3,
             Preparation::Handwriting | Preparation::Object => 1,
@@ -88,23 +104,36 @@ impl PictureFiles {
             progress();
             decoded
         };
-        let decoded: Vec<_> = self.files.par_iter().map(decode).collect();
-        let mut pictures = Vec::with_capacity(decoded.len());
         let mut unreadable = Vec::new();
-        for picture in decoded {
-            match picture {
-                Ok(picture) => pictures.push(picture),
-                Err(picture) => unreadable.push(picture),
+        for files in self.files.chunks(chunk_len(shape)) {
+            let decoded: Vec<_> = files.par_iter().map(decode).collect();
+            for picture in decoded {
+                match picture {
+                    Ok(picture) => store.append(picture)?,
+                    Err(picture) => unreadable.push(picture),
+                }
             }
         }
-        let images = stack(pictures, shape);
-        DecodedPictures {
-            images: match images.is_gray() {
-                true => images.with_channels(1),
-                false => images,
-            },
-            unreadable,
+        Ok(unreadable)
+    }
+
+    /// Returns the images of these pictures with their labels, in their order. Pictures that are not in
+    /// the store are left out.
+    pub fn images(&self, store: PictureStore) -> ImageDataset {
+        let stored = store.pictures().iter().enumerate();
+        let indices: HashMap<&str, usize> = stored
+            .map(|(index, picture)| (picture.file.path.as_str(), index))
+            .collect();
+        let mut labels = vec![0; store.pictures().len()];
+        let mut selected = Vec::with_capacity(self.files.len());
+        for file in &self.files {
+            if let Some(&index) = indices.get(file.path.as_str()) {
+                labels[index] = file.label;
+                selected.push(index);
+            }
         }
+        let images = ImageDataset::from_pictures(store, labels);
+        images.expect("a label for each picture").select(selected)
     }
 
     fn decode_file(
@@ -112,19 +141,16 @@ impl PictureFiles {
         file: &LabeledFile,
         preparation: Preparation,
         shape: [usize; 3],
-    ) -> Result<Decoded, UnreadablePicture> {
+    ) -> Result<DecodedPicture, UnreadablePicture> {
         let decode = || {
             let bytes = read_file(&self.folder.join(&file.path))?;
             let pixels = preparation.prepare(&Picture::decode(&bytes)?, shape)?;
-            Ok(Decoded {
-                pixels,
-                label: file.label,
-                file: SourceFile {
-                    path: file.path.clone(),
-                    bytes: bytes.len() as u64,
-                    sha256: sha256_hex([&bytes]),
-                },
-            })
+            let source = SourceFile {
+                path: file.path.clone(),
+                bytes: bytes.len() as u64,
+                sha256: sha256_hex([&bytes]),
+            };
+            Ok(DecodedPicture::new(source, pixels, shape[0]))
         };
         decode().map_err(|error: PictureError| UnreadablePicture {
             path: file.path.clone(),
@@ -151,25 +177,13 @@ pub fn file_version(path: &Path) -> Option<String> {
     Some(format!("{} {modified:?} {identity:?}", metadata.len()))
 }
 
-/// Stacks decoded pictures of one shape.
-fn stack(pictures: Vec<Decoded>, [channels, height, width]: [usize; 3]) -> ImageDataset {
-    let mut pixels = Vec::with_capacity(pictures.len() * channels * height * width);
-    let mut labels = Vec::with_capacity(pictures.len());
-    let mut files = Vec::with_capacity(pictures.len());
-    for picture in pictures {
-        pixels.extend(picture.pixels);
-        labels.push(picture.label);
-        files.push(picture.file);
-    }
-    let images = Images {
-        channels,
-        height,
-        width,
-        pixels,
-    };
-    ImageDataset::new(images, labels)
-        .and_then(|images| images.with_files(files))
-        .expect("a label and a file for each picture")
+/// Returns the number of pictures that are decoded before they are stored.
+fn chunk_len(shape: [usize; 3]) -> usize {
+    let image: usize = shape.iter().product();
+    let pictures = CHUNK_BYTES / image.max(1);
+    pictures
+        .min(CHUNK_PICTURES)
+        .max(rayon::current_num_threads())
 }
 
 #[cfg(test)]
@@ -270,13 +284,12 @@ mod tests {
             label: 2,
         };
         files.files.insert(0, missing);
-        let decoded = files.decode(options(8), &|| {});
-        assert_eq!(decoded.images.len(), 1);
-        assert_eq!(
-            (decoded.images.label(0), decoded.images.pixels(0)[0]),
-            (1, 200)
-        );
-        let is_io_error = decoded.unreadable.iter().map(|picture| picture.is_io_error);
+        let mut store = PictureStore::in_memory([8, 8]);
+        let unreadable = files.decode(options(8), &mut store, &|| {}).unwrap();
+        let images = files.images(store);
+        assert_eq!(images.len(), 1);
+        assert_eq!((images.label(0), images.pixels(0).unwrap()[0]), (1, 200));
+        let is_io_error = unreadable.iter().map(|picture| picture.is_io_error);
         assert_eq!(is_io_error.collect::<Vec<_>>(), [true, false]);
     }
 }

@@ -152,7 +152,8 @@ impl PictureFolder {
     /// if a training picture has color.
     ///
     /// # Errors
-    /// Returns an error if a class or the test split has no readable picture.
+    /// Returns an error if a class or the test split has no readable picture, or a decoded picture
+    /// cannot be read.
     pub fn into_dataset(
         self,
         preparation: Preparation,
@@ -171,11 +172,9 @@ impl PictureFolder {
             select(&|path| test.contains(path)),
         );
         self.check_coverage(&train, &test, &unreadable)?;
-        let (train, test) = match train.is_gray() {
-            true => (train.with_channels(1), test.with_channels(1)),
-            false => (train, test),
-        };
-        let info = DatasetInfo::measured(&self.path, self.classes, preparation, &train);
+        let channels = if train.is_gray() { 1 } else { 3 };
+        let (train, test) = (train.with_channels(channels), test.with_channels(channels));
+        let info = DatasetInfo::measured(&self.path, self.classes, preparation, &train)?;
         Ok(Dataset {
             info,
             train,
@@ -384,6 +383,7 @@ mod tests {
     use crate::digest::sha256_hex;
     use crate::picture::tests::file;
     use crate::picture_files::DecodeOptions;
+    use crate::picture_store::PictureStore;
 
     /// Creates a temporary folder with the given files.
     fn folder(files: &[(&str, Vec<u8>)]) -> tempfile::TempDir {
@@ -413,8 +413,11 @@ mod tests {
 
     fn load(folder: &Path) -> Result<Dataset, DataError> {
         let folder = PictureFolder::list(folder, TestSelection::ByPath)?;
-        let pictures = folder.all_files().decode(options(8), &|| {});
-        folder.into_dataset(Preparation::Picture, pictures)
+        let files = folder.all_files();
+        let mut store = PictureStore::in_memory([8, 8]);
+        let unreadable = files.decode(options(8), &mut store, &|| {})?;
+        let images = files.images(store);
+        folder.into_dataset(Preparation::Picture, DecodedPictures { images, unreadable })
     }
 
     #[track_caller]
@@ -460,7 +463,7 @@ mod tests {
         assert_eq!(first, [0, 1, 2]);
         for split in [&dataset.train, &dataset.test] {
             for (at, file) in split.files().unwrap().enumerate() {
-                let pixel = split.pixels(at)[0];
+                let pixel = split.pixels(at).unwrap()[0];
                 assert_eq!(split.label(at), [1, 0, 2][usize::from(pixel / 10)]);
                 assert_eq!(file.path, names[usize::from(pixel)]);
                 let bytes = fs::read(folder.path().join(&file.path)).unwrap();
@@ -469,7 +472,7 @@ mod tests {
             }
         }
         let again = load(folder.path()).unwrap();
-        assert_eq!(again.test.sha256(), dataset.test.sha256());
+        assert_eq!(again.test.sha256().unwrap(), dataset.test.sha256().unwrap());
     }
 
     // Other systems do not accept such names.
@@ -544,7 +547,7 @@ mod tests {
         assert_eq!(dataset.info.shape(), [3, 8, 8]);
         assert_eq!((dataset.train.len(), dataset.test.len()), (2, 1));
         assert_eq!(dataset.test.label(0), 1);
-        assert_eq!(dataset.train.pixels(1)[63..66], [200, 0, 0]);
+        assert_eq!(dataset.train.pixels(1).unwrap()[63..66], [200, 0, 0]);
         assert_eq!(dataset.unreadable.len(), 1);
         assert!(
             dataset.unreadable[0]

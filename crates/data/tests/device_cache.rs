@@ -48,7 +48,7 @@ fn cached_batches_match_host_batches() {
         let batcher = MnistBatcher { scaling };
         let host = Loader::new(noise(70), batcher, 32, order, device.clone())
             .with_augmentation(augmentation, 3);
-        let cached = host.clone().cached_on(&[device]);
+        let cached = host.clone().cached_on(&[device]).unwrap();
         for (expected, found) in host.batches(2).zip(cached.batches(2)) {
             let (expected, found) = (expected.unwrap(), found.unwrap());
             assert_eq!(expected.images.dims(), found.images.dims());

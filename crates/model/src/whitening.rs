@@ -58,7 +58,10 @@ impl ConvNet {
     ///
     /// # Errors
     /// Returns an error if the images have fewer patches than a patch has values.
-    pub fn whiten(mut self, batches: Vec<Tensor<4>>) -> Result<Self, WhiteningError> {
+    pub fn whiten(
+        mut self,
+        batches: impl IntoIterator<Item = Tensor<4>>,
+    ) -> Result<Self, WhiteningError> {
         if !self.has_whitening() {
             return Ok(self);
         }
@@ -78,7 +81,7 @@ impl ConvNet {
 
 /// Returns the whitening filters of patches of `size` by `size` pixels as rows, `[D, D]`.
 fn filters(
-    batches: Vec<Tensor<4>>,
+    batches: impl IntoIterator<Item = Tensor<4>>,
     [channels, size]: [usize; 2],
     device: &Device,
 ) -> Result<Tensor<2>, WhiteningError> {

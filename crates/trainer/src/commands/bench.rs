@@ -234,7 +234,7 @@ impl Bench {
         let mut config = self.config.clone();
         config.training.eval_batch_size = batch;
         let model: ConvNet = config.model.folded().init(&self.devices.main().device)?;
-        let loader = evaluation_loader(&config, &self.split.test, &self.devices.main().device);
+        let loader = evaluation_loader(&config, &self.split.test, &self.devices.main().device)?;
         let images = loader
             .batches(1)
             .next()

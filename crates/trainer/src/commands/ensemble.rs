@@ -66,7 +66,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let mut identity = String::new();
     let ensemble = Probabilities::mean(members.iter().map(|(run, classifier)| {
         let images = test_images(run, &classifier.config, data.as_deref())?;
-        let found = identity_of(&images);
+        let found = identity_of(&images)?;
         if rows.is_empty() {
             labels = images.labels().collect();
             identity.clone_from(&found);
@@ -115,12 +115,16 @@ fn check_same_classes(members: &[(RunDir, Classifier)]) -> Result<()> {
 
 /// Returns a digest of the labels and of the files of the images, or of their pixels if they have no files of
 /// their own: two networks may see pictures in different sizes.
-fn identity_of(images: &ImageDataset) -> String {
+///
+/// # Errors
+/// Returns an error if an image cannot be read.
+fn identity_of(images: &ImageDataset) -> Result<String> {
     let Some(files) = images.files() else {
-        return images.sha256();
+        return Ok(images.sha256()?);
     };
     let labeled = files.zip(images.labels());
-    sha256_hex(labeled.map(|(file, label)| format!("{label} {}\n", file.sha256)))
+    let lines = labeled.map(|(file, label)| format!("{label} {}\n", file.sha256));
+    Ok(sha256_hex(lines))
 }
 
 fn text(report: &Report) -> String {

@@ -72,7 +72,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let test = match non_finite.is_empty() {
         false => None,
         true => {
-            let loader = evaluation_loader(&config, &images.split.test, &device.device);
+            let loader = evaluation_loader(&config, &images.split.test, &device.device)?;
             Some(
                 evaluate(&model, &loader, &config.images.classes, |_| Ok(()))
                     .with_context(place)?,
@@ -86,7 +86,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         format: weights.format.name().into(),
         sha256: weights.sha256.clone(),
     };
-    let record = images.record(&config.images.classes);
+    let record = images.record(&config.images.classes)?;
     let run = args.new.create(&config, |run| {
         record.write(run)?;
         run.write(&run.model_path(), &model.to_safetensors(Storage::Single)?)?;

@@ -196,7 +196,7 @@ impl Predictor<'_> {
                 let test = self.test.as_ref().context("no test split")?;
                 return Ok(Input {
                     source: source.clone(),
-                    image: test.pixels(*index).to_vec(),
+                    image: test.pixels(*index)?.into_owned(),
                     label: Some(test.label(*index).into()),
                 });
             }

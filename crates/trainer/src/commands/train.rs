@@ -141,7 +141,7 @@ fn create(
     given: Given,
     flags: &NewRunFlags,
 ) -> Result<ActiveRun> {
-    let record = images.record(&config.images.classes);
+    let record = images.record(&config.images.classes)?;
     warn_of_duplicates(&record);
     let folder = flags.create(&config, |run| record.write(run))?;
     let lock = folder.lock()?;
@@ -261,7 +261,7 @@ impl ActiveRun {
 
         let evaluate_split = |name, images: &ImageDataset| {
             info!("evaluating on {name}: {} images", images.len());
-            let loader = evaluation_loader(config, images, &devices.main().device);
+            let loader = evaluation_loader(config, images, &devices.main().device)?;
             evaluate(model, &loader, &config.images.classes, |_| {
                 if interruption::is_requested() {
                     return Err(interrupted(folder, "after training, before its evaluation"));

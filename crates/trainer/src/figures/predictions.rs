@@ -1,5 +1,6 @@
 //! Images with their labels and predictions.
 
+use anyhow::Result;
 use data::ImageDataset;
 use data::picture::to_png;
 
@@ -13,6 +14,9 @@ const TILE: f64 = 112.0;
 const TOP_CLASSES: usize = 3;
 
 /// Draws an image below its label and predicted class. A red frame marks a mistake.
+///
+/// # Errors
+/// Returns an error if the image cannot be read.
 fn draw_image(
     drawing: &mut Drawing,
     x: f64,
@@ -20,7 +24,7 @@ fn draw_image(
     prediction: &LabeledPrediction,
     images: &ImageDataset,
     classes: &[String],
-) {
+) -> Result<()> {
     let (predicted, _) = prediction.probabilities.best();
     let (color, frame) = match prediction.is_correct() {
         true => (color::INK, 1.0),
@@ -41,20 +45,24 @@ fn draw_image(
         height: TILE,
     }
     .fit_image(height, width);
-    let pixels = images.pixels(prediction.index);
-    drawing.image(area, &to_png(pixels, channels, height, width));
+    let pixels = images.pixels(prediction.index)?;
+    drawing.image(area, &to_png(&pixels, channels, height, width));
     drawing.frame(area, color, frame);
     let font = Font::new(10.0, Anchor::Middle).with_color(color::FAINT);
     let number = format!("image {}", prediction.index);
     drawing.text(middle, y + 36.0 + TILE + 14.0, font, &number);
+    Ok(())
 }
 
 /// Draws a random selection of test images with their labels and predictions.
+///
+/// # Errors
+/// Returns an error if an image cannot be read.
 pub(crate) fn predictions(
     predictions: &[&LabeledPrediction],
     images: &ImageDataset,
     classes: &[String],
-) -> Figure {
+) -> Result<Figure> {
     let count = predictions.len();
     let is_correct = |prediction: &&&LabeledPrediction| prediction.is_correct();
     let correct = predictions.iter().filter(is_correct).count();
@@ -67,19 +75,22 @@ pub(crate) fn predictions(
     for (place, prediction) in predictions.iter().enumerate() {
         let x = MARGIN + (place % columns) as f64 * column;
         let y = 34.0 + (place / columns) as f64 * row;
-        draw_image(&mut drawing, x, y, prediction, images, classes);
+        draw_image(&mut drawing, x, y, prediction, images, classes)?;
     }
     let name = "predictions".into();
-    Figure { name, drawing }
+    Ok(Figure { name, drawing })
 }
 
 /// Draws the mistakes with the highest loss, out of `total`, with their most likely classes.
+///
+/// # Errors
+/// Returns an error if an image cannot be read.
 pub(crate) fn mistakes(
     worst: &[&LabeledPrediction],
     total: usize,
     images: &ImageDataset,
     classes: &[String],
-) -> Figure {
+) -> Result<Figure> {
     let title = match total {
         0 => "No mistakes on the test split".into(),
         _ => format!("{} of {total} mistakes, highest loss first", worst.len()),
@@ -92,7 +103,7 @@ pub(crate) fn mistakes(
     for (place, prediction) in worst.iter().enumerate() {
         let x = MARGIN + (place % columns) as f64 * column;
         let y = 34.0 + (place / columns) as f64 * row;
-        draw_image(&mut drawing, x, y, prediction, images, classes);
+        draw_image(&mut drawing, x, y, prediction, images, classes)?;
         let mut y = y + TILE + 58.0;
         let ranked = prediction.probabilities.ranked().into_iter();
         for (class, probability) in ranked.take(TOP_CLASSES) {
@@ -117,5 +128,5 @@ pub(crate) fn mistakes(
         }
     }
     let name = "mistakes".into();
-    Figure { name, drawing }
+    Ok(Figure { name, drawing })
 }

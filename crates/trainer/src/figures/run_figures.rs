@@ -92,11 +92,11 @@ impl RunFigures {
             .take(options.count)
             .map(|index| &predictions[index as usize])
             .collect();
-        figures.push(figures::predictions(&random, test, classes));
+        figures.push(figures::predictions(&random, test, classes)?);
 
         let mistakes = mistakes(&predictions);
         let worst = &mistakes[..mistakes.len().min(options.mistakes)];
-        figures.push(figures::mistakes(worst, mistakes.len(), test, classes));
+        figures.push(figures::mistakes(worst, mistakes.len(), test, classes)?);
         figures.push(figures::confusion(&evaluation));
         figures.push(figures::class_accuracies(&evaluation));
         Ok(Self {
@@ -211,7 +211,7 @@ fn chosen_image(
             test.len() - 1
         );
         let class = &classifier.classes()[usize::from(test.label(index))];
-        return Ok((test.pixels(index).to_vec(), format!("label {class}")));
+        return Ok((test.pixels(index)?.into_owned(), format!("label {class}")));
     }
     let pixels = open_picture(image.as_ref())
         .and_then(|picture| classifier.prepared(&picture, options.raw))

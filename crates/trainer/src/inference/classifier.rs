@@ -82,7 +82,7 @@ impl Classifier {
         images: &ImageDataset,
         observe: impl FnMut(EvaluatedBatch) -> Result<()>,
     ) -> Result<Evaluation> {
-        let loader = evaluation_loader(&self.config, images, &self.device);
+        let loader = evaluation_loader(&self.config, images, &self.device)?;
         evaluate(&self.model, &loader, self.classes(), observe)
     }
 
@@ -100,7 +100,7 @@ impl Classifier {
             TestTimeAugmentation::Random(count) => self.predict_random_views(images, count),
             TestTimeAugmentation::Fixed(views) => {
                 views.check(images.height(), images.width())?;
-                let loader = evaluation_loader(&self.config, images, &self.device);
+                let loader = evaluation_loader(&self.config, images, &self.device)?;
                 predictions(&loader, 1, |images| views.mean_logits(&self.model, images))
             }
         }
@@ -117,9 +117,10 @@ impl Classifier {
             views == 0 || !config.augmentation.is_identity(),
             "--tta needs the augmentation of the training, but this run was trained without"
         );
-        let loader = || evaluation_loader(config, images, &self.device);
-        let augmented = loader().with_augmentation(config.augmentation, config.training.seed);
-        let originals = iter::once((loader(), 1));
+        let loader = evaluation_loader(config, images, &self.device)?;
+        let augmented = loader.clone();
+        let augmented = augmented.with_augmentation(config.augmentation, config.training.seed);
+        let originals = iter::once((loader, 1));
         let passes = originals.chain((1..=views as u64).map(|epoch| (augmented.clone(), epoch)));
         Probabilities::mean(passes.map(|(loader, epoch)| {
             predictions(&loader, epoch, |images| self.model.forward(images))

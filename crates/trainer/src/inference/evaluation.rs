@@ -108,7 +108,7 @@ pub(crate) fn for_each_batch(
     mut observe: impl FnMut(Batch, Progress) -> Result<()>,
 ) -> Result<()> {
     let mut batches = loader.batches(epoch);
-    while let Some(batch) = batches.next() {
+    while let Some(batch) = batches.next_batch() {
         observe(batch?, batches.progress())?;
     }
     Ok(())

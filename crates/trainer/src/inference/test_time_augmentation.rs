@@ -148,10 +148,13 @@ mod tests {
         let device = Device::default();
         let config = ConvNetConfig {
             input: [8, 8],
-            blocks: vec![BlockConfig {
-                channels: 4,
-                ..BlockConfig::default()
-            }],
+            blocks: vec![
+                BlockConfig {
+                    channels: 4,
+                    ..BlockConfig::default()
+                }
+                .into(),
+            ],
             ..ConvNetConfig::default()
         };
         let model = config.init_seeded(3, &device).unwrap();

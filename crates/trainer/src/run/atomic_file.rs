@@ -39,30 +39,6 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     write_and_rename(path, bytes).with_context(context)
 }
 
-/// Writes a folder of files and renames it into place. An existing folder is replaced.
-///
-/// # Errors
-/// Returns an error if a file cannot be written.
-pub(crate) fn write_folder(path: &Path, files: &[(&str, Vec<u8>)]) -> Result<()> {
-    let write_files = || -> Result<()> {
-        let parent = folder_of(path);
-        fs::create_dir_all(parent)?;
-        let folder = TemporaryFolder::create_in(parent)?;
-        for (name, bytes) in files {
-            let mut file = File::create(folder.path().join(name))?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-        }
-        if path.exists() {
-            fs::remove_dir_all(path)?;
-        }
-        let temporary = folder.complete()?;
-        fs::rename(&temporary.path, path).inspect_err(|_| remove_folder(&temporary.path))?;
-        Ok(())
-    };
-    write_files().with_context(|| format!("{}: cannot write", path.display()))
-}
-
 /// A folder with a temporary name. It is removed when dropped.
 #[derive(Debug)]
 pub(crate) struct TemporaryFolder {
@@ -172,7 +148,10 @@ fn temporary(mode: u32) -> tempfile::Builder<'static, 'static> {
 }
 
 /// Creates a locked temporary file in a folder, and removes those that killed processes have left there.
-fn temporary_file(folder: &Path) -> io::Result<NamedTempFile> {
+///
+/// # Errors
+/// Returns an error if it cannot be created.
+pub(crate) fn temporary_file(folder: &Path) -> io::Result<NamedTempFile> {
     remove_abandoned(folder, MIN_ABANDONED_AGE);
     for _ in 1..MAX_ATTEMPTS {
         match new_locked_file(folder) {
@@ -224,16 +203,25 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
 }
 
 /// Writes a temporary file in the same folder, and renames it.
-fn write_and_rename(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = folder_of(path);
-    let mut file = temporary_file(folder)?;
+fn write_and_rename(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = temporary_file(folder_of(path))?;
     // Writes to the inner file, because the errors of the wrapper contain the temporary path.
     file.as_file_mut().write_all(bytes)?;
+    persist(file, path)
+}
+
+/// Renames a complete temporary file to its path in the same folder. An existing file is replaced.
+///
+/// # Errors
+/// Returns an error if the file cannot be renamed or synchronized with the disk.
+pub(crate) fn persist(file: NamedTempFile, path: &Path) -> io::Result<()> {
     file.as_file().sync_all()?;
-    file.persist(path)?;
+    let file = file.persist(path)?;
+    // Other handles of the file may be open longer. Not all file systems have locks.
+    let _ = file.unlock();
     // Makes the rename durable: the folder must be synchronized too.
     #[cfg(unix)]
-    File::open(folder)?.sync_all()?;
+    File::open(folder_of(path))?.sync_all()?;
     Ok(())
 }
 
@@ -356,13 +344,28 @@ mod tests {
     }
 
     #[test]
+    fn a_written_file_replaces_another_and_is_not_locked() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        for content in ["old", "new"] {
+            let mut file = temporary_file(folder.path()).unwrap();
+            file.write_all(content.as_bytes()).unwrap();
+            let _second_handle = file.as_file().try_clone().unwrap();
+            persist(file, &path).unwrap();
+            assert_eq!(fs::read(&path).unwrap(), content.as_bytes());
+            File::open(&path).unwrap().try_lock().unwrap();
+        }
+        assert_eq!(entries(folder.path()), [path]);
+    }
+
+    #[test]
     fn a_completed_folder_has_no_lock_file() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("folder");
-        for content in ["old", "new"] {
-            write_folder(&path, &[("file", content.into())]).unwrap();
-            assert_eq!(fs::read(path.join("file")).unwrap(), content.as_bytes());
-        }
+        let written = TemporaryFolder::create_in(root.path()).unwrap();
+        fs::write(written.path().join("file"), "content").unwrap();
+        let complete = written.complete().unwrap();
+        fs::rename(&complete.path, &path).unwrap();
         assert_eq!(entries(&path), [path.join("file")]);
         assert_eq!(entries(root.path()), [path]);
     }

@@ -47,25 +47,32 @@ pub(crate) struct RecordedFile {
 }
 
 impl SplitDigest {
-    pub(crate) fn of(images: &ImageDataset) -> Self {
-        Self {
+    /// Computes the digest of images.
+    ///
+    /// # Errors
+    /// Returns an error if an image cannot be read.
+    pub(crate) fn of(images: &ImageDataset) -> Result<Self> {
+        Ok(Self {
             images: images.len(),
-            sha256: images.sha256(),
-        }
+            sha256: images.sha256()?,
+        })
     }
 
     /// Returns whether this is the digest of `images`.
-    pub(crate) fn is_of(&self, images: &ImageDataset) -> bool {
-        self.images == images.len() && self.sha256 == images.sha256()
+    ///
+    /// # Errors
+    /// Returns an error if an image cannot be read.
+    pub(crate) fn is_of(&self, images: &ImageDataset) -> Result<bool> {
+        Ok(self.images == images.len() && self.sha256 == images.sha256()?)
     }
 
     /// Checks that `images`, those of `split` in `source`, are the recorded ones.
     ///
     /// # Errors
-    /// Returns an error if pixels, labels or their order differ.
+    /// Returns an error if pixels, labels or their order differ, or an image cannot be read.
     pub(crate) fn check(&self, images: &ImageDataset, split: &str, source: &str) -> Result<()> {
         ensure!(
-            self.is_of(images),
+            self.is_of(images)?,
             "{source}: the {split} images or their labels are not those that the run began with"
         );
         Ok(())

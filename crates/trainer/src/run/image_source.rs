@@ -58,7 +58,7 @@ impl Source {
         match self {
             Self::Idx(dataset) => Ok(*dataset),
             Self::Pictures(folder) => {
-                let pictures = cache.decode(&folder.all_files(), options);
+                let pictures = cache.decode(&folder.all_files(), options)?;
                 let dataset = folder.into_dataset(options.preparation, pictures)?;
                 warn_of_unreadable(&dataset.unreadable);
                 Ok(dataset)
@@ -86,7 +86,7 @@ impl Source {
                     true => folder.test_files(),
                     false => folder.all_files(),
                 };
-                let pictures = cache.decode(&files, decode_options(expected));
+                let pictures = cache.decode(&files, decode_options(expected))?;
                 let unreadable = folder.unreadable(&pictures);
                 warn_of_unreadable(&unreadable);
                 let name = folder.path.display();

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use anyhow::{Context, Result, ensure};
+use data::digest::sha256_hex;
 use data::{Dataset, DecodeOptions, ImageDataset, Preparation, TestSelection};
 use tracing::{info, warn};
 
@@ -87,14 +88,17 @@ impl RunImages {
     }
 
     /// Returns the record of the images, for the folder of a new run with these classes.
-    pub(crate) fn record(&self, classes: &[String]) -> ImageRecord {
+    ///
+    /// # Errors
+    /// Returns an error if an image cannot be read.
+    pub(crate) fn record(&self, classes: &[String]) -> Result<ImageRecord> {
         let DataSplit {
             train,
             validation,
             test,
         } = &self.split;
         let files = |images| RecordedFile::of_split(images, classes);
-        match (files(train), files(validation), files(test)) {
+        Ok(match (files(train), files(validation), files(test)) {
             (Some(train), Some(validation), Some(test)) => ImageRecord::Pictures {
                 train,
                 validation,
@@ -103,9 +107,12 @@ impl RunImages {
             _ => {
                 let digest = SplitDigest::of;
                 let (train, test) = rayon::join(|| digest(&self.training), || digest(test));
-                ImageRecord::Idx { train, test }
+                ImageRecord::Idx {
+                    train: train?,
+                    test: test?,
+                }
             }
-        }
+        })
     }
 
     /// Reads the images of an existing run, to resume it.
@@ -229,7 +236,7 @@ pub(crate) fn load_other_test(run: &RunDir, config: &Config, other: &str) -> Res
         }
         (Source::Idx(dataset), Some(ImageRecord::Idx { train, test })) => {
             let training = limited(&config.data, &dataset.train);
-            if test.is_of(&dataset.test) && train.is_of(&training) {
+            if test.is_of(&dataset.test)? && train.is_of(&training)? {
                 return Ok(dataset.test.clone());
             }
         }
@@ -330,12 +337,17 @@ fn count_training_images(
         Some(ImageRecord::Idx { .. }) => limited(&config.data, &Source::open_idx(source)?.train),
         None => limited(&config.data, &read_unrecorded(run, config, cache)?.0.train),
     };
-    let known: HashSet<&[u8]> = (0..training.len())
-        .map(|index| training.pixels(index))
-        .collect();
-    Ok((0..images.len())
-        .filter(|&index| known.contains(images.pixels(index)))
-        .count())
+    let known: HashSet<String> = pixel_digests(&training).collect::<Result<_>>()?;
+    let mut count = 0;
+    for digest in pixel_digests(images) {
+        count += usize::from(known.contains(&digest?));
+    }
+    Ok(count)
+}
+
+/// Iterates over the SHA-256 of the pixels of each image.
+fn pixel_digests(images: &ImageDataset) -> impl Iterator<Item = Result<String>> {
+    (0..images.len()).map(|index| Ok(sha256_hex([images.pixels(index)?])))
 }
 
 #[cfg(test)]

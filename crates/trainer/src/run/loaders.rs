@@ -2,6 +2,7 @@
 
 use std::slice;
 
+use anyhow::Result;
 use burn::tensor::Device;
 use data::{ImageDataset, Loader, MnistBatcher, Order};
 
@@ -15,13 +16,16 @@ const MIN_NORMALIZED_IMAGES: usize = 8;
 /// normalization, a last batch that would leave a device fewer than [`MIN_NORMALIZED_IMAGES`] is merged into
 /// the batch before it.
 ///
+/// # Errors
+/// Returns an error if an image cannot be read.
+///
 /// # Panics
 /// Panics if there is no device.
 pub(crate) fn training_loader(
     config: &Config,
     images: &ImageDataset,
     devices: &[Device],
-) -> Loader {
+) -> Result<Loader> {
     cached(uncached_training_loader(config, images, devices), devices)
 }
 
@@ -61,7 +65,14 @@ pub(crate) fn steps_per_epoch(config: &Config, train: &Loader) -> u64 {
 }
 
 /// Returns a loader of batches for evaluation, in order.
-pub(crate) fn evaluation_loader(config: &Config, images: &ImageDataset, device: &Device) -> Loader {
+///
+/// # Errors
+/// Returns an error if an image cannot be read.
+pub(crate) fn evaluation_loader(
+    config: &Config,
+    images: &ImageDataset,
+    device: &Device,
+) -> Result<Loader> {
     let batcher = MnistBatcher {
         scaling: config.scaling(),
     };
@@ -76,9 +87,9 @@ pub(crate) fn evaluation_loader(config: &Config, images: &ImageDataset, device: 
 }
 
 /// Caches the images of a loader on the devices that are not CPUs.
-fn cached(loader: Loader, devices: &[Device]) -> Loader {
+fn cached(loader: Loader, devices: &[Device]) -> Result<Loader> {
     let devices = devices.iter().filter(|device| !kernels::is_cpu(device));
-    loader.cached_on(&devices.cloned().collect::<Vec<_>>())
+    Ok(loader.cached_on(&devices.cloned().collect::<Vec<_>>())?)
 }
 
 #[cfg(test)]
@@ -98,7 +109,7 @@ mod tests {
         settings.overlay(table.parse().unwrap()).unwrap();
         let (config, images) = images::resolve(settings, PictureCache::No).unwrap();
         let devices = vec![Device::default(); devices];
-        let loader = training_loader(&config, &images.split.train, &devices);
+        let loader = training_loader(&config, &images.split.train, &devices).unwrap();
         let mut batches = loader.batches(1);
         let mut sizes = Vec::new();
         while let Some(parts) = batches.next_shards(&devices) {

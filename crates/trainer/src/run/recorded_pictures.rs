@@ -96,7 +96,9 @@ impl<'a> RecordedPictures<'a> {
             folder: self.folder.into(),
             files: labeled.collect::<Result<_>>()?,
         };
-        let decoded = self.cache.decode(&pictures, decode_options(self.expected));
+        let decoded = self
+            .cache
+            .decode(&pictures, decode_options(self.expected))?;
         let found = decoded.images.files().into_iter().flatten().enumerate();
         let found: HashMap<&str, (usize, &str)> = found
             .map(|(index, file)| (file.path.as_str(), (index, file.sha256.as_str())))

@@ -43,9 +43,9 @@ pub(crate) async fn samples(
     Query(options): Query<SampleOptions>,
 ) -> Result<Json<Vec<Sample>>, Problem> {
     let images = test_images(&app).await?;
-    let order = permutation(images.samples.len(), options.seed, 0);
+    let order = permutation(images.len(), options.seed, 0);
     let indices = order.into_iter().map(|index| index as usize);
-    Ok(Json(select(&images.samples, indices, options.count)))
+    select(&images, indices, options.count)
 }
 
 /// `GET /api/mistakes`: the images that the network misclassifies, the worst first.
@@ -55,12 +55,17 @@ pub(crate) async fn mistakes(
 ) -> Result<Json<Vec<Sample>>, Problem> {
     let images = test_images(&app).await?;
     let indices = images.mistakes.iter().copied();
-    Ok(Json(select(&images.samples, indices, options.count)))
+    select(&images, indices, options.count)
 }
 
-fn select(samples: &[Sample], indices: impl Iterator<Item = usize>, count: usize) -> Vec<Sample> {
+fn select(
+    images: &TestImages,
+    indices: impl Iterator<Item = usize>,
+    count: usize,
+) -> Result<Json<Vec<Sample>>, Problem> {
     let indices = indices.take(count.min(MAX_COUNT));
-    indices.map(|index| samples[index].clone()).collect()
+    let samples = indices.map(|index| images.sample(index).map_err(Problem::internal));
+    samples.collect::<Result<_, _>>().map(Json)
 }
 
 /// Returns the predictions for the test split. The first call computes them, to the end even if its

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use data::ImageDataset;
 use serde::Serialize;
 
 use crate::inference::classifier::Classifier;
@@ -27,7 +28,9 @@ pub(crate) struct Sample {
 /// The images of the test split with their predictions.
 #[derive(Debug)]
 pub(crate) struct TestImages {
-    pub(crate) samples: Vec<Sample>,
+    images: ImageDataset,
+    classes: Vec<String>,
+    predictions: Vec<LabeledPrediction>,
     /// The indices of misclassified images, by decreasing loss.
     pub(crate) mistakes: Vec<usize>,
 }
@@ -40,24 +43,36 @@ impl TestImages {
     pub(crate) fn predict(run: &RunDir, classifier: &Classifier) -> Result<Self> {
         let images = images::load_test(run, &classifier.config)?;
         let (_, predictions) = predict_dataset(classifier, &images)?;
-        let classes = classifier.classes();
-        let sample = |prediction: &LabeledPrediction| {
-            let (predicted, probability) = prediction.probabilities.best();
-            Sample {
-                index: prediction.index,
-                class: classes[prediction.label].clone(),
-                predicted: classes[predicted].clone(),
-                probability,
-                pixels: STANDARD.encode(images.pixels(prediction.index)),
-            }
-        };
-        let mistakes = mistakes(&predictions);
+        let mistakes = mistakes(&predictions).into_iter();
         Ok(Self {
-            samples: predictions.iter().map(sample).collect(),
-            mistakes: mistakes
-                .into_iter()
-                .map(|prediction| prediction.index)
-                .collect(),
+            images,
+            classes: classifier.classes().to_vec(),
+            mistakes: mistakes.map(|prediction| prediction.index).collect(),
+            predictions,
+        })
+    }
+
+    /// Returns the number of images.
+    pub(crate) fn len(&self) -> usize {
+        self.predictions.len()
+    }
+
+    /// Returns image `index` with its prediction.
+    ///
+    /// # Errors
+    /// Returns an error if the image cannot be read.
+    ///
+    /// # Panics
+    /// Panics if there is no image `index`.
+    pub(crate) fn sample(&self, index: usize) -> Result<Sample> {
+        let prediction = &self.predictions[index];
+        let (predicted, probability) = prediction.probabilities.best();
+        Ok(Sample {
+            index,
+            class: self.classes[prediction.label].clone(),
+            predicted: self.classes[predicted].clone(),
+            probability,
+            pixels: STANDARD.encode(self.images.pixels(index)?),
         })
     }
 }

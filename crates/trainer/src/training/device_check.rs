@@ -231,8 +231,8 @@ fn run_stages(
 ) -> Result<StageTensors> {
     let autodiff = device.device.clone().autodiff();
     let Training { model, .. } = Training::resume(config, &autodiff, start.clone())?;
-    let loader = training_loader(config, &images.train, slice::from_ref(&autodiff));
-    let mut batch = loader.batches(1).next().context("no images")??;
+    let loader = training_loader(config, &images.train, slice::from_ref(&autodiff))?;
+    let mut batch = loader.batches(1).next_batch().context("no images")??;
     let loaded = values(batch.images.clone())?;
     if let Some(pixels) = pixels.filter(|pixels| pixels.len() == loaded.len()) {
         let pixels = TensorData::new(pixels.to_vec(), batch.images.dims());
@@ -263,7 +263,7 @@ fn run_stages(
     let model = trained.model.context("ended before its first step")?;
     let weights = model.parameters().into_iter();
     let weights = weights.map(values).collect::<Result<_>>()?;
-    let loader = evaluation_loader(config, &images.test, &device.device);
+    let loader = evaluation_loader(config, &images.test, &device.device)?;
     let evaluation = evaluate(&model, &loader, &config.images.classes, |_| Ok(()))?;
     Ok([
         vec![loaded],

@@ -59,7 +59,7 @@ pub(crate) fn range_test(
     let settings = &config.training;
     let devices = TrainingDevices::One(device.clone().autodiff());
     let mut training = Training::begin(config, images, &devices.all()[0])?;
-    let loader = training_loader(config, images, devices.all());
+    let loader = training_loader(config, images, devices.all())?;
     let mut epoch = 1;
     let mut batches = loader.batches(epoch);
     let mut losses = RunningMean::default();

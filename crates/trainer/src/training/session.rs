@@ -62,7 +62,7 @@ impl Session {
     /// Opens the event log of the run and prepares the loaders and devices.
     ///
     /// # Errors
-    /// Returns an error if there is no device, or the event log cannot be written.
+    /// Returns an error if there is no device, an image cannot be read, or the event log cannot be written.
     pub(crate) fn new(
         config: &Config,
         images: &DataSplit,
@@ -75,7 +75,7 @@ impl Session {
         let devices = TrainingDevices::new(devices, &training.model);
         let settings = &config.training;
         let position = &training.position;
-        let train = training_loader(config, &images.train, devices.all());
+        let train = training_loader(config, &images.train, devices.all())?;
         let steps_total = steps_total(config, &train);
 
         let mut events = EventLog::open(run, position)?;
@@ -102,8 +102,8 @@ impl Session {
                 before: position.seconds,
             },
             config: config.clone(),
-            validation: evaluation_loader(config, &images.validation, main),
-            test: evaluation_loader(config, &images.test, main),
+            validation: evaluation_loader(config, &images.validation, main)?,
+            test: evaluation_loader(config, &images.test, main)?,
             train: Arc::new(train),
             devices,
             training,

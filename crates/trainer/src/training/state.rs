@@ -1,11 +1,13 @@
 //! The state of a training between two steps.
 
+use std::iter;
+
 use anyhow::{Context, Error, Result, ensure};
 use burn::module::Module;
 use burn::optim::{ModuleOptimizer, OptimizerRecord};
 use burn::store::ModuleRecord;
-use burn::tensor::{Bytes, Device};
-use data::{ImageDataset, Loader};
+use burn::tensor::{Bytes, Device, Tensor};
+use data::{Batches, ImageDataset, Loader};
 use model::ConvNet;
 
 use crate::config::run_config::{Config, TrainingConfig};
@@ -20,8 +22,8 @@ use crate::training::optimizer::optimizer;
 
 /// Number of training images used to estimate batch-norm statistics.
 const BATCH_NORM_IMAGES: usize = 5000;
-/// Number of training images whose patches are whitened.
-const WHITENING_IMAGES: usize = 5000;
+/// Number of pixels whose patches are whitened: 5,000 images of 32x32.
+const WHITENING_PIXELS: usize = 5000 * 32 * 32;
 
 /// The state of a training between two steps.
 pub(crate) struct Training {
@@ -44,10 +46,12 @@ impl Training {
     pub(crate) fn begin(config: &Config, train: &ImageDataset, device: &Device) -> Result<Self> {
         let mut model = config.model.init_seeded(config.training.seed, device)?;
         if model.has_whitening() {
-            let count = train.len().min(WHITENING_IMAGES);
-            let loader = evaluation_loader(config, &train.select(0..count), device);
-            let images = loader.batches(1).map(|batch| Ok(batch?.images));
-            model = model.whiten(images.collect::<Result<_>>()?)?;
+            let pixels = config.images.height * config.images.width;
+            let count = (WHITENING_PIXELS / pixels).clamp(1, train.len().max(1));
+            let images = train.select(0..count.min(train.len()));
+            let loader = evaluation_loader(config, &images, device)?;
+            let batches = loader.num_batches();
+            model = with_images(loader.batches(1), batches, |images| model.whiten(images))??;
         }
         Ok(Self::with_model(config, model))
     }
@@ -195,10 +199,35 @@ impl Training {
         }
         let epoch = self.position.epochs.len() as u64 + 1;
         let count = BATCH_NORM_IMAGES.div_ceil(settings.batch_size);
-        let batches = train.batches(epoch).take(count);
-        let images: Result<Vec<_>, _> = batches
-            .map(|batch| batch.map(|batch| batch.images.inner()))
-            .collect();
-        Ok(model.fold(images?))
+        with_images(train.batches(epoch), count, |images| {
+            model.fold(images.map(Tensor::inner))
+        })
+    }
+}
+
+/// Calls `use_images` with the images of the next `count` batches, one batch at a time: 5,000 large images need
+/// more memory than the training.
+///
+/// # Errors
+/// Returns an error if an image cannot be read.
+fn with_images<R>(
+    mut batches: Batches<'_>,
+    count: usize,
+    use_images: impl FnOnce(&mut dyn Iterator<Item = Tensor<4>>) -> R,
+) -> Result<R> {
+    let first = batches.next_batch().transpose()?;
+    let mut error = None;
+    let others = || match batches.next_batch()? {
+        Ok(batch) => Some(batch.images),
+        Err(unreadable) => {
+            error = Some(unreadable);
+            None
+        }
+    };
+    let first = first.into_iter().map(|batch| batch.images);
+    let result = use_images(&mut first.chain(iter::from_fn(others)).take(count));
+    match error {
+        Some(error) => Err(error.into()),
+        None => Ok(result),
     }
 }

@@ -186,7 +186,7 @@ mod tests {
         let (config, images) = images::resolve(settings, PictureCache::No).unwrap();
         let devices = TrainingDevices::One(device.device.clone().autodiff());
         let training = Training::begin(&config, &images.split.train, &devices.all()[0]).unwrap();
-        let loader = training_loader(&config, &images.split.train, devices.all());
+        let loader = training_loader(&config, &images.split.train, devices.all()).unwrap();
         let mut batches = loader.batches(1);
         for expected in [[64, 64], [64, 65]] {
             let (mut sizes, mut weight) = (Vec::new(), 0.0);

@@ -404,7 +404,7 @@ mod tests {
             let devices = slice::from_ref(&device);
             let trained = train(&config, &split, devices, &run, Style::Details, None).unwrap();
             let test = split.test.select(0..2000);
-            let loader = evaluation_loader(&config, &test, &device.device);
+            let loader = evaluation_loader(&config, &test, &device.device).unwrap();
             let model = trained.model.unwrap();
             let evaluation = evaluate(&model, &loader, &config.images.classes, |_| Ok(()));
             evaluation.unwrap().accuracy
