@@ -138,7 +138,7 @@ fn rejects_unknown_settings_and_values_out_of_range() {
     );
     assert_eq!(
         error("--optimizer adagrad"),
-        "command line: training.optimizer = \"adagrad\": expected adam or adamw or sgd"
+        "command line: training.optimizer = \"adagrad\": expected adam or adamw or sgd or muon"
     );
     assert_eq!(
         error("--normalization 0.5,0"),
