@@ -30,7 +30,7 @@ pub use config::{BlockConfig, ConvNetConfig, Initialization};
 pub use conv_net::{ConvBlock, ConvNet};
 pub use kernels::ConvBlockOptions;
 pub use layers::{Layer, MAX_KERNEL, MAX_SIZE, Operation, ShapeError};
-pub use loss::cross_entropy;
+pub use loss::{cross_entropy, mixed_cross_entropy};
 pub use precision::Precision;
 #[cfg(feature = "train")]
 pub use step::{Objective, TrainingBatch};

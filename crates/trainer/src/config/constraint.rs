@@ -23,11 +23,15 @@ pub(crate) enum Constraint {
     Duration,
     /// `true` or `false`.
     Boolean,
+    /// `true`, `false`, or one of these strings. Its flag sets `true`, or the value after `=`.
+    BooleanOr(&'static [&'static str]),
     /// An array; the setting whose key ends in `[]` constrains its elements.
     Array,
 }
 
-use Constraint::{Array, Boolean, Duration, Integer, Normalization, Number, OneOf, Text};
+use Constraint::{
+    Array, Boolean, BooleanOr, Duration, Integer, Normalization, Number, OneOf, Text,
+};
 
 impl Constraint {
     /// Returns whether `value` has the type and is in the range.
@@ -41,6 +45,8 @@ impl Constraint {
             (Duration, Value::String(text)) => {
                 Time::try_from(text.clone()).is_ok_and(|Time(time)| !time.is_zero())
             }
+            (BooleanOr(_), Value::Boolean(_)) => true,
+            (BooleanOr(words), Value::String(text)) => words.contains(&text.as_str()),
             (Text, Value::String(_)) | (Boolean, Value::Boolean(_)) | (Array, Value::Array(_)) => {
                 true
             }
@@ -55,7 +61,7 @@ impl Constraint {
         match self {
             // A data folder may be called 2024.
             Text => string(),
-            Boolean => text.parse().map_or_else(|_| string(), Value::Boolean),
+            Boolean | BooleanOr(_) => text.parse().map_or_else(|_| string(), Value::Boolean),
             Array => {
                 let table = format!("array = {text}").parse::<Table>();
                 let array = table.ok().and_then(|mut table| table.remove("array"));
@@ -80,6 +86,7 @@ impl Constraint {
             Normalization => alternatives(&["unit", "half", "mean-std", "MEAN,STD"]),
             Duration => alternatives(&["90s", "10m", "1h30m"]),
             Boolean => alternatives(&["true", "false"]),
+            BooleanOr(words) => alternatives(&[&["true", "false"], words].concat()),
             Array => "array".into(),
         }
     }
@@ -105,6 +112,7 @@ impl fmt::Display for Constraint {
             ),
             Duration => f.write_str("a time such as 90s, 10m or 1h30m"),
             Boolean => f.write_str("true or false"),
+            BooleanOr(words) => write!(f, "true or false or {}", words.join(" or ")),
             Array => f.write_str("an array"),
         }
     }
@@ -120,6 +128,10 @@ mod tests {
         assert_eq!(Number(0.0, 1.0).parse("0.5"), Value::Float(0.5));
         assert_eq!(Text.parse("2024"), Value::String("2024".into()));
         assert_eq!(Boolean.parse("true"), Value::Boolean(true));
+        let flip = BooleanOr(&["alternating"]);
+        assert_eq!(flip.parse("true"), Value::Boolean(true));
+        assert_eq!(flip.parse("alternating"), "alternating".into());
+        assert!(flip.accepts(&"alternating".into()) && !flip.accepts(&"odd".into()));
         assert_eq!(Array.parse("[1]"), Value::Array(vec![1.into()]));
     }
 

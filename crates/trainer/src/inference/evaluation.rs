@@ -108,7 +108,9 @@ pub(crate) fn for_each_batch(
 ) -> Result<()> {
     let mut batches = loader.batches(epoch);
     while let Some(batch) = batches.next() {
-        let Batch { images, targets } = batch?;
+        let Batch {
+            images, targets, ..
+        } = batch?;
         observe(model.forward(images), targets, batches.progress())?;
     }
     Ok(())

@@ -3,7 +3,7 @@
 use std::slice;
 
 use burn::tensor::Device;
-use data::{ImageDataset, Loader, MnistBatcher, Order};
+use data::{ImageDataset, Loader, Mixing, MnistBatcher, Order};
 
 use crate::config::run_config::{Config, TrainingConfig};
 
@@ -36,7 +36,8 @@ pub(crate) fn training_loader(
         order,
         devices[0].clone(),
     )
-    .with_augmentation(config.augmentation, seed);
+    .with_augmentation(config.augmentation, seed)
+    .with_mixing(Mixing::of(&config.augmentation), seed);
     let loader = match config.model.has_batch_norm() {
         true => loader.with_min_last_batch(MIN_NORMALIZED_IMAGES * devices.len()),
         false => loader,
