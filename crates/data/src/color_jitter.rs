@@ -144,13 +144,13 @@ mod tests {
             200, 10, 5, 128, 255, 77, 30, 240, 60, 128, 200, 12, 30, 90, 250, 128, 0, 140,
         ];
         let same = ColorJitter::IDENTITY;
-        let [brightness, contrast] = [1.3, 0.6];
+        let [brightness, contrast] = [1.33, 0.6];
         for (jitter, expected) in [
             (same, pixels),
             (
                 ColorJitter { brightness, ..same },
                 [
-                    255, 13, 6, 166, 255, 100, 39, 255, 78, 166, 255, 16, 39, 117, 255, 166, 0, 182,
+                    255, 13, 7, 170, 255, 102, 40, 255, 80, 170, 255, 16, 40, 120, 255, 170, 0, 186,
                 ],
             ),
             (
