@@ -148,15 +148,15 @@ fn rejects_unknown_settings_and_values_out_of_range() {
     for (flag, expected) in [
         (
             "--crop 28",
-            "augmentation.crop = 28, but the images of MNIST have 28x28 pixels: expected less than 28",
+            "augmentation.crop = 28, but the images of mnist have 28x28 pixels: expected less than 28",
         ),
         (
             "--cutout 29",
-            "augmentation.cutout = 29, but the images of MNIST have 28x28 pixels: expected at most 28",
+            "augmentation.cutout = 29, but the images of mnist have 28x28 pixels: expected at most 28",
         ),
         (
             "--hue 0.1",
-            "augmentation.hue = 0.1, but the images of MNIST are gray: expected 0",
+            "augmentation.hue = 0.1, but the images of mnist are gray: expected 0",
         ),
         (
             "--flip=odd",

@@ -113,8 +113,8 @@ impl Mixture {
         let (images, targets) = match loaded == count {
             true => (batch.images, batch.targets),
             false => (
-                batch.images.slice([0..count]),
-                batch.targets.slice([0..count]),
+                batch.images.narrow(0, 0, count),
+                batch.targets.narrow(0, 0, count),
             ),
         };
         let (images, weight) = match &self.blend {
