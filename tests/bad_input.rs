@@ -145,6 +145,30 @@ fn rejects_unknown_settings_and_values_out_of_range() {
         "command line: data.normalization = \"0.5,0\": expected unit, half, mean-std, \
          or MEAN,STD such as 0.1307,0.3081, the latter above 0"
     );
+    for (flag, expected) in [
+        (
+            "--crop 28",
+            "augmentation.crop = 28, but the images of mnist have 28x28 pixels: expected less than 28",
+        ),
+        (
+            "--cutout 29",
+            "augmentation.cutout = 29, but the images of mnist have 28x28 pixels: expected at most 28",
+        ),
+        (
+            "--hue 0.1",
+            "augmentation.hue = 0.1, but the images of mnist are gray: expected 0",
+        ),
+        (
+            "--flip=odd",
+            "command line: augmentation.flip = \"odd\": expected true or false or alternating",
+        ),
+        (
+            "--cutmix -1",
+            "command line: augmentation.cutmix = -1: expected a number from 0 to 100",
+        ),
+    ] {
+        assert_eq!(error(flag), expected);
+    }
     assert_eq!(
         error("--preset convet"),
         "unknown preset convet (did you mean convnet?); expected one of convnet, dropout, \

@@ -30,6 +30,16 @@ fn inspect_draws_augmented_training_images() {
     assert_eq!(pictures.len(), 27);
     let all = dir.trainer("inspect r").success().stdout;
     assert!(all.starts_with(&drawn), "{all}");
+
+    // The weights of mixed images are in the figure.
+    let mixing = "--flip=alternating --mixup 0.5 --limit-train 3 --validation 0";
+    dir.trainer(&format!(
+        "--preset tiny --max-steps 1 --run-name mixed {mixing}"
+    ))
+    .success();
+    dir.trainer("inspect mixed --augmentation").success();
+    let svg = dir.run_text("mixed", "figures/augmentation.svg");
+    assert_eq!(svg.matches("% + ").count(), 8, "{svg}");
 }
 
 #[test]

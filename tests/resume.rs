@@ -266,6 +266,17 @@ fn run_resumes_within_an_epoch_after_max_steps() {
 }
 
 #[test]
+fn mixed_batches_resume_within_an_epoch() {
+    let dir = WorkDir::new();
+    let arguments = "--preset tiny --limit-train 640 --epochs 2 --flip=alternating --crop 2 --mixup 0.2 --cutmix 1";
+    dir.trainer(&format!("{arguments} --run-name r")).success();
+    dir.trainer(&format!("{arguments} --run-name limited --max-steps 3"))
+        .success();
+    dir.trainer("--resume limited --max-steps 1000").success();
+    assert!(results(&dir, "r") == results(&dir, "limited"));
+}
+
+#[test]
 fn run_resumes_before_a_merged_batch() {
     let dir = WorkDir::new();
     fs::write(dir.path("batch-norm.toml"), BATCH_NORM).unwrap();

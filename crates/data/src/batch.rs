@@ -11,8 +11,20 @@ use crate::sample::Sample;
 pub struct Batch {
     /// Normalized images, `[N, C, H, W]`.
     pub images: Tensor<4>,
+    /// Class indices, `[N]`. Of a mixed image, the class with the larger weight.
+    pub targets: Tensor<1, Int>,
+    /// The other classes of mixed images.
+    pub mixed: Option<MixedTargets>,
+}
+
+/// The second targets of a batch of mixed images: the loss is `(1 - weight)` times that of the targets plus
+/// `weight` times that of these.
+#[derive(Clone, Debug)]
+pub struct MixedTargets {
     /// Class indices, `[N]`.
     pub targets: Tensor<1, Int>,
+    /// Weight of these targets, at most 0.5.
+    pub weight: f64,
 }
 
 /// Stacks samples into a batch, and normalizes it on the device.
@@ -48,6 +60,7 @@ impl Batcher<Sample, Batch> for MnistBatcher {
         Batch {
             images: normalize(images, self.scaling),
             targets: Tensor::from_data(labels, device),
+            mixed: None,
         }
     }
 }

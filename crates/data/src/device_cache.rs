@@ -3,12 +3,11 @@
 //! For each batch, only image indices and transform parameters are transferred. Without the cache,
 //! a GPU waits longer for a batch than it trains on it.
 
-use burn::tensor::ops::PadMode;
-use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 use crate::augmentation::Transform;
 use crate::batch::{Batch, normalize, supports_u8};
-use crate::elastic::Displacements;
+use crate::device_transform::DeviceTransforms;
 use crate::image_dataset::ImageDataset;
 use crate::normalization::Scaling;
 use crate::picture_store::PixelError;
@@ -99,105 +98,14 @@ impl DeviceCache {
         };
         let mut images = pixels.reshape([count, channels, height, width]);
         if !transforms.is_empty() {
-            images = transform(images, transforms, self.coordinates.clone());
+            let coordinates = self.coordinates.clone();
+            images = DeviceTransforms::new(transforms, coordinates, [height, width])
+                .apply(images, scaling.pixel(0.0));
         }
         Batch {
             images: normalize(images, scaling),
             targets: self.labels.clone().select(0, indices),
+            mixed: None,
         }
     }
-}
-
-/// Applies one transform to each image, pixels `[N, C, H, W]` from 0 to 255, as
-/// [`Augmentation::apply`](crate::Augmentation::apply) does on the host.
-fn transform(
-    pixels: Tensor<4>,
-    transforms: &[Transform],
-    [columns, rows]: [Tensor<2>; 2],
-) -> Tensor<4> {
-    let [count, channels, height, width] = pixels.dims();
-    let device = pixels.device();
-    let parameters: Vec<f32> = transforms.iter().flat_map(Transform::parameters).collect();
-    let per_image = parameters.len() / count;
-    let parameters = TensorData::new(parameters, [count, per_image]);
-    let parameters = Tensor::<2>::from_data(parameters, &device);
-    let parameter = |at: usize| parameters.clone().slice([0..count, at..at + 1]);
-
-    // Source coordinates of each pixel, `[N, H * W]`.
-    let [center_x, center_y] = [width, height].map(|size| (size as f32 - 1.0) / 2.0);
-    let x = columns.clone().sub_scalar(center_x);
-    let y = rows.clone().sub_scalar(center_y);
-    let source = |first: usize, center: f32| {
-        let linear = parameter(first) * x.clone() + parameter(first + 1) * y.clone();
-        (linear + parameter(first + 2)).add_scalar(center)
-    };
-    let (mut x, mut y) = (source(0, center_x), source(3, center_y));
-    let elastic = transforms
-        .iter()
-        .filter_map(|transform| transform.warp.elastic.as_ref());
-    if let Some([right, down]) = displacements(elastic, [height, width], &device) {
-        x = x + right;
-        y = y + down;
-    }
-
-    // Bilinear interpolation between four pixels of the zero-padded images.
-    let (x, y) = (
-        x.clamp(-1.0, width as f32).add_scalar(1.0),
-        y.clamp(-1.0, height as f32).add_scalar(1.0),
-    );
-    let (left, above) = (x.clone().floor(), y.clone().floor());
-    let right = (x - left.clone()).unsqueeze_dim::<3>(1);
-    let down = (y - above.clone()).unsqueeze_dim::<3>(1);
-    let pitch = width + 3;
-    let upper_left = (above.mul_scalar(pitch as f32) + left).int();
-    let upper_left = upper_left.unsqueeze_dim::<3>(1).repeat_dim(1, channels);
-    let padded = pixels.pad([(1, 2), (1, 2)], PadMode::Constant(0.0));
-    let padded: Tensor<3> = padded.flatten(2, 3);
-    let value = |offset: usize| {
-        let at = upper_left.clone().add_scalar(offset as i32);
-        padded.clone().gather(2, at)
-    };
-    let along_row = |offset: usize| {
-        let first = value(offset);
-        first.clone() + right.clone() * (value(offset + 1) - first)
-    };
-    let upper = along_row(0);
-    let lower = along_row(pitch);
-    let values = (upper.clone() + down * (lower - upper))
-        .add_scalar(0.5)
-        .floor();
-
-    let [top, left, bottom, right] = [6, 7, 8, 9].map(parameter);
-    let erased: Tensor<2, Bool> = rows
-        .clone()
-        .greater_equal(top)
-        .bool_and(rows.lower(bottom))
-        .bool_and(columns.clone().greater_equal(left))
-        .bool_and(columns.lower(right));
-    let erased = erased.unsqueeze_dim::<3>(1).repeat_dim(1, channels);
-    let values = values.mask_fill(erased, 0.0);
-    values.reshape([count, channels, height, width])
-}
-
-/// Computes the displacements in x and y, `[N, H * W]` each. Returns `None` without elastic
-/// distortion.
-fn displacements<'a>(
-    elastic: impl Iterator<Item = &'a Displacements> + Clone,
-    [height, width]: [usize; 2],
-    device: &Device,
-) -> Option<[Tensor<2>; 2]> {
-    let count = elastic.clone().count();
-    let [(rows, grid_rows), (columns, grid_columns)] = elastic.clone().next()?.weights();
-    let points: Vec<f32> = elastic.flat_map(Displacements::points).collect();
-    let tensor = |values: Vec<f32>, shape: [usize; 4]| {
-        Tensor::<4>::from_data(TensorData::new(values, shape), device)
-    };
-    let rows = tensor(rows, [1, 1, height, grid_rows]);
-    let columns = tensor(columns, [1, 1, width, grid_columns]).transpose();
-    let points = tensor(points, [count, 2, grid_rows, grid_columns]);
-    let field = rows.matmul(points).matmul(columns);
-    Some([0..1, 1..2].map(|axis| {
-        let field = field.clone().slice([0..count, axis]);
-        field.reshape([count, height * width])
-    }))
 }

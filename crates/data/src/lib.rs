@@ -37,20 +37,30 @@ pub mod picture_folder; // a folder of pictures: its classes and its split into 
 pub mod split; // training and validation split
 
 // From a dataset to batches.
+mod random; // random number generators of single images and batches
+mod rectangle; // rectangles of pixels
 mod elastic; // random displacement fields
 mod warp; // geometric transforms of an image
+mod flip; // the horizontal flip
+mod crop; // mirroring and cropping, as exact moves of pixels
+mod color_jitter; // brightness, contrast, saturation and hue
 pub mod augmentation; // random transforms of training images
 pub mod batch; // stacking and normalization of images into tensors
+pub mod mixing; // mixup and CutMix: mixtures of the images of a batch
+mod device_transform; // the random transforms of images on a device
 mod device_cache; // a dataset stored on a device, with batches assembled there
 pub mod loader; // order, size and placement of batches
 
 pub use augmentation::Augmentation;
-pub use batch::{Batch, MnistBatcher};
+pub use batch::{Batch, MixedTargets, MnistBatcher};
+pub use crop::CropPadding;
 pub use dataset::Dataset;
 pub use error::DataError;
+pub use flip::Flip;
 pub use image_dataset::{ImageDataset, Images};
 pub use info::DatasetInfo;
 pub use loader::{Batches, Loader, Order};
+pub use mixing::Mixing;
 pub use normalization::{Normalization, Scaling};
 pub use picture::{Picture, PictureError};
 pub use picture_files::{

@@ -1,5 +1,6 @@
 //! Loading of batches: their order, their size and their devices.
 
+use std::ops::Range;
 use std::slice;
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use crate::augmentation::{Augmentation, Transform};
 use crate::batch::{Batch, MnistBatcher};
 use crate::device_cache::DeviceCache;
 use crate::image_dataset::ImageDataset;
+use crate::mixing::{Mixing, Mixture};
 use crate::picture_store::PixelError;
 use crate::shuffle::permutation;
 
@@ -41,6 +43,7 @@ pub struct Loader {
     min_last_batch: usize,
     order: Order,
     augmentation: Option<(Augmentation, u64)>,
+    mixing: Option<(Mixing, u64)>,
     device: Device,
     caches: Vec<DeviceCache>,
 }
@@ -65,6 +68,7 @@ impl Loader {
             min_last_batch: 1,
             order,
             augmentation: None,
+            mixing: None,
             device,
             caches: Vec::new(),
         }
@@ -80,13 +84,20 @@ impl Loader {
         }
     }
 
-    /// Augments the images. `seed` determines the random transforms.
+    /// Transforms single images at random. `seed` determines the transforms. Cutout fills with the pixel
+    /// value that is 0 after normalization.
     pub fn with_augmentation(self, augmentation: Augmentation, seed: u64) -> Self {
         let augmentation = (!augmentation.is_identity()).then_some((augmentation, seed));
         Self {
             augmentation,
             ..self
         }
+    }
+
+    /// Mixes the images of each batch. `seed` determines the mixtures.
+    pub fn with_mixing(self, mixing: Option<Mixing>, seed: u64) -> Self {
+        let mixing = mixing.map(|mixing| (mixing, seed));
+        Self { mixing, ..self }
     }
 
     /// Copies the dataset to these devices, which then gather and augment their batches themselves.
@@ -142,10 +153,41 @@ impl Loader {
         }
     }
 
+    /// Returns the height and the width of the images.
+    fn size(&self) -> [usize; 2] {
+        [self.dataset.height(), self.dataset.width()]
+    }
+
+    /// Draws the mixture of batch `number` of `count` images.
+    fn mixture(&self, count: usize, epoch: u64, number: usize) -> Option<Mixture> {
+        let (mixing, seed) = self.mixing?;
+        let size = self.size();
+        Some(Mixture::draw(&mixing, count, size, seed, epoch, number))
+    }
+
+    /// Assembles the part `range` of the batch of the images at `indices`, with their partners in the mixture.
+    fn part(
+        &self,
+        indices: &[u32],
+        range: Range<usize>,
+        mixture: Option<&Mixture>,
+        epoch: u64,
+        device: &Device,
+    ) -> Result<Batch, PixelError> {
+        let Some(mixture) = mixture else {
+            return self.batch(&indices[range], epoch, device);
+        };
+        let ingredients = mixture.ingredients(range);
+        let positions = ingredients.positions.iter();
+        let indices: Vec<u32> = positions.map(|&position| indices[position]).collect();
+        let batch = self.batch(&indices, epoch, device)?;
+        Ok(mixture.apply(batch, &ingredients))
+    }
+
     /// Assembles the images at `indices` into a batch, augmented for `epoch`.
     fn batch(&self, indices: &[u32], epoch: u64, device: &Device) -> Result<Batch, PixelError> {
         if let Some(cache) = self.caches.iter().find(|cache| cache.is_on(device)) {
-            let size = [self.dataset.height(), self.dataset.width()];
+            let size = self.size();
             let transforms = match self.augmentation {
                 None => Vec::new(),
                 Some((augmentation, seed)) => indices
@@ -159,9 +201,10 @@ impl Loader {
             .dataset
             .get_many(indices.iter().map(|&index| index as usize).collect())?;
         if let Some((augmentation, seed)) = self.augmentation {
+            let fill = self.batcher.scaling.pixel(0.0);
             let samples = samples.par_iter_mut().zip(indices);
             samples.for_each(|(sample, &index)| {
-                augmentation.apply(sample, seed, epoch, index as usize);
+                augmentation.apply(sample, fill, seed, epoch, index as usize);
             });
         }
         Ok(self.batcher.batch(samples, device))
@@ -226,16 +269,20 @@ impl Batches<'_> {
         if self.number >= self.loader.num_batches() {
             return None;
         }
-        let start = self.loader.images_in(self.number);
+        let (epoch, number) = (self.epoch, self.number);
+        let start = self.loader.images_in(number);
         self.number += 1;
-        let mut indices = &self.order[start..self.loader.images_in(self.number)];
+        let indices = &self.order[start..self.loader.images_in(self.number)];
+        let mixture = self.loader.mixture(indices.len(), epoch, number);
         let mut shards = Vec::with_capacity(devices.len());
+        let mut start = 0;
         for (at, device) in devices.iter().enumerate() {
-            let (shard, rest) = indices.split_at(indices.len().div_ceil(devices.len() - at));
-            if !shard.is_empty() {
-                shards.push(self.loader.batch(shard, self.epoch, device));
+            let end = start + (indices.len() - start).div_ceil(devices.len() - at);
+            if start < end {
+                let (range, mixture) = (start..end, mixture.as_ref());
+                shards.push(self.loader.part(indices, range, mixture, epoch, device));
             }
-            indices = rest;
+            start = end;
         }
         Some(shards.into_iter().collect())
     }

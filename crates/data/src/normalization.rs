@@ -28,6 +28,15 @@ pub struct Scaling {
     pub std: f64,
 }
 
+impl Scaling {
+    /// Returns the pixel value whose normalized value is closest to `normalized`.
+    pub fn pixel(self, normalized: f32) -> u8 {
+        let scaled = f64::from(normalized) * self.std + self.mean;
+        // The conversion saturates.
+        (scaled * 255.0).round() as u8
+    }
+}
+
 impl Normalization {
     /// Returns the mean and the standard deviation to normalize with, given those measured on the dataset.
     pub fn scaling(self, dataset: Scaling) -> Scaling {
@@ -97,6 +106,19 @@ impl From<Normalization> for String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pixel_inverts_the_normalization() {
+        let scaling = Scaling {
+            mean: 0.4734,
+            std: 0.2516,
+        };
+        for pixel in 0..=255 {
+            let normalized = (f64::from(pixel) / 255.0 - 0.4734) / 0.2516;
+            assert_eq!(scaling.pixel(normalized as f32), pixel);
+        }
+        assert_eq!([0.0, 9.0, -9.0].map(|x| scaling.pixel(x)), [121, 255, 0]);
+    }
 
     #[test]
     fn text_survives_the_round_trip() {

@@ -40,7 +40,7 @@ pub use conv_block::ConvBlock;
 pub use conv_net::ConvNet;
 pub use kernels::{Activation, ConvBlockOptions};
 pub use layers::{Epilogue, Layer, MAX_KERNEL, MAX_SIZE, Operation};
-pub use loss::cross_entropy;
+pub use loss::{cross_entropy, mixed_cross_entropy};
 pub use precision::Precision;
 pub use shape_error::ShapeError;
 #[cfg(feature = "train")]

@@ -10,7 +10,7 @@ use data::Batch;
 
 use crate::conv_net::ConvNet;
 use crate::gradients;
-use crate::loss::cross_entropy;
+use crate::loss::{cross_entropy, mixed_cross_entropy};
 use crate::precision::Precision;
 
 /// The training objective: cross-entropy with label smoothing, computed in a number format.
@@ -34,11 +34,22 @@ pub struct TrainingBatch {
 }
 
 impl ConvNet {
-    /// Computes the logits and their mean cross-entropy.
+    /// Computes the logits and their mean cross-entropy. The targets of the output are the classes with the
+    /// larger weight, so the training accuracy counts these.
     fn forward_classification(&self, batch: Batch, label_smoothing: f64) -> ClassificationOutput {
-        let Batch { images, targets } = batch;
+        let Batch {
+            images,
+            targets,
+            mixed,
+        } = batch;
         let logits = self.forward(images);
-        let loss = cross_entropy(logits.clone(), targets.clone(), label_smoothing);
+        let loss = {
+            let (logits, targets) = (logits.clone(), targets.clone());
+            match mixed {
+                None => cross_entropy(logits, targets, label_smoothing),
+                Some(others) => mixed_cross_entropy(logits, targets, others, label_smoothing),
+            }
+        };
         ClassificationOutput::new(loss, logits, targets)
     }
 }
@@ -117,7 +128,11 @@ mod tests {
         let noise = Tensor::random([6, 1, 9, 8], Distribution::Uniform(0.0, 0.5), device);
         let images = noise + targets.clone().float().reshape([6, 1, 1, 1]);
         TrainingBatch {
-            batch: Batch { images, targets },
+            batch: Batch {
+                images,
+                targets,
+                mixed: None,
+            },
             objective: Objective {
                 label_smoothing: 0.0,
                 precision: Precision::F32,

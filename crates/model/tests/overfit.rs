@@ -30,7 +30,11 @@ fn overfits_one_batch() {
     let noise = Tensor::random([6, 1, 9, 8], Distribution::Uniform(0.0, 0.5), &device);
     let images = noise + targets.clone().float().reshape([6, 1, 1, 1]);
     let batch = TrainingBatch {
-        batch: Batch { images, targets },
+        batch: Batch {
+            images,
+            targets,
+            mixed: None,
+        },
         objective: Objective {
             label_smoothing: 0.0,
             precision: Precision::F32,

@@ -218,7 +218,10 @@ mod tests {
         for setting in SETTINGS {
             let Some(flag) = setting.flag else { continue };
             let name = format!("--{}", flag.name);
-            let is_other = |line: &&str| line.split_whitespace().next() != Some(name.as_str());
+            // An optional value follows in brackets.
+            let word =
+                |line: &str| line.split([' ', '[']).find(|word| !word.is_empty()) == Some(&name);
+            let is_other = |line: &&str| !word(line);
             let line = help.lines().skip_while(is_other).nth(1);
             let default = setting.default_text();
             let default = default.map(|default| format!(" [default: {default}]"));

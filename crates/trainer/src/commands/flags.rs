@@ -110,6 +110,11 @@ fn argument(setting: &Setting, flag: Flag) -> Arg {
         Constraint::Integer(..) | Constraint::Number(..) | Constraint::Duration => {
             argument.allow_negative_numbers(true)
         }
+        // Without `=`, the flag does not take the argument after it.
+        Constraint::BooleanOr(_) => argument
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true"),
         // A mean may be negative: -0.1,0.5
         Constraint::Normalization => argument.allow_hyphen_values(true),
         _ => argument,
@@ -242,6 +247,14 @@ impl RunFlags {
         RunDir::open(&self.out, &self.run)
     }
 
+    /// Opens the device and returns it with the reason for its choice.
+    ///
+    /// # Errors
+    /// Returns an error as [`device::open`] does.
+    pub(crate) fn open_device(&self) -> Result<(OpenDevice, String)> {
+        self.device.open()
+    }
+
     /// Opens the run's folder and loads its network.
     ///
     /// # Errors
@@ -249,7 +262,7 @@ impl RunFlags {
     /// not fit the configuration.
     pub(crate) fn open(&self) -> Result<(RunDir, Classifier)> {
         let run = self.find()?;
-        let (device, reason) = self.device.open()?;
+        let (device, reason) = self.open_device()?;
         let classifier = Classifier::open(&run, device.device.clone())?;
         info!("device: {device}, {reason}");
         Ok((run, classifier))

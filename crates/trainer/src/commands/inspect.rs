@@ -14,7 +14,8 @@ use crate::run::run_dir::RunDir;
 
 const FIGURES: &str = "\
 Figures, written to figures/ of the run as SVG and PNG:
-  augmentation   training images and their random variants, if the run has augmentation
+  augmentation   training images and their random variants, if the run has augmentation; mixup and CutMix mix
+                 the drawn images with each other
   curves         loss and accuracy by epoch
   filters        filters of a convolution block
   feature-maps   feature maps of an image
@@ -63,7 +64,7 @@ fn image_count() -> RangedU64ValueParser<usize> {
 
 pub(crate) fn run(args: Args) -> Result<()> {
     if args.augmentation {
-        return draw_augmentation(&args.run.find()?);
+        return draw_augmentation(&args.run);
     }
     let (run, classifier) = args.run.open()?;
     let options = FigureOptions {
@@ -81,11 +82,13 @@ pub(crate) fn run(args: Args) -> Result<()> {
     save(&run, &drawn.figures)
 }
 
-fn draw_augmentation(run: &RunDir) -> Result<()> {
+fn draw_augmentation(run: &RunFlags) -> Result<()> {
+    let (device, _) = run.open_device()?;
+    let run = run.find()?;
     let config = run.read_config()?;
-    let figure = run_figures::augmentation(run, &config)?;
+    let figure = run_figures::augmentation(&run, &config, &device.device)?;
     let figure = figure.context("this run has no augmentation")?;
-    save(run, &[figure])
+    save(&run, &[figure])
 }
 
 /// Writes figures to the folder of a run, and prints their paths.

@@ -23,7 +23,7 @@ pub(crate) enum Constraint {
     Duration,
     /// `true` or `false`.
     Boolean,
-    /// `true`, `false` or one of these strings.
+    /// `true`, `false`, or one of these strings. Its flag sets `true`, or the value after `=`.
     BooleanOr(&'static [&'static str]),
     /// An array; the setting whose key ends in `[]` constrains its elements.
     Array,
@@ -128,6 +128,10 @@ mod tests {
         assert_eq!(Number(0.0, 1.0).parse("0.5"), Value::Float(0.5));
         assert_eq!(Text.parse("2024"), Value::String("2024".into()));
         assert_eq!(Boolean.parse("true"), Value::Boolean(true));
+        let flip = BooleanOr(&["alternating"]);
+        assert_eq!(flip.parse("true"), Value::Boolean(true));
+        assert_eq!(flip.parse("alternating"), "alternating".into());
+        assert!(flip.accepts(&"alternating".into()) && !flip.accepts(&"odd".into()));
         assert_eq!(Array.parse("[1]"), Value::Array(vec![1.into()]));
     }
 

@@ -23,7 +23,11 @@ const PRESETS: &[(&str, &str)] = presets![
     "kernel5",
     "dense",
     "sprint",
-    "best"
+    "best",
+    "vgg",
+    "resnet9",
+    "cifar-sprint",
+    "cifar"
 ];
 
 /// The preset of a run that does not name one.

@@ -204,6 +204,7 @@ impl Config {
         config.model.layers()?;
         config.check_validation()?;
         config.check_averages()?;
+        config.check_augmentation()?;
         Ok(config)
     }
 
@@ -219,6 +220,42 @@ impl Config {
             "training.ema_decay = {ema_decay} and training.lookahead = {lookahead}: both replace the weights by an \
              average; set one of them to 0"
         );
+        Ok(())
+    }
+
+    /// Checks that the images are large enough for the augmentation, and have colors if it changes colors.
+    fn check_augmentation(&self) -> Result<()> {
+        let Augmentation {
+            crop,
+            cutout,
+            saturation,
+            hue,
+            ..
+        } = self.augmentation;
+        let DatasetInfo {
+            name,
+            channels,
+            height,
+            width,
+            ..
+        } = &self.images;
+        let shorter = *height.min(width);
+        ensure!(
+            crop < shorter,
+            "augmentation.crop = {crop}, but the images of {name} have {height}x{width} pixels: expected \
+             less than {shorter}"
+        );
+        ensure!(
+            cutout <= shorter,
+            "augmentation.cutout = {cutout}, but the images of {name} have {height}x{width} pixels: expected \
+             at most {shorter}"
+        );
+        for (key, range) in [("saturation", saturation), ("hue", hue)] {
+            ensure!(
+                range == 0.0 || *channels == 3,
+                "augmentation.{key} = {range}, but the images of {name} are gray: expected 0"
+            );
+        }
         Ok(())
     }
 
@@ -421,6 +458,63 @@ mod tests {
                         training.weight_decay = 0.00133\ntraining.momentum = 0.85";
         let training = config().with(settings.parse().unwrap()).unwrap().training;
         assert_eq!((training.learning_rate, training.bias_factor), (1.5, 64.0));
+    }
+
+    #[test]
+    fn flip_is_read_and_written_as_a_switch_or_a_word() {
+        for flip in ["false", "true", "\"alternating\""] {
+            let setting = format!("augmentation.flip = {flip}");
+            let config = config().with(setting.parse().unwrap()).unwrap();
+            let toml = config.to_toml().unwrap();
+            assert!(toml.contains(&format!("\nflip = {flip}\n")), "{toml}");
+            assert_eq!(Config::from_table(toml.parse().unwrap()).unwrap(), config);
+            // Checkpoints are JSON.
+            let json = serde_json::to_value(&config).unwrap();
+            assert_eq!(Config::deserialize_older(json).unwrap(), config);
+        }
+    }
+
+    #[test]
+    fn augmentation_must_fit_the_images() {
+        let error = |setting: &str| {
+            let setting = format!("augmentation.{setting}").parse().unwrap();
+            config().with(setting).unwrap_err().to_string()
+        };
+        let pixels = "but the images of images have 8x8 pixels: expected";
+        let gray = "but the images of images are gray: expected 0";
+        for (setting, expected) in [
+            (
+                "crop = 8",
+                format!("augmentation.crop = 8, {pixels} less than 8"),
+            ),
+            (
+                "cutout = 9",
+                format!("augmentation.cutout = 9, {pixels} at most 8"),
+            ),
+            (
+                "saturation = 0.2",
+                format!("augmentation.saturation = 0.2, {gray}"),
+            ),
+            ("hue = 0.1", format!("augmentation.hue = 0.1, {gray}")),
+            (
+                "hue = 0.6",
+                "augmentation.hue = 0.6: expected a number from 0 to 0.5".into(),
+            ),
+            (
+                "crop_padding = \"edge\"",
+                "augmentation.crop_padding = \"edge\": expected reflect or zero".into(),
+            ),
+            (
+                "flip = \"odd\"",
+                "augmentation.flip = \"odd\": expected true or false or alternating".into(),
+            ),
+            (
+                "mixup = -1",
+                "augmentation.mixup = -1: expected a number from 0 to 100".into(),
+            ),
+        ] {
+            assert_eq!(error(setting), expected);
+        }
     }
 
     #[test]

@@ -75,7 +75,8 @@ pub(crate) const SECTIONS: &[Section] = &[
     section(
         "augmentation",
         "Augmentation",
-        "Random changes of the training images, drawn anew in each epoch; 0 and false disable them.",
+        "Random changes of the training images, drawn anew in each epoch; 0 and false disable them. \
+         docs/pictures.md has their order.",
     ),
     section(
         "images",
@@ -429,10 +430,66 @@ pub(crate) const SETTINGS: &[Setting] = &[
         .default("0.0")
         .flag("erasing", "P")
         .help("Probability that a rectangle of 2 to 20% of the image becomes black"),
-    setting("augmentation.flip", Boolean)
+    setting("augmentation.flip", BooleanOr(&["alternating"]))
         .default("false")
-        .switch("flip")
-        .help("Mirror each image left to right with probability 0.5"),
+        .flag("flip", "HOW")
+        .help("Mirror images left to right")
+        .details(
+            "true mirrors each image with probability 0.5, alternating a random half in odd epochs and the \
+             other half in even epochs (Jordan 2024).",
+        ),
+    setting("augmentation.crop", Integer(0, 1023))
+        .unit("pixels")
+        .default("0")
+        .flag("crop", "N")
+        .help("Random crop after padding by this number of pixels on each side")
+        .details("It must be less than the height and width of the images."),
+    setting("augmentation.crop_padding", OneOf(&["reflect", "zero"]))
+        .default("reflect")
+        .flag("crop-padding", "HOW")
+        .help("Pixels around the image in a random crop")
+        .details("reflect mirrors the image at its outermost pixels, zero is black."),
+    setting("augmentation.resized_crop", Number(0.0, 1.0))
+        .default("0.0")
+        .flag("resized-crop", "FRACTION")
+        .help("Random resized crop: minimum area as a fraction of the image")
+        .details("The crop has an aspect ratio of 3/4 to 4/3 (Szegedy et al. 2015)."),
+    setting("augmentation.cutout", Integer(0, 1024))
+        .unit("pixels")
+        .default("0")
+        .flag("cutout", "N")
+        .help("Side of a square around a random pixel that is masked (DeVries and Taylor 2017)")
+        .details(
+            "Masked pixels are 0 after normalization: with mean-std, the mean of the data set. The square is at \
+             most as large as the image.",
+        ),
+    setting("augmentation.brightness", Number(0.0, 1.0))
+        .default("0.0")
+        .flag("brightness", "FRACTION")
+        .help("Maximum relative change of the brightness")
+        .details("Brightness, contrast, saturation and hue change as in torchvision's ColorJitter, in this order."),
+    setting("augmentation.contrast", Number(0.0, 1.0))
+        .default("0.0")
+        .flag("contrast", "FRACTION")
+        .help("Maximum relative change of the contrast"),
+    setting("augmentation.saturation", Number(0.0, 1.0))
+        .default("0.0")
+        .flag("saturation", "FRACTION")
+        .help("Maximum relative change of the saturation, for color images"),
+    setting("augmentation.hue", Number(0.0, 0.5))
+        .default("0.0")
+        .flag("hue", "FRACTION")
+        .help("Maximum rotation of the hue as a fraction of the circle, for color images"),
+    setting("augmentation.mixup", Number(0.0, 100.0))
+        .default("0.0")
+        .flag("mixup", "ALPHA")
+        .help("Parameter of the beta distribution of mixup's weights (Zhang et al. 2018)")
+        .details("The training accuracy of mixed images counts the class with the larger weight."),
+    setting("augmentation.cutmix", Number(0.0, 100.0))
+        .default("0.0")
+        .flag("cutmix", "ALPHA")
+        .help("Parameter of the beta distribution of CutMix's areas (Yun et al. 2019)")
+        .details("With mixup too, each batch gets one of the two with probability 0.5."),
     setting("images.name", Text)
         .measured()
         .help("Name of the data set"),
@@ -563,8 +620,7 @@ impl Setting {
         match self.constraint {
             Integer(..) | Number(..) => format!("{help}, {values}"),
             Duration => format!("{help}, such as {values}"),
-            OneOf(_) | Normalization => format!("{help}: {values}"),
-            BooleanOr(_) => format!("{help}: {values}"),
+            OneOf(_) | Normalization | BooleanOr(_) => format!("{help}: {values}"),
             Text | Boolean | Array => help.into(),
         }
     }

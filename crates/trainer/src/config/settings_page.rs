@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 use std::{env, fs};
 
+use crate::config::constraint::Constraint;
 use crate::config::schema::{DefaultValue, SECTIONS, SETTINGS, Setting};
 
 const INTRODUCTION: &str = "\
@@ -40,8 +41,12 @@ fn page() -> String {
 fn row(setting: &Setting) -> String {
     let (_, key) = setting.path();
     let flag = setting.flag.map_or_else(String::new, |flag| {
-        let value = [" ", flag.value_name].concat();
-        format!("`--{}{}`", flag.name, value.trim_end())
+        let value = match (flag.value_name, setting.constraint) {
+            ("", _) => String::new(),
+            (name, Constraint::BooleanOr(_)) => format!("[={name}]"),
+            (name, _) => format!(" {name}"),
+        };
+        format!("`--{}{value}`", flag.name)
     });
     let default = match setting.default {
         DefaultValue::Value("") | DefaultValue::Unset("") => String::new(),

@@ -17,7 +17,7 @@ use anyhow::Result;
 
 use crate::run::atomic_file;
 
-pub(crate) use augmentation::{AugmentedImage, augmentation};
+pub(crate) use augmentation::{AugmentedEpoch, augmentation};
 pub(crate) use curves::{comparison, curves};
 pub(crate) use drawing::Drawing;
 pub(crate) use evaluation::{class_accuracies, confusion};

@@ -1,11 +1,11 @@
 //! The figures of a run, drawn from its folder and its images.
 
 use anyhow::{Context, Result, bail, ensure};
-use burn::data::dataset::Dataset as _;
-use data::{ImageDataset, permutation};
+use burn::tensor::Device;
+use data::{ImageDataset, Loader, Mixing, MnistBatcher, Order, permutation};
 
 use crate::config::run_config::Config;
-use crate::figures::{self, AugmentedImage, Figure, Plane};
+use crate::figures::{self, AugmentedEpoch, Figure, Plane};
 use crate::inference::classifier::{Classifier, open_picture};
 use crate::inference::evaluation::Evaluation;
 use crate::inference::labeled_prediction::{LabeledPrediction, mistakes, predict_dataset};
@@ -18,7 +18,7 @@ const FEATURE_MAPS: usize = 8;
 /// Number of training images in the augmentation figure.
 const AUGMENTED_IMAGES: usize = 6;
 /// Number of variants of each of them.
-const VARIANTS: usize = 8;
+const VARIANTS: u64 = 8;
 
 /// Options of a run's figures.
 #[derive(Clone, Debug)]
@@ -77,7 +77,7 @@ impl RunFigures {
     ) -> Result<Self> {
         let test = &images::load_test(run, &classifier.config)?;
         let mut figures = Vec::new();
-        figures.extend(augmentation(run, &classifier.config)?);
+        figures.extend(augmentation(run, &classifier.config, &classifier.device)?);
         if !epochs.is_empty() {
             figures.push(figures::curves(epochs));
         }
@@ -106,31 +106,44 @@ impl RunFigures {
     }
 }
 
-/// Draws training images of a run with their random variants; `None` without augmentation.
+/// Draws training images of a run with their random variants; `None` without augmentation. mixup and CutMix
+/// mix the drawn images with each other.
 ///
 /// # Errors
 /// Returns an error if no training image can be read.
-pub(crate) fn augmentation(run: &RunDir, config: &Config) -> Result<Option<Figure>> {
-    let augmentation = config.augmentation;
-    if augmentation.is_identity() {
+pub(crate) fn augmentation(
+    run: &RunDir,
+    config: &Config,
+    device: &Device,
+) -> Result<Option<Figure>> {
+    let (augmentation, seed) = (config.augmentation, config.training.seed);
+    let mixing = Mixing::of(&augmentation);
+    if augmentation.is_identity() && mixing.is_none() {
         return Ok(None);
     }
-    let seed = config.training.seed;
     let train = images::load_training_examples(run, config, AUGMENTED_IMAGES)?;
-    let images = (0..train.len()).map(|index| {
-        let original = train.get(index)?;
-        let variants = (1..=VARIANTS as u64).map(|epoch| {
-            let mut sample = original.clone();
-            augmentation.apply(&mut sample, seed, epoch, index);
-            sample.pixels
-        });
-        Ok(AugmentedImage {
-            variants: variants.collect(),
-            original: original.pixels,
+    ensure!(!train.is_empty(), "the run has no training images");
+    let scaling = config.scaling();
+    let (batcher, order) = (MnistBatcher { scaling }, Order::Sequential);
+    let loader = Loader::new(train.clone(), batcher, train.len(), order, device.clone())
+        .with_augmentation(augmentation, seed)
+        .with_mixing(mixing, seed);
+    let epochs = (1..=VARIANTS).map(|epoch| {
+        let batch = loader.batches(epoch).next_batch().context("no batch")??;
+        let values = batch.images.try_into_data()?;
+        let pixels: Vec<u8> = values.iter::<f32>().map(|x| scaling.pixel(x)).collect();
+        let images = pixels.chunks(pixels.len() / train.len());
+        Ok(AugmentedEpoch {
+            images: images.map(<[u8]>::to_vec).collect(),
+            second_weight: batch.mixed.map(|mixed| mixed.weight),
         })
     });
-    let images = images.collect::<Result<Vec<_>>>()?;
-    Ok(Some(figures::augmentation(&images, config.images.shape())))
+    let epochs = epochs.collect::<Result<Vec<_>>>()?;
+    let originals = (0..train.len()).map(|index| train.pixels(index));
+    let originals = originals.collect::<Result<Vec<_>, _>>()?;
+    let originals: Vec<&[u8]> = originals.iter().map(|pixels| &**pixels).collect();
+    let figure = figures::augmentation(&originals, &epochs, config.images.shape());
+    Ok(Some(figure))
 }
 
 /// Returns the index of block `number`, counted from 1, or of the first block by default; `None` for a

@@ -76,7 +76,9 @@ pub(crate) fn evaluate(
     let mut loss_sum = 0.0;
     let mut confusion = vec![vec![0u64; classes.len()]; classes.len()];
     for_each_batch(loader, 1, |batch, progress| {
-        let Batch { images, targets } = batch;
+        let Batch {
+            images, targets, ..
+        } = batch;
         let logits = model.forward(images);
         let mean_loss = cross_entropy(logits.clone(), targets.clone(), 0.0);
         let actual = targets.clone().into_data();

@@ -4,7 +4,7 @@ use std::slice;
 
 use anyhow::Result;
 use burn::tensor::Device;
-use data::{ImageDataset, Loader, MnistBatcher, Order};
+use data::{ImageDataset, Loader, Mixing, MnistBatcher, Order};
 
 use crate::config::run_config::{Config, TrainingConfig};
 
@@ -52,7 +52,8 @@ pub(crate) fn uncached_training_loader(
         order,
         devices[0].clone(),
     )
-    .with_augmentation(config.augmentation, seed);
+    .with_augmentation(config.augmentation, seed)
+    .with_mixing(Mixing::of(&config.augmentation), seed);
     match config.model.has_batch_norm() {
         true => loader.with_min_last_batch(MIN_NORMALIZED_IMAGES * devices.len()),
         false => loader,

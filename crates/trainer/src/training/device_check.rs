@@ -25,7 +25,8 @@ use crate::training::state::Training;
 use crate::training::step::objective;
 use crate::training::train::train;
 
-/// Ten steps with every kind of layer and augmentation. No dropout: each backend has its own random numbers.
+/// Ten steps with every kind of layer and augmentation. No dropout: each backend has its own random numbers. No
+/// saturation and hue: the images are gray.
 const SETTINGS: &str = r#"
 data.limit_train = 640
 data.validation = 0.0
@@ -48,6 +49,13 @@ augmentation.shear = 10
 augmentation.elastic = 0.02
 augmentation.erasing = 0.5
 augmentation.flip = true
+augmentation.crop = 3
+augmentation.resized_crop = 0.5
+augmentation.cutout = 6
+augmentation.brightness = 0.3
+augmentation.contrast = 0.3
+augmentation.mixup = 0.2
+augmentation.cutmix = 1.0
 "#;
 
 /// Number of test images evaluated.

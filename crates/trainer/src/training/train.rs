@@ -317,11 +317,15 @@ mod tests {
         // In steps of 64 images three devices get 22, 21 and 21 images; the last step has 44.
         let settings = "training.epochs = 2\ntraining.optimizer = \"sgd\"\n\
                         training.learning_rate = 0.1\ntraining.label_smoothing = 0.1";
-        let alone = weights(settings);
-        for devices in [2, 3] {
-            let found = distance(&alone, &weights_on(devices, settings));
-            assert!(found < 1e-5, "{devices} devices: {found}");
+        let mixed = format!("{settings}\naugmentation.mixup = 0.4\naugmentation.cutmix = 1.0");
+        for settings in [settings, &mixed] {
+            let alone = weights(settings);
+            for devices in [2, 3] {
+                let found = distance(&alone, &weights_on(devices, settings));
+                assert!(found < 1e-5, "{devices} devices: {found}");
+            }
         }
+        let alone = weights(settings);
         let parts = format!("{settings}\ntraining.batch_size = 32");
         let accumulated = format!("{parts}\ntraining.accumulate = 2");
         assert!(distance(&alone, &weights_on(2, &accumulated)) < 1e-5);
@@ -351,6 +355,15 @@ mod tests {
             "training.schedule = \"linear\"",
             "augmentation.rotation = 10",
             "augmentation.elastic = 0.02",
+            "augmentation.flip = \"alternating\"",
+            "augmentation.crop = 2",
+            "augmentation.crop = 2\naugmentation.crop_padding = \"zero\"",
+            "augmentation.resized_crop = 0.5",
+            "augmentation.cutout = 8",
+            "augmentation.brightness = 0.3",
+            "augmentation.contrast = 0.3",
+            "augmentation.mixup = 0.2",
+            "augmentation.cutmix = 1.0",
             "model.blocks = [{ channels = 8, padding = 0, norm = true }]",
         ] {
             assert!(distance(&plain, &weights(setting)) > 1e-5, "{setting}");
