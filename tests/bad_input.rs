@@ -196,7 +196,40 @@ fn rejects_invalid_config_files() {
     assert_eq!(
         error("preset = \"tinny\""),
         "my.toml: unknown preset tinny (did you mean tiny?); expected one of convnet, dropout, \
-         dropout-meanstd, half-norm, single-pool, tiny, three-block, kernel5, dense, sprint, best"
+         dropout-meanstd, half-norm, single-pool, tiny, three-block, kernel5, dense, sprint, best, \
+         vgg, resnet9, cifar-sprint, cifar, pictures"
+    );
+    assert_eq!(
+        error("preset = \"cifar\""),
+        "model.channels = 3: the network is for color images, but mnist has gray images; \
+         choose another --preset or data set"
+    );
+    assert_eq!(
+        error(
+            "[model]\nblocks = [{}, { residual = [{ channels = 32 }, { stride = 3, padding = 2 }] }]"
+        ),
+        "model.blocks[1]: the residual group turns [32, 14, 14] into [32, 6, 6], and no 1x1 convolution \
+         with a stride does the same: the shapes cannot be added"
+    );
+    assert_eq!(
+        error("[model]\nblocks = [{ residual = [{ kernal = 3 }] }]"),
+        "my.toml: unknown key model.blocks[].residual[].kernal (did you mean model.blocks[].kernel?)"
+    );
+    assert_eq!(
+        error("[model]\nblocks = [{ pool = \"mean\" }]"),
+        "my.toml: model.blocks[].pool = \"mean\": expected true or false or max or average or global-max \
+         or global-average"
+    );
+    assert_eq!(
+        error("[model]\nblocks = [{ pool = false, pool_size = 3 }]"),
+        ""
+    );
+    assert_eq!(
+        error(
+            "[data]\nlimit_train = 2\nvalidation = 0\n[model]\n\
+             blocks = [{ channels = 1152, kernel = 24, padding = 0, whitening = true, pool = false }]"
+        ),
+        "whitening needs at least as many patches as a patch has values, 576, but the training images have 50"
     );
     assert_eq!(
         error("[model]\nblocks = [{}, {}, {}, {}, {}]"),

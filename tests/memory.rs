@@ -48,8 +48,8 @@ fn largest_memory(dir: &WorkDir, arguments: &str) -> u64 {
 #[test]
 fn memory_is_less_than_the_pixels_of_the_pictures() {
     let dir = WorkDir::new();
-    // 800 color images of 256x256 pixels have 150 MiB.
-    pictures(&dir, 400);
+    // 1,200 color images of 256x256 pixels have 225 MiB.
+    pictures(&dir, 600);
     let config =
         "[model]\nblocks = [{ channels = 2 }, { channels = 2 }, { channels = 2 }]\ndense = []\n";
     fs::write(dir.path("small.toml"), config).unwrap();
@@ -57,8 +57,8 @@ fn memory_is_less_than_the_pixels_of_the_pictures() {
         "--data mine --image-size 256 --config small.toml --batch-size 8 --eval-batch-size 8";
     let check = |command: &str| {
         let memory = largest_memory(&dir, command);
-        // 80 MiB while pictures are decoded, 32 MiB of them in the images that are written next; then 60 MiB.
-        assert!(memory < 110, "{memory} MiB of anonymous memory: {command}");
+        // 60 to 110 MiB, depending on when the allocator returns memory.
+        assert!(memory < 160, "{memory} MiB of anonymous memory: {command}");
     };
     let train = format!("{settings} --max-steps 2");
     // The second training reads the cache of the first.

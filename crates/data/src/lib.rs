@@ -33,6 +33,7 @@ pub mod dataset; // training images, test images and their description
 pub mod idx_folder; // the four IDX files of the MNIST family, in a folder or embedded
 pub mod listing; // class folders and picture files in a folder
 pub mod picture_files; // a list of labeled picture files, and their decoding
+pub mod picture_survey; // typical size and color of pictures
 pub mod picture_folder; // a folder of pictures: its classes and its split into train and test
 pub mod split; // training and validation split
 
@@ -69,6 +70,7 @@ pub use picture_files::{
 };
 pub use picture_folder::{PictureFolder, TestSelection};
 pub use picture_store::{PictureStore, PixelError, StoredPicture};
+pub use picture_survey::PictureSurvey;
 pub use preparation::Preparation;
 pub use sample::Sample;
 pub use shuffle::permutation;

@@ -216,6 +216,19 @@ impl Picture {
         }
     }
 
+    /// Returns the smaller one of width and height, in pixels.
+    pub(crate) fn shorter_side(&self) -> u32 {
+        self.size.0.min(self.size.1)
+    }
+
+    /// Returns whether a pixel is not gray.
+    pub(crate) fn has_color(&self) -> bool {
+        self.pixels.pixels().any(|pixel| {
+            let [red, green, blue] = pixel.0;
+            red != green || green != blue
+        })
+    }
+
     /// Scales the picture to fit `height` x `width`, with its aspect ratio preserved, and centers
     /// it on the mean color of its edge.
     pub(crate) fn fit(&self, height: usize, width: usize) -> Fitted {

@@ -19,7 +19,7 @@ pub const DECODER_VERSION: u32 = 2;
 
 /// Size of the images that are decoded before they are stored, in bytes, unless this is less than an image
 /// for each thread.
-const CHUNK_BYTES: usize = 32 << 20;
+const CHUNK_BYTES: usize = 16 << 20;
 /// Maximum number of pictures that are decoded before they are stored.
 const CHUNK_PICTURES: usize = 1024;
 

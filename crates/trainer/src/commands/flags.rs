@@ -18,6 +18,7 @@ use crate::inference::classifier::Classifier;
 use crate::run::image_source::absolute_source;
 use crate::run::images::{self, RunImages};
 use crate::run::picture_cache::PictureCache;
+use crate::run::picture_preset;
 use crate::run::run_dir::{DEFAULT_ROOT, RunDir};
 
 /// Flags of `-h`; `--help` has all.
@@ -278,15 +279,41 @@ impl SettingsFlags {
         images::resolve(self.settings()?, cache)
     }
 
-    /// Combines defaults, preset, file and flags.
+    /// Combines defaults, preset, file and flags. Without preset and file, the preset is chosen by the pictures.
+    ///
+    /// # Errors
+    /// Returns an error if a setting is unknown or out of range, or the pictures cannot be listed.
+    pub(crate) fn settings(&self) -> Result<Settings> {
+        let source = self
+            .settings
+            .get("data")
+            .and_then(|data| data.get("source"));
+        let choice = match (&self.config, &self.preset, source.and_then(Value::as_str)) {
+            (None, None, Some(source)) => picture_preset::choose(source)?,
+            _ => None,
+        };
+        let Some(choice) = choice else {
+            return self.settings_over(presets::DEFAULT);
+        };
+        info!("{}; --preset or --config choose others", choice.reason);
+        let mut settings = Settings::preset(choice.preset)?;
+        settings.overlay(choice.settings)?;
+        self.give(settings)
+    }
+
+    /// Combines defaults, preset, file and flags. Without preset and file, the preset is `default`.
     ///
     /// # Errors
     /// Returns an error if a setting is unknown or out of range.
-    pub(crate) fn settings(&self) -> Result<Settings> {
-        let mut settings = match &self.config {
+    pub(crate) fn settings_over(&self, default: &str) -> Result<Settings> {
+        self.give(match &self.config {
             Some(path) => Settings::file(path, self.preset.as_deref())?,
-            None => Settings::preset(self.preset.as_deref().unwrap_or(presets::DEFAULT))?,
-        };
+            None => Settings::preset(self.preset.as_deref().unwrap_or(default))?,
+        })
+    }
+
+    /// Lays the flags over the settings.
+    fn give(&self, mut settings: Settings) -> Result<Settings> {
         settings
             .give(self.settings.clone(), Origin::Flags)
             .context("command line")?;

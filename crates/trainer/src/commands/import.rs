@@ -20,6 +20,7 @@ use crate::process::logging::{self, FILE_ONLY};
 use crate::process::printable::{LinesError, printable};
 use crate::run::environment::Environment;
 use crate::run::event_log::{Event, EventLog, Import, State};
+use crate::run::images;
 use crate::run::loaders::evaluation_loader;
 use crate::run::metrics::table;
 use crate::run::picture_cache::PictureCache;
@@ -56,7 +57,8 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Result<()> {
     let place = || args.file.display().to_string();
     let weights = read(&args.file).with_context(place)?;
-    let (config, images) = args.settings.resolve(PictureCache::Write(&args.new.out))?;
+    let settings = args.settings.settings_over(presets::DEFAULT)?;
+    let (config, images) = images::resolve(settings, PictureCache::Write(&args.new.out))?;
     let tensors = formats::match_to_network(&weights, &config.model)
         .map_err(|mismatch| mismatch_error(&weights, &mismatch, &config))
         .with_context(place)?;

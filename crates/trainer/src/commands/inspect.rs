@@ -41,9 +41,10 @@ pub(crate) struct Args {
     /// Feature maps to draw, from 0 [default: the first eight]
     #[arg(long, value_name = "N,...", value_delimiter = ',')]
     maps: Option<Vec<usize>>,
-    /// Input channel of the block for which its filters are drawn, from 0
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    channel: usize,
+    /// Input channel of the block for which its filters are drawn, from 0 [default: 0, or all three of a color image
+    /// together]
+    #[arg(long, value_name = "N")]
+    channel: Option<usize>,
     /// Draw only the augmentation figure, which needs no weights
     #[arg(long)]
     augmentation: bool,

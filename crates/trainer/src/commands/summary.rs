@@ -23,27 +23,39 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let mut out = std::io::stdout().lock();
     let title = format!("{}: {}", config.preset, config.about);
     writeln!(out, "{}", printable(title))?;
-    let mut table = Table::new(["layer", "operation", "output", "parameters"])
+    let header = [
+        "layer",
+        "operation",
+        "output",
+        "receptive field",
+        "multiply-adds",
+        "parameters",
+    ];
+    let mut table = Table::new(header)
         .align(1, Align::Left)
         .align(2, Align::Left);
-    let mut row = |name: &str, operation: &str, output: &str, parameters: usize| {
-        table.row([name, operation, output, &parameters.to_string()]);
-    };
     let kind = match config.images.channels {
         1 => "gray image",
         _ => "color image",
     };
-    row("input", kind, &format!("{:?}", config.images.shape()), 0);
+    let shape = format!("{:?}", config.images.shape());
+    table.row(["input", kind, &shape, "1x1", "0", "0"]);
+    let (mut multiply_adds, mut parameters) = (0, 0);
     for layer in config.model.layers()? {
-        let output = format!("{:?}", layer.output);
-        row(
-            &layer.name,
+        let [height, width] = layer.receptive_field;
+        table.row([
+            layer.name.as_str(),
             &layer.operation.to_string(),
-            &output,
-            layer.parameters,
-        );
+            &format!("{:?}", layer.output),
+            &format!("{height}x{width}"),
+            &layer.multiply_adds().to_string(),
+            &layer.parameters.to_string(),
+        ]);
+        multiply_adds += layer.multiply_adds();
+        parameters += layer.parameters;
     }
-    row("total", "", "", config.model.parameters()?);
+    let [multiply_adds, parameters] = [multiply_adds, parameters].map(|total| total.to_string());
+    table.row(["total", "", "", "", &multiply_adds, &parameters]);
     writeln!(out, "{table}")?;
     Ok(())
 }

@@ -119,7 +119,7 @@ mod tests {
     use crate::config::given::Origin;
     use crate::config::presets;
     use crate::config::schema;
-    use crate::config::settings::{Settings, digits};
+    use crate::config::settings::{Settings, digits, images_of};
 
     const EXTENT: Extent = Extent {
         images: 60_000,
@@ -293,7 +293,7 @@ mod tests {
             let table = presets::table(preset).unwrap();
             given.add(&table, &Table::new(), Origin::File);
             let config = Settings::preset(preset).unwrap();
-            let config = config.into_config(&digits()).unwrap();
+            let config = config.into_config(&images_of(preset)).unwrap();
             let settings = &config.training;
             let images = (1.0 - config.data.validation) * 60_000.0;
             let steps = (images / settings.batch_size as f64).ceil() as u64;

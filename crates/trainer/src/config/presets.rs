@@ -27,7 +27,8 @@ const PRESETS: &[(&str, &str)] = presets![
     "vgg",
     "resnet9",
     "cifar-sprint",
-    "cifar"
+    "cifar",
+    "pictures"
 ];
 
 /// The preset of a run that does not name one.

@@ -195,9 +195,23 @@ impl Config {
                 ("classes", Value::Integer(classes)),
             ] {
                 let stated = model.insert(key.into(), measured.clone());
-                if let Some(stated) = stated.filter(|stated| *stated != measured) {
-                    bail!("model.{key} = {stated}, but {} has {measured}", images.name);
+                let Some(stated) = stated.filter(|stated| *stated != measured) else {
+                    continue;
+                };
+                if key == "channels" {
+                    let kind = |channels: &Value| match channels.as_integer() {
+                        Some(1) => "gray",
+                        _ => "color",
+                    };
+                    bail!(
+                        "model.channels = {stated}: the network is for {} images, but {} has {} images; choose another \
+                         --preset or data set",
+                        kind(&stated),
+                        images.name,
+                        kind(&measured)
+                    );
                 }
+                bail!("model.{key} = {stated}, but {} has {measured}", images.name);
             }
         }
         let config: Self = settings.try_into()?;

@@ -146,6 +146,27 @@ impl Settings {
     }
 }
 
+/// Describes images that a preset is for: in color if it says so, else like MNIST's.
+#[cfg(test)]
+pub(crate) fn images_of(preset: &str) -> DatasetInfo {
+    let is_color = presets::table(preset)
+        .unwrap()
+        .get("model")
+        .and_then(|model| model.get("channels"))
+        .is_some_and(|channels| channels.as_integer() == Some(3));
+    match is_color {
+        false => digits(),
+        true => DatasetInfo {
+            name: "colors".into(),
+            channels: 3,
+            height: 32,
+            width: 32,
+            preparation: data::Preparation::Picture,
+            ..digits()
+        },
+    }
+}
+
 /// Describes images like MNIST's, for tests that need a configuration but no images.
 #[cfg(test)]
 pub(crate) fn digits() -> DatasetInfo {

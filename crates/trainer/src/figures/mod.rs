@@ -22,7 +22,7 @@ pub(crate) use curves::{comparison, curves};
 pub(crate) use drawing::Drawing;
 pub(crate) use evaluation::{class_accuracies, confusion};
 pub(crate) use learning_rates::learning_rates;
-pub(crate) use network::{Plane, feature_maps, filters};
+pub(crate) use network::{ColorFilter, Plane, color_filters, feature_maps, filters};
 pub(crate) use predictions::{mistakes, predictions};
 
 /// A drawing with its name.

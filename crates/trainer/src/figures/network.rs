@@ -100,6 +100,57 @@ pub(crate) fn filters(block: usize, channel: usize, channels: usize, filters: &[
     Figure { name, drawing }
 }
 
+/// A filter of color images.
+#[derive(Clone, Debug)]
+pub(crate) struct ColorFilter {
+    /// Weights for red, green and blue, `[3, height, width]`.
+    pub(crate) values: Vec<f32>,
+    pub(crate) height: usize,
+    pub(crate) width: usize,
+}
+
+impl ColorFilter {
+    /// Returns the weights as a color picture: gray for 0, and the largest absolute weight at the end of the range.
+    fn to_png(&self) -> Vec<u8> {
+        let largest = self.values.iter().fold(0.0f32, |max, x| max.max(x.abs()));
+        let shade = |weight: &f32| {
+            let fraction = 0.5 + 0.5 * weight / largest.max(f32::MIN_POSITIVE);
+            (255.0 * fraction).round() as u8
+        };
+        let pixels: Vec<u8> = self.values.iter().map(shade).collect();
+        to_png(&pixels, 3, self.height, self.width)
+    }
+}
+
+/// Draws the filters of block `block`, counted from 1, which sees color images.
+pub(crate) fn color_filters(block: usize, filters: &[ColorFilter]) -> Figure {
+    let size = filters.first().map_or(0, |filter| filter.width);
+    let title = format!(
+        "Block {block}: {} color filters of {size}x{size}",
+        filters.len()
+    );
+    let rows = filters.len().div_ceil(8) as f64;
+    let width = 8.0 * CELL + 2.0 * MARGIN - (CELL - TILE);
+    let mut drawing = Drawing::new(&title, width, TOP + rows * CELL + MARGIN);
+    draw_legend(
+        &mut drawing,
+        "weights for red, green and blue; gray: 0, each filter scaled to its largest weight",
+    );
+    for (place, filter) in filters.iter().enumerate() {
+        let area = Area {
+            x: MARGIN + (place % 8) as f64 * CELL,
+            y: TOP + (place / 8) as f64 * CELL,
+            width: TILE,
+            height: TILE,
+        }
+        .fit_image(filter.height, filter.width);
+        drawing.image(area, &filter.to_png());
+        drawing.frame(area, color::FAINT, 0.5);
+    }
+    let name = format!("filters-block{block}");
+    Figure { name, drawing }
+}
+
 /// Draws an image with its caption, and some of the `total` feature maps that block `block`, counted
 /// from 1, computes of it.
 pub(crate) fn feature_maps(

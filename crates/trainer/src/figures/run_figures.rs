@@ -5,7 +5,7 @@ use burn::tensor::Device;
 use data::{ImageDataset, Loader, Mixing, MnistBatcher, Order, permutation};
 
 use crate::config::run_config::Config;
-use crate::figures::{self, AugmentedEpoch, Figure, Plane};
+use crate::figures::{self, AugmentedEpoch, ColorFilter, Figure, Plane};
 use crate::inference::classifier::{Classifier, open_picture};
 use crate::inference::evaluation::Evaluation;
 use crate::inference::labeled_prediction::{LabeledPrediction, mistakes, predict_dataset};
@@ -31,8 +31,9 @@ pub(crate) struct FigureOptions {
     pub(crate) block: Option<usize>,
     /// Indices of the feature maps, from 0; the first eight by default.
     pub(crate) maps: Option<Vec<usize>>,
-    /// Input channel of the block for which its filters are drawn, from 0.
-    pub(crate) channel: usize,
+    /// Input channel of the block for which its filters are drawn, from 0; by default, the first one, or the three
+    /// channels of a color image together.
+    pub(crate) channel: Option<usize>,
     /// Number of random test images.
     pub(crate) count: usize,
     /// Seed of the random selection.
@@ -48,7 +49,7 @@ impl Default for FigureOptions {
             raw: false,
             block: None,
             maps: None,
-            channel: 0,
+            channel: None,
             count: 5,
             seed: 42,
             mistakes: 10,
@@ -160,10 +161,24 @@ fn block_index(classifier: &Classifier, number: Option<usize>) -> Result<Option<
     }
 }
 
-/// Draws the filters of a block for one of its input channels.
-fn filters(classifier: &Classifier, block: usize, channel: usize) -> Result<Figure> {
+/// Draws the filters of a block for one of its input channels, or in color.
+fn filters(classifier: &Classifier, block: usize, channel: Option<usize>) -> Result<Figure> {
     let weights = classifier.model.blocks()[block].weights();
     let [filters, channels, height, width] = weights.dims();
+    let sees_color = block == 0 && classifier.config.images.channels == 3;
+    if sees_color && channel.is_none() {
+        let values: Vec<f32> = weights.into_data().iter::<f32>().collect();
+        let filters: Vec<ColorFilter> = values
+            .chunks(channels * height * width)
+            .map(|values| ColorFilter {
+                values: values.to_vec(),
+                height,
+                width,
+            })
+            .collect();
+        return Ok(figures::color_filters(block + 1, &filters));
+    }
+    let channel = channel.unwrap_or(0);
     ensure!(
         channel < channels,
         "channel {channel}: block {} has input channels 0 to {}",

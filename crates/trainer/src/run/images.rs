@@ -356,6 +356,7 @@ mod tests {
 
     use super::*;
     use crate::config::presets;
+    use crate::config::settings::images_of;
 
     fn preset(name: &str) -> Config {
         resolve(Settings::preset(name).unwrap(), PictureCache::No)
@@ -382,8 +383,15 @@ mod tests {
             ("dense", 101_770),
             ("sprint", 108_874),
             ("best", 575_434),
+            ("vgg", 1_148_042),
+            ("resnet9", 6_569_930),
+            ("cifar", 1_971_640),
+            ("cifar-sprint", 1_971_640),
+            ("pictures", 835_914),
         ] {
-            assert_eq!(preset(name).model.parameters(), Ok(expected), "{name}");
+            let settings = Settings::preset(name).unwrap();
+            let config = settings.into_config(&images_of(name)).unwrap();
+            assert_eq!(config.model.parameters(), Ok(expected), "{name}");
         }
     }
 
@@ -402,13 +410,14 @@ mod tests {
     #[test]
     fn config_toml_is_read_back_and_repeats_the_configuration() {
         for name in presets::names() {
-            let config = preset(name);
+            let settings = Settings::preset(name).unwrap();
+            let config = settings.into_config(&images_of(name)).unwrap();
             let folder = tempfile::tempdir().unwrap();
             let text = config.to_toml().unwrap();
             let run = RunDir::create(folder.path(), name, None, &text, |_| Ok(())).unwrap();
             assert_eq!(run.read_config().unwrap(), config);
             let settings = Settings::file(&run.config_path(), None).unwrap();
-            let (repeated, _) = resolve(settings, PictureCache::No).unwrap();
+            let repeated = settings.into_config(&images_of(name)).unwrap();
             assert_eq!(repeated, config);
         }
     }

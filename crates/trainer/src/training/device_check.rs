@@ -32,10 +32,19 @@ data.limit_train = 640
 data.validation = 0.0
 model.dropout = 0.0
 model.dense = [32]
+model.dense_activation = "silu"
+model.logit_scale = 0.5
 model.blocks = [
+    { channels = 8, kernel = 2, padding = 0, whitening = true, activation = "gelu", pool = false },
     { channels = 8, kernel = 5, padding = 2, pool = true, norm = true },
-    { channels = 16, kernel = 3, padding = 1, pool = false },
-    { channels = 16, kernel = 3, padding = 0, pool = true },
+    { residual = [
+        { channels = 16, stride = 2, norm = true, norm_scale = true, activation = "tanh" },
+        { channels = 16, norm = true, norm_scale = true, activation = "none" },
+    ], activation = "relu", pool = "average", pool_size = 3, pool_stride = 2, pool_padding = 1 },
+    { residual = [{ channels = 16, activation = "silu", initialization = "dirac" }] },
+    { channels = 16, kernel = 3, padding = 1, pool = "max", pool_size = 3, pool_stride = 1, pool_padding = 1 },
+    { channels = 32, kernel = 3, padding = 0, bias = false, pool = "global-average" },
+    { channels = 32, kernel = 1, padding = 0, pool = "global-max" },
 ]
 training.epochs = 1
 training.batch_size = 64

@@ -1,0 +1,131 @@
+//! The choice of a preset for a folder of pictures.
+
+use std::path::Path;
+
+use anyhow::Result;
+use data::{PictureFolder, PictureSurvey, TestSelection};
+use toml::{Table, Value};
+
+use crate::config::presets;
+
+/// Largest side of pictures that keep the size of the small images that a preset is made for.
+const SMALL: u32 = 48;
+/// Largest side of pictures that become images of 64 pixels.
+const MEDIUM: u32 = 96;
+/// Least number of optimizer steps of a training.
+const MIN_STEPS: usize = 1000;
+/// Largest number of epochs that is chosen.
+const MAX_EPOCHS: usize = 100;
+
+/// A preset with settings over it, and the reason for the choice.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct PresetChoice {
+    pub(crate) preset: &'static str,
+    pub(crate) settings: Table,
+    pub(crate) reason: String,
+}
+
+/// Chooses a preset for the images at `source`; `None` unless it is a folder of pictures.
+///
+/// # Errors
+/// Returns an error if the folder cannot be listed.
+pub(crate) fn choose(source: &str) -> Result<Option<PresetChoice>> {
+    let path = Path::new(source);
+    if !PictureFolder::is_at(path) {
+        return Ok(None);
+    }
+    let folder = PictureFolder::list(path, TestSelection::ByPath)?;
+    let survey = PictureSurvey::of(&folder.all_files());
+    Ok(survey.map(|survey| choose_for(survey, folder.train.len())))
+}
+
+fn choose_for(survey: PictureSurvey, pictures: usize) -> PresetChoice {
+    let PictureSurvey { side, has_color } = survey;
+    let (preset, size, batch) = match (has_color, side) {
+        (false, ..=SMALL) => (presets::DEFAULT, 28, 64),
+        (true, ..=SMALL) => ("vgg", 32, 128),
+        (_, ..=MEDIUM) => ("pictures", 64, 64),
+        _ => ("pictures", 128, 64),
+    };
+    let mut settings = Table::new();
+    let mut set = |table: &str, key: &str, value: i64| {
+        let table = settings
+            .entry(table)
+            .or_insert_with(|| Value::Table(Table::new()));
+        if let Value::Table(table) = table {
+            table.insert(key.into(), Value::Integer(value));
+        }
+    };
+    set("data", "image_size", size);
+    let kind = if has_color { "color" } else { "gray" };
+    let mut reason = format!(
+        "{pictures} training pictures in {kind}, {side} pixels in the median: preset {preset} at {size}x{size}"
+    );
+    // The preset for digits keeps its epochs.
+    if preset != presets::DEFAULT {
+        let steps = pictures.div_ceil(batch).max(1);
+        let epochs = MIN_STEPS.div_ceil(steps).min(MAX_EPOCHS);
+        if epochs > 20 {
+            set("training", "epochs", epochs as i64);
+            reason.push_str(&format!(", {epochs} epochs for some {MIN_STEPS} steps"));
+        }
+    }
+    PresetChoice {
+        preset,
+        settings,
+        reason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choice_depends_on_size_color_and_number() {
+        let reason = |side, has_color, pictures| {
+            choose_for(PictureSurvey { side, has_color }, pictures).reason
+        };
+        for (side, has_color, pictures, expected) in [
+            (
+                28,
+                false,
+                900,
+                "900 training pictures in gray, 28 pixels in the median: preset convnet at 28x28",
+            ),
+            (
+                32,
+                true,
+                50_000,
+                "50000 training pictures in color, 32 pixels in the median: preset vgg at 32x32",
+            ),
+            (
+                70,
+                false,
+                9000,
+                "9000 training pictures in gray, 70 pixels in the median: preset pictures at 64x64",
+            ),
+            (
+                480,
+                true,
+                1280,
+                "1280 training pictures in color, 480 pixels in the median: preset pictures at 128x128, \
+                 50 epochs for some 1000 steps",
+            ),
+        ] {
+            assert_eq!(reason(side, has_color, pictures), expected);
+        }
+    }
+
+    #[test]
+    fn chosen_settings_lie_over_the_preset() {
+        let survey = PictureSurvey {
+            side: 300,
+            has_color: true,
+        };
+        let choice = choose_for(survey, 200);
+        let mut settings = crate::config::settings::Settings::preset(choice.preset).unwrap();
+        settings.overlay(choice.settings).unwrap();
+        assert_eq!(settings.data().unwrap().image_size, 128);
+    }
+}
