@@ -138,6 +138,7 @@ mod tests {
     }
 
     /// The expected values are those of torchvision's formulas in 64 bits, with Python's `colorsys` for the hue.
+    /// None is within 0.009 of the limit between two integers.
     #[test]
     fn colors_are_those_of_torchvision() {
         let pixels = [
@@ -184,20 +185,20 @@ mod tests {
                 ],
             ),
             (
-                ColorJitter { hue: -0.45, ..same },
+                ColorJitter { hue: -0.43, ..same },
                 [
-                    30, 240, 231, 128, 21, 37, 149, 10, 250, 128, 0, 140, 200, 91, 5, 128, 255, 12,
+                    30, 240, 202, 128, 52, 21, 129, 10, 250, 128, 0, 140, 200, 63, 5, 128, 255, 12,
                 ],
             ),
             (
                 ColorJitter {
-                    brightness: 1.2,
-                    contrast: 0.7,
+                    brightness: 1.15,
+                    contrast: 0.8,
                     saturation: 1.4,
                     hue: -0.1,
                 },
                 [
-                    246, 52, 23, 146, 227, 37, 46, 242, 227, 146, 76, 51, 166, 3, 255, 146, 0, 187,
+                    253, 65, 8, 142, 243, 23, 34, 255, 227, 142, 69, 38, 165, 0, 255, 142, 0, 188,
                 ],
             ),
         ] {
