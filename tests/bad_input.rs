@@ -172,7 +172,8 @@ fn rejects_unknown_settings_and_values_out_of_range() {
     assert_eq!(
         error("--preset convet"),
         "unknown preset convet (did you mean convnet?); expected one of convnet, dropout, \
-         dropout-meanstd, half-norm, single-pool, tiny, three-block, kernel5, dense, sprint, best"
+         dropout-meanstd, half-norm, single-pool, tiny, three-block, kernel5, dense, sprint, best, \
+         vgg, resnet9, cifar-sprint, cifar, pictures"
     );
     assert_eq!(
         error("--limit-train 1"),
@@ -221,8 +222,8 @@ fn rejects_invalid_config_files() {
          or global-average"
     );
     assert_eq!(
-        error("[model]\nblocks = [{ pool = false, pool_size = 3 }]"),
-        ""
+        error("[model]\nblocks = [{}, { pool = false, pool_size = 3 }]"),
+        "model.blocks[1].pool_size = 3: the block has no pooling"
     );
     assert_eq!(
         error(

@@ -8,7 +8,7 @@ use burn::tensor::ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions};
 use burn::tensor::{DType, Tensor};
 use kernels::{Activation, ConvBlockOptions, activate, batch_norm, conv_block};
 
-use crate::config::{Pool, PoolKind};
+use crate::block::{Pool, PoolKind};
 
 /// Convolution, optional batch normalization, activation, optional pooling and dropout.
 ///

@@ -1,6 +1,6 @@
 //! Shape and receptive field of feature maps.
 
-use crate::config::{BlockConfig, Pool};
+use crate::block::{BlockConfig, Pool};
 use crate::shape_error::ShapeError;
 
 /// Shape and receptive field of the feature maps of one image.

@@ -8,7 +8,8 @@ use burn::nn::{DropoutConfig, Initializer, Linear, LinearConfig, PaddingConfig2d
 use burn::tensor::{Device, Tensor, TensorData};
 use kernels::Activation;
 
-use crate::config::{BlockConfig, ConvNetConfig, Initialization, Pool, Stage};
+use crate::block::{BlockConfig, Initialization, Pool, Stage};
+use crate::config::ConvNetConfig;
 use crate::conv_block::{BlockOptions, ConvBlock};
 use crate::conv_net::{ConvNet, HeadOptions};
 use crate::layers::LayerTable;
@@ -17,6 +18,12 @@ use crate::shortcut::Shortcut;
 
 /// Held while weights are drawn: all CPU devices of a process share one random number generator.
 static DRAWING: Mutex<()> = Mutex::new(());
+
+/// Seeds the random number generator of `device`, but not while another thread draws weights.
+pub fn seed(device: &Device, seed: u64) {
+    let _drawing = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
+    device.seed(seed);
+}
 
 impl ConvNetConfig {
     /// Builds the network on `device`, with weights drawn from the device's random number generator.

@@ -4,9 +4,8 @@ use std::fmt;
 
 use kernels::Activation;
 
-use crate::config::{
-    BlockConfig, ConvNetConfig, Initialization, Pool, PoolKind, ResidualConfig, Stage,
-};
+use crate::block::{BlockConfig, Initialization, Pool, PoolKind, ResidualConfig, Stage};
+use crate::config::ConvNetConfig;
 use crate::feature_maps::FeatureMaps;
 use crate::shape_error::{MAX_PARAMETERS, ShapeError, check_fraction, check_range};
 

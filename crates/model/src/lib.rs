@@ -7,8 +7,9 @@
 //! This crate knows no files and no command line.
 
 // The description, its shapes, and the network.
-mod config;
+mod block;
 mod raw_block;
+mod config;
 mod shape_error;
 mod feature_maps;
 mod layers;
@@ -33,11 +34,11 @@ pub mod gradients;
 #[cfg(feature = "train")]
 mod step;
 
-pub use config::{
-    BlockConfig, ConvNetConfig, Initialization, Pool, PoolKind, ResidualConfig, Stage,
-};
+pub use block::{BlockConfig, Initialization, Pool, PoolKind, ResidualConfig, Stage};
+pub use config::ConvNetConfig;
 pub use conv_block::ConvBlock;
 pub use conv_net::ConvNet;
+pub use init::seed;
 pub use kernels::{Activation, ConvBlockOptions};
 pub use layers::{Epilogue, Layer, MAX_KERNEL, MAX_SIZE, Operation};
 pub use loss::{cross_entropy, mixed_cross_entropy};

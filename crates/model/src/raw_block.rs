@@ -7,7 +7,7 @@ use kernels::Activation;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::config::{BlockConfig, Initialization, Pool, PoolKind, ResidualConfig, Stage};
+use crate::block::{BlockConfig, Initialization, Pool, PoolKind, ResidualConfig, Stage};
 
 /// A block or residual group with the keys that a file has.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -67,21 +67,24 @@ enum PoolName {
     GlobalAverage,
 }
 
-impl<'de> Deserialize<'de> for Stage {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let raw = RawBlock::deserialize(deserializer)?;
+/// Deserializes the list of blocks. Errors name the block.
+pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<Stage>, D::Error> {
+    let blocks = Vec::<RawBlock>::deserialize(deserializer)?.into_iter();
+    let stages = blocks.enumerate().map(|(index, raw)| {
         let stage = match raw.residual {
-            None => raw.into_block(Pool::MAX).map(Self::Block),
-            Some(_) => raw.into_residual().map(Self::Residual),
+            None => raw.into_block(Pool::MAX).map(Stage::Block),
+            Some(_) => raw.into_residual().map(Stage::Residual),
         };
-        stage.map_err(D::Error::custom)
-    }
+        stage.map_err(|error| D::Error::custom(format!("model.blocks[{index}].{error}")))
+    });
+    stages.collect()
 }
 
-impl Serialize for Stage {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        RawBlock::from(self.clone()).serialize(serializer)
-    }
+/// Serializes the list of blocks.
+pub(crate) fn serialize<S: Serializer>(blocks: &[Stage], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(blocks.iter().cloned().map(RawBlock::from))
 }
 
 impl RawBlock {
@@ -168,13 +171,16 @@ impl RawBlock {
         };
         if others != Self::default() {
             return Err(
-                "a residual group has the keys residual, activation and those of pooling; other keys belong to \
+                "residual: the group has the keys activation and those of pooling besides; other keys belong to \
                  its blocks"
                     .into(),
             );
         }
         let blocks = residual.unwrap_or_default().into_iter();
-        let blocks = blocks.map(|block| block.into_block(Pool::None));
+        let blocks = blocks.enumerate().map(|(index, block)| {
+            let block = block.into_block(Pool::None);
+            block.map_err(|error| format!("residual[{index}].{error}"))
+        });
         Ok(ResidualConfig {
             blocks: blocks.collect::<Result<_, _>>()?,
             activation: activation.unwrap_or(Activation::None),
@@ -260,13 +266,15 @@ fn unless<T: PartialEq>(value: T, default: T) -> Option<T> {
 mod tests {
     use super::*;
 
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct File {
+        #[serde(serialize_with = "serialize", deserialize_with = "deserialize")]
+        blocks: Vec<Stage>,
+    }
+
     fn parse(text: &str) -> Result<Stage, String> {
-        #[derive(Deserialize)]
-        struct File {
-            block: Stage,
-        }
-        let file = toml::from_str::<File>(&format!("block = {text}"));
-        file.map(|file| file.block)
+        let file = toml::from_str::<File>(&format!("blocks = [{text}]"));
+        file.map(|mut file| file.blocks.remove(0))
             .map_err(|error| error.message().to_string())
     }
 
@@ -330,20 +338,20 @@ mod tests {
         for (text, message) in [
             (
                 "{ pool = false, pool_size = 3 }",
-                "pool_size = 3: the block has no pooling",
+                "model.blocks[0].pool_size = 3: the block has no pooling",
             ),
             (
                 "{ pool = 'global-max', pool_stride = 2 }",
-                "pool_stride = 2: global pooling has no windows",
+                "model.blocks[0].pool_stride = 2: global pooling has no windows",
             ),
             (
                 "{ residual = [{}], kernel = 3 }",
-                "a residual group has the keys residual, activation and those of pooling; other keys belong to \
-                 its blocks",
+                "model.blocks[0].residual: the group has the keys activation and those of pooling besides; other \
+                 keys belong to its blocks",
             ),
             (
                 "{ residual = [{ residual = [] }] }",
-                "residual: a residual group cannot contain another one",
+                "model.blocks[0].residual[0].residual: a residual group cannot contain another one",
             ),
         ] {
             assert_eq!(parse(text).unwrap_err(), message);
@@ -361,9 +369,11 @@ mod tests {
             "{ residual = [{ activation = 'silu' }, { pool = true }], activation = 'tanh' }",
             "{ residual = [{}], pool = 'average', pool_size = 3 }",
         ] {
-            let stage = parse(text).unwrap();
-            let written = toml::Value::try_from(&stage).unwrap();
-            assert_eq!(written.try_into::<Stage>().unwrap(), stage, "{text}");
+            let file = File {
+                blocks: vec![parse(text).unwrap()],
+            };
+            let written = toml::to_string(&file).unwrap();
+            assert_eq!(toml::from_str::<File>(&written).unwrap(), file, "{text}");
         }
     }
 }

@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use kernels::{Activation, activate};
 
-use crate::config::Pool;
+use crate::block::Pool;
 use crate::conv_block::{ConvBlock, pooled};
 
 /// Adds the input of some consecutive blocks to their output.

@@ -101,7 +101,8 @@ mod tests {
     use burn::tensor::{Device, Distribution, Int};
 
     use super::*;
-    use crate::config::{BlockConfig, ConvNetConfig, Pool, Stage};
+    use crate::block::{BlockConfig, Pool, Stage};
+    use crate::config::ConvNetConfig;
 
     fn small(device: &Device) -> ConvNet {
         device.seed(1);

@@ -3,7 +3,8 @@
 use burn::linalg::svd;
 use burn::tensor::{Device, Tensor, TensorData};
 
-use crate::config::{BlockConfig, ConvNetConfig};
+use crate::block::BlockConfig;
+use crate::config::ConvNetConfig;
 use crate::conv_net::ConvNet;
 
 /// Added to each variance, so that directions with little variance are not amplified.

@@ -293,7 +293,9 @@ mod tests {
             let table = presets::table(preset).unwrap();
             given.add(&table, &Table::new(), Origin::File);
             let config = Settings::preset(preset).unwrap();
-            let config = config.into_config(&images_of(preset)).unwrap();
+            let mut config = config.into_config(&images_of(preset)).unwrap();
+            // As of a folder of pictures.
+            config.images.height = config.data.image_size;
             let settings = &config.training;
             let images = (1.0 - config.data.validation) * 60_000.0;
             let steps = (images / settings.batch_size as f64).ceil() as u64;

@@ -746,7 +746,7 @@ fn check_value(path: &str, value: &Value) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use model::{BlockConfig, ConvNetConfig, Stage};
+    use model::{BlockConfig, ConvNetConfig};
 
     use super::*;
 
@@ -833,7 +833,8 @@ mod tests {
                 block.extend(setting.default_value().map(|value| (key.into(), value)));
             }
         }
-        let block: Stage = block.try_into().unwrap();
-        assert_eq!(block, BlockConfig::default().into());
+        let model = Table::from_iter([("blocks".into(), Value::Array(vec![block.into()]))]);
+        let model: ConvNetConfig = model.try_into().unwrap();
+        assert_eq!(model.blocks, [BlockConfig::default().into()]);
     }
 }

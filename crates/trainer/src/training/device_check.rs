@@ -44,7 +44,7 @@ model.blocks = [
     { residual = [{ channels = 16, activation = "silu", initialization = "dirac" }] },
     { channels = 16, kernel = 3, padding = 1, pool = "max", pool_size = 3, pool_stride = 1, pool_padding = 1 },
     { channels = 32, kernel = 3, padding = 0, bias = false, pool = "global-average" },
-    { channels = 32, kernel = 1, padding = 0, pool = "global-max" },
+    { channels = 32, kernel = 1, padding = 0, activation = "none", pool = "global-max" },
 ]
 training.epochs = 1
 training.batch_size = 64

@@ -61,7 +61,7 @@ impl TrainingDevices {
     /// Seeds the random number generators. Dropout draws from them.
     fn seed(&self, seed: u64) {
         for (device, number) in self.all().iter().zip(0..) {
-            device.seed(seed.wrapping_add(number));
+            model::seed(device, seed.wrapping_add(number));
         }
     }
 }
