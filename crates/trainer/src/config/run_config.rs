@@ -214,7 +214,10 @@ impl Config {
                 bail!("model.{key} = {stated}, but {} has {measured}", images.name);
             }
         }
-        let config: Self = settings.try_into()?;
+        // The rest of the error names the table, which the message does.
+        let config: Self = settings
+            .try_into()
+            .map_err(|error| Error::msg(error.message().to_string()))?;
         config.model.layers()?;
         config.check_validation()?;
         config.check_averages()?;

@@ -384,10 +384,10 @@ mod tests {
             ("sprint", 108_874),
             ("best", 575_434),
             ("vgg", 1_186_378),
-            ("resnet9", 6_569_930),
+            ("resnet9", 6_570_880),
             ("cifar", 1_971_640),
             ("cifar-sprint", 1_971_640),
-            ("pictures", 835_914),
+            ("pictures", 759_434),
         ] {
             let settings = Settings::preset(name).unwrap();
             let config = settings.into_config(&images_of(name)).unwrap();

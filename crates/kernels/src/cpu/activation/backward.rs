@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::forward::PART;
 use super::{Activation, ActivationFunction, with_function};
-use crate::cpu::simd::{InstructionSet, init_vec, map_vectors};
+use crate::cpu::simd::{InstructionSet, VectorFunction, init_vec, map_vectors};
 
 /// Returns the gradients with respect to `values`, from those with respect to the output.
 pub(crate) fn backward(
@@ -46,8 +46,15 @@ impl<F: ActivationFunction> WithSimd for Differentiate<'_, F> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let inputs = [self.values, self.gradient];
-        map_vectors(simd, self.output, inputs, |[x, gradient]| {
-            self.function.gradient(simd, x, gradient)
-        });
+        map_vectors(simd, self.output, inputs, &Gradient(self.function));
+    }
+}
+
+struct Gradient<F>(F);
+
+impl<S: Simd, F: ActivationFunction> VectorFunction<S> for Gradient<F> {
+    #[inline(always)]
+    fn call(&self, simd: S, x: S::f32s, gradient: S::f32s) -> S::f32s {
+        self.0.gradient(simd, x, gradient)
     }
 }

@@ -6,7 +6,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::{Activation, ActivationFunction, with_function};
-use crate::cpu::simd::{InstructionSet, init_vec, map_vectors};
+use crate::cpu::simd::{InstructionSet, VectorFunction, init_vec, map_vectors};
 
 /// Values of one parallel job.
 pub(super) const PART: usize = 1 << 14;
@@ -38,8 +38,15 @@ impl<F: ActivationFunction> WithSimd for Activate<'_, F> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        map_vectors(simd, self.output, [self.values], |[x]| {
-            self.function.apply(simd, x)
-        });
+        map_vectors(simd, self.output, [self.values; 2], &Apply(self.function));
+    }
+}
+
+struct Apply<F>(F);
+
+impl<S: Simd, F: ActivationFunction> VectorFunction<S> for Apply<F> {
+    #[inline(always)]
+    fn call(&self, simd: S, x: S::f32s, _: S::f32s) -> S::f32s {
+        self.0.apply(simd, x)
     }
 }

@@ -9,7 +9,7 @@ use super::moments::Moments;
 use super::normalization::{Normalization, NormalizationVectors, ScaleAndBias};
 use super::shape::NormShape;
 use crate::cpu::activation::{Activation, ActivationFunction, with_function};
-use crate::cpu::simd::{InstructionSet, init_vec, map_vectors, mul_add};
+use crate::cpu::simd::{InstructionSet, VectorFunction, init_vec, map_vectors, mul_add};
 
 /// Gradients of batch normalization.
 pub(crate) struct NormGradients {
@@ -159,24 +159,37 @@ impl<F: ActivationFunction> WithSimd for BackwardPlane<'_, F> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let normalization = NormalizationVectors::new(simd, self.normalization);
         let InputGradient {
             factor,
             slope,
             offset,
         } = self.input_gradient;
-        let [factor, slope, offset] =
-            [factor, slope, offset].map(|coefficient| simd.splat_f32s(coefficient));
-        map_vectors(
-            simd,
-            self.output,
-            [self.image, self.gradient],
-            |[x, gradient]| {
-                let gradient = self
-                    .function
-                    .gradient(simd, normalization.apply(simd, x), gradient);
-                mul_add(simd, factor, gradient, mul_add(simd, slope, x, offset))
-            },
-        );
+        let function = DifferentiateInput {
+            function: self.function,
+            normalization: NormalizationVectors::new(simd, self.normalization),
+            factor: simd.splat_f32s(factor),
+            slope: simd.splat_f32s(slope),
+            offset: simd.splat_f32s(offset),
+        };
+        map_vectors(simd, self.output, [self.image, self.gradient], &function);
+    }
+}
+
+/// The function of [`BackwardPlane`].
+struct DifferentiateInput<S: Simd, F> {
+    function: F,
+    normalization: NormalizationVectors<S>,
+    factor: S::f32s,
+    slope: S::f32s,
+    offset: S::f32s,
+}
+
+impl<S: Simd, F: ActivationFunction> VectorFunction<S> for DifferentiateInput<S, F> {
+    #[inline(always)]
+    fn call(&self, simd: S, x: S::f32s, gradient: S::f32s) -> S::f32s {
+        let y = self.normalization.apply(simd, x);
+        let gradient = self.function.gradient(simd, y, gradient);
+        let linear = mul_add(simd, self.slope, x, self.offset);
+        mul_add(simd, self.factor, gradient, linear)
     }
 }

@@ -9,7 +9,7 @@ use super::moments::{Moments, channel_moments};
 use super::normalization::{Normalization, NormalizationVectors, ScaleAndBias};
 use super::shape::NormShape;
 use crate::cpu::activation::{Activation, ActivationFunction, with_function};
-use crate::cpu::simd::{InstructionSet, init_vec, map_vectors};
+use crate::cpu::simd::{InstructionSet, VectorFunction, init_vec, map_vectors};
 
 /// Returns the output, and the moments of the images for the backward pass.
 pub(crate) fn forward(
@@ -57,9 +57,23 @@ impl<F: ActivationFunction> WithSimd for ForwardPlane<'_, F> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let normalization = NormalizationVectors::new(simd, self.normalization);
-        map_vectors(simd, self.output, [self.image], |[x]| {
-            self.function.apply(simd, normalization.apply(simd, x))
-        });
+        let function = Normalize {
+            function: self.function,
+            normalization: NormalizationVectors::new(simd, self.normalization),
+        };
+        map_vectors(simd, self.output, [self.image; 2], &function);
+    }
+}
+
+/// The function of [`ForwardPlane`].
+struct Normalize<S: Simd, F> {
+    function: F,
+    normalization: NormalizationVectors<S>,
+}
+
+impl<S: Simd, F: ActivationFunction> VectorFunction<S> for Normalize<S, F> {
+    #[inline(always)]
+    fn call(&self, simd: S, x: S::f32s, _: S::f32s) -> S::f32s {
+        self.function.apply(simd, self.normalization.apply(simd, x))
     }
 }

@@ -12,7 +12,7 @@ mod math;
 
 pub(crate) use buffer::{AlignedBuffer, init_vec};
 pub(crate) use instruction_set::InstructionSet;
-pub(crate) use map::map_vectors;
+pub(crate) use map::{VectorFunction, map_vectors};
 pub(crate) use math::{exp, polynomial};
 pub(crate) use transpose::{transpose, transpose_into};
 pub(crate) use vector::{load, mul_add, store};
