@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Measures the preset `convnet` on GPUs, and in PyTorch if it is installed, and prints a Markdown table:
+# Measures the preset `convnet` on GPUs, and in PyTorch if it is installed, and prints a Markdown table, and then one
+# of the presets for color images:
 #
 #     tests/gpu.sh [cuda:0 wgpu:0 ...]
 #
@@ -55,6 +56,29 @@ report = json.load(open(sys.argv[1]))
 speeds = [f"{speed['images_per_second']:,.0f}" for speed in report["train"] + report["inference"]]
 print("| " + " | ".join([f"{report['device']} {report['precision']}", *speeds, *sys.argv[2:]]) + " |")
 PYTHON
+    done
+done
+
+echo
+echo '| | train 64 | 512 | inference 1 | 64 | 512 |'
+echo '|---|---|---|---|---|---|'
+for device in "${devices[@]}"; do
+    for preset in vgg resnet9 cifar; do
+        for precision in f32 bf16; do
+            printf 'preset = "%s"\ntraining.precision = "%s"\n' "$preset" "$precision" >"$folder/settings.toml"
+            if ! "$trainer" bench -q --json --config "$folder/settings.toml" --device "$device" \
+                --train 64,512 --inference 1,64,512 >"$folder/bench" 2>"$folder/error"; then
+                cat "$folder/error" >&2
+                grep -q 'cannot compute in' "$folder/error" && continue
+                exit 1
+            fi
+            python3 - "$folder/bench" <<'PYTHON'
+import json, sys
+report = json.load(open(sys.argv[1]))
+speeds = [f"{speed['images_per_second']:,.0f}" for speed in report["train"] + report["inference"]]
+print("| " + " | ".join([f"{report['preset']}, {report['device']} {report['precision']}", *speeds]) + " |")
+PYTHON
+        done
     done
 done
 

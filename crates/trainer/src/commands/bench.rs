@@ -22,6 +22,7 @@ use crate::process::printable::printable;
 use crate::process::table::Table;
 use crate::run::images::{self, DataSplit};
 use crate::run::loaders::evaluation_loader;
+use crate::run::noise_images::noise_images;
 use crate::run::picture_cache::PictureCache;
 use crate::run::run_dir::RunDir;
 use crate::training::progress::Style;
@@ -91,14 +92,24 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Some(path) => Settings::file(path, preset)?,
         None => Settings::preset(preset.unwrap_or(presets::DEFAULT))?,
     };
-    let (config, images) = images::resolve(settings, PictureCache::No)?;
+    let (config, split) = match settings.is_for_color() {
+        false => {
+            let (config, images) = images::resolve(settings, PictureCache::No)?;
+            (config, images.split)
+        }
+        true => {
+            let (info, split) = noise_images(settings.data()?.image_size);
+            info!("the network is for color images: measuring on noise");
+            (settings.into_config(&info)?, split)
+        }
+    };
     let devices = args.device.open()?;
     precision::check(config.training.precision, &devices.all)?;
     info!("device: {devices}, {}", devices.reason);
     let flops = FlopsPerImage::of(&config)?;
     let bench = Bench {
         config,
-        split: images.split,
+        split,
         devices,
         runs: args.runs,
     };

@@ -95,6 +95,15 @@ impl Settings {
         self.table.get("data")?.get("source")?.as_str()
     }
 
+    /// Returns whether the network is for color images, which MNIST does not have.
+    pub(crate) fn is_for_color(&self) -> bool {
+        let channels = self
+            .table
+            .get("model")
+            .and_then(|model| model.get("channels"));
+        channels.and_then(Value::as_integer) == Some(3)
+    }
+
     /// Replaces the source of the images.
     pub(crate) fn set_source(&mut self, source: String) {
         if let Some(Value::Table(data)) = self.table.get_mut("data") {
@@ -149,12 +158,7 @@ impl Settings {
 /// Describes images that a preset is for: in color if it says so, else like MNIST's.
 #[cfg(test)]
 pub(crate) fn images_of(preset: &str) -> DatasetInfo {
-    let is_color = presets::table(preset)
-        .unwrap()
-        .get("model")
-        .and_then(|model| model.get("channels"))
-        .is_some_and(|channels| channels.as_integer() == Some(3));
-    match is_color {
+    match Settings::preset(preset).unwrap().is_for_color() {
         false => digits(),
         true => DatasetInfo {
             name: "colors".into(),

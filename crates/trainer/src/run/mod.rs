@@ -13,6 +13,7 @@ pub(crate) mod environment;
 pub(crate) mod event_log;
 
 pub(crate) mod picture_cache;
+pub(crate) mod noise_images;
 pub(crate) mod picture_preset;
 pub(crate) mod image_source;
 pub(crate) mod image_record;
