@@ -20,6 +20,7 @@ mod burnpack;
 
 mod tensor;
 mod layout;
+mod batch_norm;
 mod matching;
 mod onnx;
 

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use model::{ConvNetConfig, Layer};
+use model::{ConvNetConfig, Epilogue, Layer, Operation, Pool, PoolKind};
 
+use crate::batch_norm::{self, Folded};
 use crate::layout::Layout;
 use crate::tensor::{Dtype, Tensor, Tensors};
 use crate::weights::Weights;
@@ -29,6 +30,8 @@ struct FileLayer<'a> {
     name: &'a str,
     weight: (&'a str, &'a Tensor),
     bias: Option<(&'a str, &'a Tensor)>,
+    /// Whether a folded normalization multiplied a channel by a negative number.
+    is_negated: bool,
 }
 
 /// A layer of the network that has weights.
@@ -36,12 +39,15 @@ struct NetworkLayer<'a> {
     layer: &'a Layer,
     /// Shape `[channels, height, width]` of the flattened feature maps, for the first dense layer.
     maps: Option<[usize; 3]>,
+    /// Whether max-pooling precedes the normalization of the layer.
+    is_pooled_first: bool,
 }
 
 /// Converts the weights of a file to those of a network: in single precision and PyTorch's layout, named
 /// `conv1.weight`, `conv1.bias`, ..., `fc1.weight`, ...
 ///
-/// Layers are matched by the shapes of their weights. Layers of equal shape are ordered by the numbers in their
+/// Batch normalization of PyTorch is folded into the convolution before it. Layers are matched by the shapes of their
+/// weights. Layers of equal shape are ordered by the numbers in their
 /// names, such as `conv1`, `conv2`; `conv_block.0`, `conv_block.3`; `conv2d`, `conv2d_1`.
 ///
 /// # Errors
@@ -53,7 +59,8 @@ pub fn match_to_network(weights: &Weights, network: &ConvNetConfig) -> Result<Te
         .layers()
         .map_err(|error| Mismatch(vec![error.to_string()]))?;
     let (network_convolutions, network_dense) = network_layers(&layers, network);
-    let (file_layers, mut problems) = file_layers(weights);
+    let folded = batch_norm::fold(&weights.tensors);
+    let (file_layers, mut problems) = file_layers(&folded);
     let (file_convolutions, file_dense) = by_rank(file_layers);
     let mut matched = Tensors::new();
     for (network_layers, file_layers) in [
@@ -78,7 +85,8 @@ pub fn match_to_network(weights: &Weights, network: &ConvNetConfig) -> Result<Te
 /// Guesses the number of image channels and of classes from the weights: the smallest numbers of inputs of a
 /// convolution and of outputs of a dense layer.
 pub fn channels_and_classes(weights: &Weights) -> Option<[usize; 2]> {
-    let (convolutions, dense) = by_rank(file_layers(weights).0);
+    let folded = batch_norm::fold(&weights.tensors);
+    let (convolutions, dense) = by_rank(file_layers(&folded).0);
     let shapes = |layers: Vec<FileLayer<'_>>| {
         let shape = |layer: FileLayer<'_>| weights.layout.shape_to_pytorch(&layer.weight.1.shape);
         layers.into_iter().map(shape).collect::<Vec<_>>()
@@ -108,13 +116,16 @@ fn network_layers<'a>(
     let mut maps = Some([network.channels, height, width]);
     let mut convolutions = Vec::new();
     let mut dense = Vec::new();
+    let pooled_first = layers_pooled_first(network);
     for layer in layers {
+        let network_layer = |maps| NetworkLayer {
+            layer,
+            maps,
+            is_pooled_first: pooled_first.contains(&layer.name),
+        };
         match layer.weights.len() {
-            4 => convolutions.push(NetworkLayer { layer, maps: None }),
-            2 => dense.push(NetworkLayer {
-                layer,
-                maps: maps.take(),
-            }),
+            4 => convolutions.push(network_layer(None)),
+            2 => dense.push(network_layer(maps.take())),
             _ => {}
         }
         if let &[channels, height, width] = layer.output.as_slice() {
@@ -124,8 +135,27 @@ fn network_layers<'a>(
     (convolutions, dense)
 }
 
+/// Returns the names of convolutions whose max-pooling precedes their normalization.
+fn layers_pooled_first(network: &ConvNetConfig) -> Vec<String> {
+    let layers = network.layers().unwrap_or_default();
+    let pooled_first = layers.windows(2).filter(|pair| {
+        matches!(
+            pair[1].operation,
+            Operation::Pooling {
+                pool: Pool::Global(PoolKind::Max)
+                    | Pool::Windows {
+                        kind: PoolKind::Max,
+                        ..
+                    },
+                then: Epilogue { norm: true, .. },
+            }
+        )
+    });
+    pooled_first.map(|pair| pair[0].name.clone()).collect()
+}
+
 /// Returns the layers of a file, and a line for each tensor that belongs to no layer.
-fn file_layers(weights: &Weights) -> (Vec<FileLayer<'_>>, Vec<String>) {
+fn file_layers<'a>(folded: &'a Folded<'_>) -> (Vec<FileLayer<'a>>, Vec<String>) {
     let is_weight = |(name, tensor): &(&String, &Tensor)| {
         let is_moment = PYTORCH_OPTIMIZER
             .iter()
@@ -140,12 +170,13 @@ fn file_layers(weights: &Weights) -> (Vec<FileLayer<'_>>, Vec<String>) {
     let mut biases = BTreeMap::new();
     let mut layers = Vec::new();
     let mut problems = Vec::new();
-    for (name, tensor) in weights.tensors.iter().filter(is_weight) {
+    for (name, tensor) in folded.tensors.iter().filter(is_weight) {
         match (part(name), tensor.shape.len()) {
             (Some((layer, Part::Weight)), 2 | 4) => layers.push(FileLayer {
                 name: layer,
                 weight: (name, tensor),
                 bias: None,
+                is_negated: folded.negated.iter().any(|negated| negated == layer),
             }),
             (Some((layer, Part::Bias)), 1) => {
                 biases.insert(layer, (name.as_str(), tensor));
@@ -270,8 +301,24 @@ fn assign(
         .collect();
     // The remaining layers are paired in order, so that messages can name the difference in shape.
     let mut remaining = file_layers.into_iter();
-    for (NetworkLayer { layer, maps }, equal_shape) in network_layers.iter().zip(equal_shapes) {
+    for (network_layer, equal_shape) in network_layers.iter().zip(equal_shapes) {
+        let NetworkLayer {
+            layer,
+            maps,
+            is_pooled_first,
+        } = network_layer;
         let file_layer = equal_shape.or_else(|| remaining.next());
+        if let Some(file_layer) = &file_layer
+            && file_layer.is_negated
+            && *is_pooled_first
+        {
+            problems.push(format!(
+                "{}: a scale of its batch normalization is negative, which max-pooling must follow: set pool_first = \
+                 false for {}",
+                file_layer.name.escape_debug(),
+                layer.name
+            ));
+        }
         let weight = file_layer.as_ref().map(|layer| layer.weight);
         let bias = file_layer.as_ref().and_then(|layer| layer.bias);
         let outputs = [layer.output[0]];

@@ -1,0 +1,201 @@
+//! Batch normalization in files of PyTorch, folded into the convolution before it.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use crate::tensor::{Tensor, Tensors};
+
+/// Added to each variance: PyTorch's default.
+const EPSILON: f64 = 1e-5;
+/// Names of normalization layers that follow a layer `conv`.
+const NORMS: [&str; 4] = ["bn", "norm", "batchnorm", "batch_norm"];
+
+/// Normalization of the output of a convolution: `factor * x + shift` for each channel.
+struct Normalization {
+    factor: Vec<f64>,
+    shift: Vec<f64>,
+}
+
+/// The tensors of a file with batch normalization folded into convolutions.
+pub(crate) struct Folded<'a> {
+    pub(crate) tensors: Cow<'a, Tensors>,
+    /// Names of convolutions that were multiplied by a negative number, which does not commute with max-pooling.
+    pub(crate) negated: Vec<String>,
+}
+
+/// Folds each batch normalization into the convolution before it: `features.1` into `features.0`, `bn1` into `conv1`.
+/// Normalizations without such a convolution stay.
+pub(crate) fn fold(tensors: &Tensors) -> Folded<'_> {
+    let norms: Vec<&str> = tensors
+        .keys()
+        .filter_map(|name| name.strip_suffix(".running_mean"))
+        .collect();
+    let mut folded = Folded {
+        tensors: Cow::Borrowed(tensors),
+        negated: Vec::new(),
+    };
+    for norm in norms {
+        let convolution = candidates(norm)
+            .into_iter()
+            .find(|name| is_convolution(tensors, name));
+        let Some(convolution) = convolution else {
+            continue;
+        };
+        if let Some(normalization) = Normalization::read(tensors, norm)
+            && let Some(parts) = normalization.apply(tensors, &convolution)
+        {
+            let tensors = folded.tensors.to_mut();
+            tensors.extend(parts);
+            let prefix = format!("{norm}.");
+            tensors.retain(|name, _| !name.starts_with(&prefix));
+            if normalization.factor.iter().any(|factor| *factor < 0.0) {
+                folded.negated.push(convolution);
+            }
+        }
+    }
+    folded
+}
+
+/// Returns the possible names of the convolution before a normalization.
+fn candidates(norm: &str) -> Vec<String> {
+    let (parent, last) = match norm.rsplit_once('.') {
+        Some((parent, last)) => (format!("{parent}."), last),
+        None => (String::new(), norm),
+    };
+    // A sequence numbers its layers.
+    let previous = last.parse::<usize>().ok().and_then(|at| at.checked_sub(1));
+    let numbered = previous.map(|previous| format!("{parent}{previous}"));
+    let named = NORMS.iter().filter_map(|name| {
+        let rest = last.strip_prefix(name)?;
+        Some(format!("{parent}conv{rest}"))
+    });
+    numbered.into_iter().chain(named).collect()
+}
+
+fn is_convolution(tensors: &Tensors, name: &str) -> bool {
+    let weight = tensors.get(&format!("{name}.weight"));
+    weight.is_some_and(|weight| weight.shape.len() == 4)
+}
+
+impl Normalization {
+    fn read(tensors: &Tensors, norm: &str) -> Option<Self> {
+        let values = |part: &str| tensors.get(&format!("{norm}.{part}"))?.values();
+        let (mean, variance) = (values("running_mean")?, values("running_var")?);
+        let channels = mean.len();
+        // Without affine parameters.
+        let scale = values("weight").unwrap_or_else(|| vec![1.0; channels]);
+        let bias = values("bias").unwrap_or_else(|| vec![0.0; channels]);
+        let has_length = |values: &[f32]| values.len() == channels;
+        [&variance, &scale, &bias]
+            .into_iter()
+            .all(|values| has_length(values))
+            .then(|| {
+                let factor: Vec<f64> = variance
+                    .iter()
+                    .zip(&scale)
+                    .map(|(variance, scale)| {
+                        f64::from(*scale) / (f64::from(*variance) + EPSILON).sqrt()
+                    })
+                    .collect();
+                let shift = bias.iter().zip(&mean).zip(&factor);
+                let shift = shift
+                    .map(|((bias, mean), factor)| f64::from(*bias) - f64::from(*mean) * factor);
+                Self {
+                    shift: shift.collect(),
+                    factor,
+                }
+            })
+    }
+
+    /// Returns weight and bias of a convolution with this normalization; `None` if the channels do not match.
+    fn apply(&self, tensors: &Tensors, convolution: &str) -> Option<BTreeMap<String, Tensor>> {
+        let [weight_name, bias_name] =
+            ["weight", "bias"].map(|part| format!("{convolution}.{part}"));
+        let weight = tensors.get(&weight_name)?;
+        let channels = self.factor.len();
+        if weight.shape.first() != Some(&channels) || channels == 0 {
+            return None;
+        }
+        let values = weight.values()?;
+        let filters = values.chunks(values.len() / channels).zip(&self.factor);
+        let scaled: Vec<f32> = filters
+            .flat_map(|(filter, factor)| {
+                filter.iter().map(move |x| (f64::from(*x) * factor) as f32)
+            })
+            .collect();
+        let bias = match tensors.get(&bias_name) {
+            Some(bias) => bias.values().filter(|bias| bias.len() == channels)?,
+            None => vec![0.0; channels],
+        };
+        let bias = bias.iter().zip(&self.factor).zip(&self.shift);
+        let bias: Vec<f32> = bias
+            .map(|((bias, factor), shift)| (f64::from(*bias) * factor + shift) as f32)
+            .collect();
+        Some(BTreeMap::from([
+            (
+                weight_name,
+                Tensor::from_values(weight.shape.clone(), &scaled),
+            ),
+            (bias_name, Tensor::from_values(vec![channels], &bias)),
+        ]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(tensors: &[(&str, &[usize], &[f32])]) -> Tensors {
+        let tensors = tensors.iter();
+        tensors
+            .map(|(name, shape, values)| {
+                (
+                    name.to_string(),
+                    Tensor::from_values(shape.to_vec(), values),
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn folds_the_normalization_after_a_convolution() {
+        for (conv, norm) in [
+            ("conv1", "bn1"),
+            ("features.0", "features.1"),
+            ("a.conv2", "a.norm2"),
+        ] {
+            let name = |layer: &str, part: &str| format!("{layer}.{part}");
+            let names =
+                ["weight", "bias", "running_mean", "running_var"].map(|part| name(norm, part));
+            let weight = name(conv, "weight");
+            let tensors = file(&[
+                (&weight, &[2, 1, 1, 1], &[2.0, 3.0]),
+                (&names[0], &[2], &[-1.0, 0.5]),
+                (&names[1], &[2], &[0.25, 0.0]),
+                (&names[2], &[2], &[1.0, 4.0]),
+                (&names[3], &[2], &[4.0, 1.0]),
+            ]);
+            let folded = fold(&tensors);
+            let keys: Vec<&String> = folded.tensors.keys().collect();
+            assert_eq!(keys, [&name(conv, "bias"), &weight]);
+            let values = |part| folded.tensors[&name(conv, part)].values().unwrap();
+            let close = |a: &[f32], b: [f32; 2]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-4);
+            assert!(close(&values("weight"), [-1.0, 1.5]));
+            assert!(close(&values("bias"), [0.75, -2.0]));
+            assert_eq!(folded.negated, [conv]);
+        }
+    }
+
+    #[test]
+    fn leaves_normalizations_of_other_layers() {
+        let tensors = file(&[
+            ("fc1.weight", &[2, 1], &[2.0, 3.0]),
+            ("bn1.running_mean", &[2], &[1.0, 4.0]),
+            ("bn1.running_var", &[2], &[1.0, 4.0]),
+            ("conv2.weight", &[3, 1, 1, 1], &[2.0, 3.0, 4.0]),
+            ("bn2.running_mean", &[2], &[1.0, 4.0]),
+            ("bn2.running_var", &[2], &[1.0, 4.0]),
+        ]);
+        assert_eq!(fold(&tensors).tensors.len(), tensors.len());
+    }
+}
