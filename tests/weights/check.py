@@ -1,9 +1,12 @@
-"""Verifies `trainer import` and `export` against PyTorch, Keras and ONNX Runtime, with five networks that
-differ in the names of their weights and in the file format.
+"""Verifies `trainer import` and `export` against PyTorch, Keras and ONNX Runtime, with networks that differ in the
+names of their weights and in the file format, a residual network with batch normalization, and a network with every
+kind of layer.
 
     pip install torch safetensors keras tensorflow-cpu onnx onnxruntime pillow
     cargo build -p trainer
-    python tests/weights/check.py target/debug/trainer
+    python tests/weights/check.py target/debug/trainer [CASE ...]
+
+Without names, all cases run: convnet, half-norm, single-pool, dropout, three-block, resnet9, layers.
 """
 
 import csv
@@ -34,6 +37,45 @@ COMPARED = 1000
 pixels, labels = mnist.images("t10k")
 train_pixels, train_labels = (part[:12_800] for part in mnist.images("train"))
 MEAN_STD = (0.1307, 0.3081)
+CASES = sys.argv[2:] or ["convnet", "half-norm", "single-pool", "dropout", "three-block", "resnet9", "layers"]
+
+# The preset `resnet9` with a quarter of the channels, for gray images, with the order of PyTorch's layers.
+RESNET9 = """
+[model]
+dense = []
+blocks = [
+    { channels = 16, norm = true, norm_scale = true, pool = false },
+    { channels = 32, norm = true, norm_scale = true, pool_first = false },
+    { residual = [{ channels = 32, norm = true }, { channels = 32, norm = true }] },
+    { channels = 64, norm = true, norm_scale = true, pool_first = false },
+    { channels = 128, norm = true, norm_scale = true, pool_first = false },
+    { residual = [{ channels = 128, norm = true }, { channels = 128, norm = true }], pool = "global-max" },
+]
+"""
+# Every kind of layer that an ONNX file can have.
+LAYERS = """
+[data]
+limit_train = 2000
+[model]
+dense = [32]
+dense_activation = "silu"
+output_bias = false
+logit_scale = 0.5
+blocks = [
+    { channels = 8, kernel = 2, padding = 0, whitening = true, activation = "gelu", pool = false },
+    { channels = 8, kernel = 5, padding = 2, norm = true, activation = "gelu" },
+    { residual = [
+        { channels = 16, stride = 2, norm = true, norm_scale = true, activation = "tanh" },
+        { channels = 16, norm = true, norm_scale = true, activation = "none" },
+    ], activation = "relu", pool = "average", pool_size = 3, pool_stride = 2, pool_padding = 1 },
+    { residual = [{ channels = 16, activation = "silu", initialization = "dirac" }], activation = "gelu" },
+    { channels = 16, pool = "max", pool_size = 3, pool_stride = 1, pool_padding = 1, dropout = 0.1 },
+    { channels = 32, padding = 0, bias = false, pool = "average" },
+    { channels = 24, kernel = 1, padding = 0, activation = "none", pool = "global-max" },
+]
+[training]
+max_steps = 10
+"""
 
 
 def trainer(*arguments):
@@ -93,31 +135,41 @@ def named(**sizes):
 
 
 def cases(folder):
-    """Yields for each network: file, preset, normalization, expected logits, its constructor in PyTorch."""
+    """Yields for each network: file, name and flags of its settings, normalization, a function that returns the expected
+    logits, its constructor in PyTorch with the names of an exported file."""
+    def preset(name):
+        return name, ("--preset", name)
+
     file = folder / "simple_cnn.pth"
-    yield file, "convnet", MEAN_STD, pytorch(
+    yield file, *preset("convnet"), MEAN_STD, lambda: pytorch(
         named(), MEAN_STD, lambda network, _: torch.save(network.state_dict(), file)), named()
 
+    file = folder / "resnet9.pt"
+    config = folder / "resnet9.toml"
+    config.write_text(RESNET9)
+    yield file, "resnet9", ("--config", config), MEAN_STD, lambda: pytorch(
+        mnist.ResNet9, MEAN_STD, lambda network, _: torch.save(network.state_dict(), file)), mnist.FoldedResNet9
+
     file = folder / "blocks.pt"
-    yield file, "half-norm", (0.5, 0.5), pytorch(
+    yield file, *preset("half-norm"), (0.5, 0.5), lambda: pytorch(
         mnist.Blocks, (0.5, 0.5), lambda network, optimizer: torch.save(
             {"epoch": 1, "optimizer": optimizer.state_dict(),
              "state_dict": {f"module.{k}": v for k, v in network.state_dict().items()}},
             file, _use_new_zipfile_serialization=False)), named()
 
     file = folder / "compiled.safetensors"
-    yield file, "single-pool", MEAN_STD, pytorch(
+    yield file, *preset("single-pool"), MEAN_STD, lambda: pytorch(
         named(unpooled=(0,)), MEAN_STD, lambda network, _: safetensors.torch.save_file(
             {f"_orig_mod.{k}": v for k, v in network.state_dict().items()}, file)
     ), named(unpooled=(0,))
 
     file = folder / "notebook.weights.h5"
-    yield file, "dropout", (0, 1), keras(
+    yield file, *preset("dropout"), (0, 1), lambda: keras(
         lambda: mnist.keras_network(dropout=0.5), (0, 1),
         lambda network: network.save_weights(file)), named()
 
     file = folder / "three.keras"
-    yield file, "three-block", MEAN_STD, keras(
+    yield file, *preset("three-block"), MEAN_STD, lambda: keras(
         lambda: mnist.keras_network(channels=(32, 64, 128)), MEAN_STD,
         lambda network: network.save(file)), named(channels=(32, 64, 128))
 
@@ -132,10 +184,11 @@ def run_onnx(path, inputs):
     return np.concatenate(parts), metadata
 
 
-def check(folder, pictures, file, preset, scaling, expected, network):
+def check(folder, pictures, file, name, settings, scaling, logits, network):
     runs = folder / "runs"
-    print(f"{file.name}, {preset}")
-    imported = trainer("import", file, "--preset", preset, "--out", runs, "--run-name", file.stem)
+    print(f"{file.name}, {name}")
+    expected = logits()
+    imported = trainer("import", file, *settings, "--out", runs, "--run-name", file.stem)
     accuracy = (expected.argmax(1) == labels).mean()
     assert f"{100 * accuracy:.2f}%" in imported, (imported, accuracy)
     run = runs / file.stem
@@ -164,10 +217,24 @@ def check(folder, pictures, file, preset, scaling, expected, network):
     for form in "pytorch-safetensors", "safetensors":
         first = export(form)
         again = runs / f"{file.stem}-{form}-again"
-        trainer("import", first, "--preset", preset, "--out", runs, "--run-name", again.name)
+        trainer("import", first, *settings, "--out", runs, "--run-name", again.name)
         second = export(form, run=again)
         assert first.read_bytes() == second.read_bytes(), form
     print("  export, import, export: byte-identical")
+
+
+def check_layers(folder, pictures):
+    """Trains a network with every kind of layer, and compares its predictions with those of its ONNX file."""
+    print("layers")
+    config, runs, file = folder / "layers.toml", folder / "runs", folder / "layers.onnx"
+    config.write_text(LAYERS)
+    trainer("--config", config, "--out", runs, "--run-name", "layers", "-q")
+    expected = log_probabilities(runs / "layers", pictures)
+    for options in (), ("--raw-pixels",):
+        file.unlink(missing_ok=True)
+        trainer("export", runs / "layers", "--format", "onnx", "--to", file, *options)
+        found, _ = run_onnx(file, pixels if options else mnist.normalized(pixels, *MEAN_STD))
+        print(" ", compare(log_softmax(found), expected, " ".join(["ONNX Runtime, log-probabilities", *options])))
 
 
 with tempfile.TemporaryDirectory() as folder:
@@ -177,5 +244,8 @@ with tempfile.TemporaryDirectory() as folder:
     for index, image in enumerate(pixels):
         Image.fromarray(image[0]).save(pictures / f"{index}.png")
     for case in cases(folder):
-        check(folder, pictures, *case)
+        if case[1] in CASES:
+            check(folder, pictures, *case)
+    if "layers" in CASES:
+        check_layers(folder, pictures)
 print("all checks passed")

@@ -53,6 +53,52 @@ class Named(nn.Module):
         return x
 
 
+def conv_norm(inputs, outputs, pool=False):
+    layers = [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers, *[nn.MaxPool2d(2)] * pool)
+
+
+class ResNet9(nn.Module):
+    """Layers conv1.0 (convolution), conv1.1 (batch normalization), ..., res1.0.0, res1.0.1, res1.1.0, ..., classifier."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2 = conv_norm(1, 16), conv_norm(16, 32, pool=True)
+        self.res1 = nn.Sequential(conv_norm(32, 32), conv_norm(32, 32))
+        self.conv3, self.conv4 = conv_norm(32, 64, pool=True), conv_norm(64, 128, pool=True)
+        self.res2 = nn.Sequential(conv_norm(128, 128), conv_norm(128, 128))
+        self.classifier = nn.Linear(128, 10)
+
+    def forward(self, x):
+        x = self.conv2(self.conv1(x))
+        x = self.res1(x) + x
+        x = self.conv4(self.conv3(x))
+        x = self.res2(x) + x
+        return self.classifier(x.amax((2, 3)))
+
+
+class FoldedResNet9(nn.Module):
+    """The network of ResNet9 with batch normalization folded into layers conv1, ..., conv8."""
+
+    def __init__(self):
+        super().__init__()
+        widths = [1, 16, 32, 32, 32, 64, 128, 128, 128]
+        for i, (inputs, outputs) in enumerate(zip(widths, widths[1:])):
+            self.add_module(f"conv{i + 1}", nn.Conv2d(inputs, outputs, 3, padding=1))
+        self.fc1 = nn.Linear(128, 10)
+
+    def forward(self, x):
+        def block(number, x, pool=False):
+            x = torch.relu(getattr(self, f"conv{number}")(x))
+            return nn.functional.max_pool2d(x, 2) if pool else x
+
+        x = block(2, block(1, x), pool=True)
+        x = block(4, block(3, x)) + x
+        x = block(6, block(5, x, pool=True), pool=True)
+        x = block(8, block(7, x)) + x
+        return self.fc1(x.amax((2, 3)))
+
+
 class Blocks(nn.Module):
     """Layers conv_block.0, conv_block.3, fc_block.1, fc_block.3 (fc_block.4 with dropout)."""
 
