@@ -193,7 +193,7 @@ fn with_identity(weights: Tensor<4>) -> Tensor<4> {
     let identity = Tensor::from_data(TensorData::new(identity, shape), &weights.device());
     match outputs - count {
         0 => identity,
-        _ => Tensor::cat(vec![identity, weights.slice([count..outputs])], 0),
+        _ => Tensor::cat(vec![identity, weights.slice_dim(0, count..outputs)], 0),
     }
 }
 

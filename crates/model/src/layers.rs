@@ -537,7 +537,7 @@ fn check_block(key: &str, block: &BlockConfig) -> Result<(), ShapeError> {
              the filters",
         );
     }
-    if block.initialization == Some(Initialization::Dirac) && block.kernel % 2 == 0 {
+    if block.initialization == Some(Initialization::Dirac) && block.kernel.is_multiple_of(2) {
         return conflict("initialization = \"dirac\" needs an odd kernel, which has a center");
     }
     Ok(())

@@ -169,15 +169,15 @@ fn dirac_copies_channels_and_whitening_decorrelates_patches() {
     // The first four filters give uncorrelated values of mean square 1; the others are their negatives.
     let weights = model.blocks()[0].weights();
     assert_eq!(
-        values(weights.clone().slice([0..4])),
-        values(-weights.clone().slice([4..8]))
+        values(weights.clone().slice_dim(0, 0..4)),
+        values(-weights.clone().slice_dim(0, 4..8))
     );
     let options = ConvBlockOptions {
         padding: 0,
         relu: false,
         pool: false,
     };
-    let filters = ConvBlock::with_weights(weights.slice([0..4]), options);
+    let filters = ConvBlock::with_weights(weights.slice_dim(0, 0..4), options);
     let maps: Tensor<2> = filters
         .forward(images.clone())
         .swap_dims(0, 1)
