@@ -36,6 +36,36 @@ fn bars(dir: &WorkDir) {
 const TRAIN: &str = "--data mine --image-size 16 --preset tiny --epochs 12 --batch-size 8";
 
 #[test]
+fn a_preset_is_chosen_for_pictures_and_can_be_overruled() {
+    let dir = WorkDir::new();
+    bars(&dir);
+    let chosen = "preset pictures at 64x64, 100 epochs for some 1000 steps; --preset or --config choose others";
+    let trained = dir.trainer("--data mine --max-steps 1").success();
+    assert!(trained.stderr.contains(chosen), "{}", trained.stderr);
+    assert!(
+        dir.run_text("pictures-1", "config.toml")
+            .contains("\nimage_size = 64\n")
+    );
+    // A flag overrules one setting, a preset all of them.
+    let trained = dir.trainer("--data mine --image-size 32 --epochs 2 --max-steps 1");
+    let trained = trained.success();
+    assert!(trained.stderr.contains(chosen), "{}", trained.stderr);
+    let config = dir.run_text("pictures-2", "config.toml");
+    assert!(config.contains("\nimage_size = 32\n") && config.contains("\nepochs = 2\n"));
+    let trained = dir
+        .trainer("--data mine --preset tiny --max-steps 1")
+        .success();
+    assert!(!trained.stderr.contains("choose others"));
+
+    let errors = dir.trainer("--data mine --preset best").error_lines();
+    assert_eq!(
+        errors.last().unwrap(),
+        "error: model.channels = 1: the network is for gray images, but mine has color images; choose another --preset or \
+         data set"
+    );
+}
+
+#[test]
 fn trains_on_a_folder_of_pictures_with_its_class_names() {
     let dir = WorkDir::new();
     bars(&dir);

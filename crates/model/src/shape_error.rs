@@ -1,5 +1,9 @@
 //! The reasons why a description gives no valid network.
 
+/// Largest accepted number of channels, outputs, classes, rows or columns.
+pub const MAX_SIZE: usize = 65_536;
+/// Largest accepted height and width of a kernel or a pooling window.
+pub const MAX_KERNEL: usize = 31;
 /// Largest accepted number of parameters: 1 GiB in 32 bits.
 pub(crate) const MAX_PARAMETERS: usize = 1 << 28;
 
