@@ -6,6 +6,7 @@ use std::time::Duration;
 
 #[cfg(unix)]
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::support::{Running, WorkDir};
 
@@ -274,6 +275,58 @@ fn mixed_batches_resume_within_an_epoch() {
         .success();
     dir.trainer("--resume limited --max-steps 1000").success();
     assert!(results(&dir, "r") == results(&dir, "limited"));
+}
+
+/// Whitening filters are computed from the training images when a run begins, and their bias is trained in the first
+/// epoch only.
+#[test]
+fn residual_network_with_whitening_resumes_within_an_epoch() {
+    let dir = WorkDir::new();
+    let network = r#"
+        training.whitening_bias_epochs = 1
+        model.dense = []
+        model.logit_scale = 0.25
+        model.blocks = [
+            { channels = 8, kernel = 2, padding = 0, whitening = true, activation = "gelu", pool = false },
+            { channels = 8, norm = true, activation = "gelu" },
+            { residual = [
+                { channels = 16, stride = 2, norm = true, norm_scale = true },
+                { channels = 16, norm = true, norm_scale = true, activation = "none" },
+            ], activation = "relu", pool = "global-average" },
+        ]
+    "#;
+    fs::write(dir.path("network.toml"), network).unwrap();
+    let arguments = "--preset tiny --config network.toml --limit-train 640 --epochs 2 --optimizer sgd --bias-factor 8 \
+                     --learning-rate 0.1 --weight-decay 0.01 --ema-decay 0.9";
+    let train = |name: &str, flags: &str| {
+        dir.trainer(&format!("{arguments} --run-name {name} {flags}"))
+            .success();
+    };
+    train("r", "");
+    // Nine steps in each epoch.
+    for steps in [3, 12] {
+        let name = format!("limited-{steps}");
+        train(&name, &format!("--max-steps {steps}"));
+        dir.trainer(&format!("--resume {name} --max-steps 1000"))
+            .success();
+        assert!(results(&dir, "r") == results(&dir, &name), "{steps}");
+    }
+    // Two devices leave the filters frozen, too.
+    train("one", "--device cpu --max-steps 1");
+    train("several", "--device cpu,cpu");
+    let filters = |name: &str| {
+        let file = dir.run_file(name, "model.safetensors");
+        let header = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
+        let entries: Value = serde_json::from_slice(&file[8..8 + header]).unwrap();
+        let at = |index: usize| {
+            let offset = entries["conv1.weight"]["data_offsets"][index]
+                .as_u64()
+                .unwrap();
+            8 + header + offset as usize
+        };
+        file[at(0)..at(1)].to_vec()
+    };
+    assert!(filters("several") == filters("one"));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Activations for any device.
 
-use burn::tensor::activation::{gelu, relu, silu, tanh};
+use std::f64::consts::SQRT_2;
+
+use burn::tensor::activation::{relu, silu, tanh};
 use burn::tensor::{DType, Tensor};
 
 use crate::backend;
@@ -17,11 +19,15 @@ pub fn activate<const D: usize>(x: Tensor<D>, activation: Activation) -> Tensor<
     composed(x, activation)
 }
 
-/// Applies an activation function of Burn.
+/// Composes an activation function of Burn's operations.
 pub(crate) fn composed<const D: usize>(x: Tensor<D>, activation: Activation) -> Tensor<D> {
     match activation {
         Activation::Relu => relu(x),
-        Activation::Gelu => gelu(x),
+        // Burn's `gelu` differentiates an approximation on some backends.
+        Activation::Gelu => {
+            let erf = x.clone().div_scalar(SQRT_2).erf();
+            x * erf.add_scalar(1.0).mul_scalar(0.5)
+        }
         Activation::Silu => silu(x),
         Activation::Tanh => tanh(x),
         Activation::None => x,

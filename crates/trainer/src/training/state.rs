@@ -82,7 +82,8 @@ impl Training {
         } = checkpoint;
         let network = config.model.init(device)?;
         if !best.is_empty() {
-            network.clone().with_safetensors(best.clone())?;
+            let folded = config.model.folded().init(device)?;
+            folded.with_safetensors(best.clone())?;
         }
         // Burn panics on some foreign records, and ignores tensors that it cannot use.
         let records = catch_panic(|| {
