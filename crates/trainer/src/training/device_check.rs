@@ -38,12 +38,12 @@ model.blocks = [
     { channels = 8, kernel = 2, padding = 0, whitening = true, activation = "gelu", pool = false },
     { channels = 8, kernel = 5, padding = 2, pool = true, norm = true },
     { residual = [
-        { channels = 16, stride = 2, norm = true, norm_scale = true, activation = "tanh" },
+        { channels = 16, stride = 2, activation = "tanh" },
         { channels = 16, norm = true, norm_scale = true, activation = "none" },
     ], activation = "relu", pool = "average", pool_size = 3, pool_stride = 2, pool_padding = 1 },
-    { residual = [{ channels = 16, activation = "silu", initialization = "dirac" }] },
-    { channels = 16, kernel = 3, padding = 1, pool = "max", pool_size = 3, pool_stride = 1, pool_padding = 1 },
-    { channels = 32, kernel = 3, padding = 0, bias = false, pool = "global-average" },
+    { residual = [{ channels = 16, activation = "silu", pool = false, initialization = "dirac" }] },
+    { channels = 32, bias = false, activation = "none", pool = "max", pool_size = 3, pool_stride = 2, pool_padding = 1 },
+    { channels = 32, kernel = 1, padding = 0, pool = "global-average" },
     { channels = 32, kernel = 1, padding = 0, activation = "none", pool = "global-max" },
 ]
 training.epochs = 1
