@@ -39,9 +39,9 @@ model.blocks = [
     { channels = 8, kernel = 5, padding = 2, pool = true, norm = true },
     { residual = [
         { channels = 16, stride = 2, activation = "tanh" },
-        { channels = 16, norm = true, norm_scale = true, activation = "none" },
+        { channels = 16, norm = true, norm_scale = true, bias = false, activation = "none" },
     ], activation = "relu", pool = "average", pool_size = 3, pool_stride = 2, pool_padding = 1 },
-    { residual = [{ channels = 16, activation = "silu", pool = false, initialization = "dirac" }] },
+    { residual = [{ channels = 16, bias = false, activation = "silu", initialization = "dirac" }] },
     { channels = 32, bias = false, activation = "none", pool = "max", pool_size = 3, pool_stride = 2, pool_padding = 1 },
     { channels = 32, kernel = 1, padding = 0, pool = "global-average" },
     { channels = 32, kernel = 1, padding = 0, activation = "none", pool = "global-max" },
