@@ -6,27 +6,17 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import nn
+
+from pictures import read
 
 EPOCHS, BATCH, MOMENTUM, SMOOTHING = 10, 1024, 0.85, 0.2
 # The paper's rates for sums over 1024 images, converted to means.
 RATE = 11.5 / (1 + 1 / (1 - MOMENTUM))
 WEIGHT_DECAY = 0.0153 / 11.5
 BIAS_FACTOR, WHITENING_BIAS_EPOCHS = 64, 3
-
-
-def read(folder):
-    """Returns pixels [N, 3, 32, 32] from 0 to 1, and labels."""
-    pixels, labels = [], []
-    for label, name in enumerate(sorted(path.name for path in folder.iterdir())):
-        for path in sorted((folder / name).iterdir()):
-            pixels.append(np.asarray(Image.open(path).convert("RGB")))
-            labels.append(label)
-    return torch.tensor(np.stack(pixels)).permute(0, 3, 1, 2).float() / 255, torch.tensor(labels)
 
 
 def conv(inputs, outputs):

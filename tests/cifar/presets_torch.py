@@ -7,23 +7,13 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import nn
 
+from pictures import read
+
 BATCH, RATE, SMOOTHING, DECAY, PADDING = 128, 0.1, 0.1, 5e-4, 4
-
-
-def read(folder):
-    """Returns pixels [N, 3, 32, 32] from 0 to 1, and labels."""
-    pixels, labels = [], []
-    for label, name in enumerate(sorted(path.name for path in folder.iterdir())):
-        for path in sorted((folder / name).iterdir()):
-            pixels.append(np.asarray(Image.open(path).convert("RGB")))
-            labels.append(label)
-    return torch.tensor(np.stack(pixels)).permute(0, 3, 1, 2).float() / 255, torch.tensor(labels)
 
 
 def block(inputs, outputs, pool=False):

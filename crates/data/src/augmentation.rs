@@ -248,7 +248,7 @@ type ResizedCrop = [[f32; 2]; 2];
 /// Draws a crop of `min_area` to 1 of the image with an aspect ratio of 3/4 to 4/3, as torchvision's
 /// `RandomResizedCrop`: after ten crops that do not fit, it is the whole image. `None` if `min_area` is 0.
 ///
-/// The outermost pixels of the result show those of the crop, so nothing outside of the image is visible.
+/// Edge pixels of the result map to edge pixels of the crop, so no pixel outside of the image is sampled.
 fn draw_resized_crop(
     min_area: f64,
     [height, width]: [usize; 2],
@@ -321,7 +321,7 @@ mod tests {
         sample.pixels
     }
 
-    /// Returns the image of `channels` planes of 4x4 pixels whose pixels are 1, 2, 3 and so on.
+    /// Returns an image `[channels, 4, 4]` with pixels that count from 1.
     fn ramp(channels: usize) -> Sample {
         Sample {
             channels,

@@ -5,8 +5,8 @@ use crate::sample::Sample;
 /// Weights of red, green and blue in the luma of ITU-R BT.601, as in torchvision.
 pub(crate) const LUMA: [f32; 3] = [0.2989, 0.587, 0.114];
 
-/// Changes of the colors of an image, in the order of the fields. The formulas are those of torchvision's
-/// `ColorJitter` for images of floating-point numbers; values are rounded once, after the last change.
+/// Color changes of an image, applied in the order of the fields, with the formulas of torchvision's
+/// `ColorJitter` for floating-point images. Values are rounded once, after the last change.
 ///
 /// Images of one channel have no saturation and no hue.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -137,7 +137,7 @@ mod tests {
         sample.pixels
     }
 
-    /// The expected values are those of torchvision's formulas in 64 bits, with Python's `colorsys` for the hue.
+    /// The expected values were computed with torchvision's formulas in 64 bits, and Python's `colorsys` for the hue.
     /// None is within 0.009 of the limit between two integers.
     #[test]
     fn colors_are_those_of_torchvision() {

@@ -87,7 +87,7 @@ impl CropPadding {
 mod tests {
     use super::*;
 
-    /// Crops the image of 3 rows and 4 columns whose pixels are 1 to 12.
+    /// Crops an image `[1, 3, 4]` with the pixels 1 to 12.
     fn cropped(is_mirrored: bool, offset: [isize; 2], padding: CropPadding) -> Vec<u8> {
         let mut sample = Sample {
             channels: 1,

@@ -165,8 +165,8 @@ fn draw_beta(alpha: f64, random: &mut impl Rng) -> f64 {
     0.5 + 0.5 * distance.copysign(cosine)
 }
 
-/// Draws the rectangle of CutMix, whose area is 1 less a number from a beta distribution, before it is cut at
-/// the borders of the image.
+/// Draws the rectangle of CutMix. Before it is clipped at the border, it covers the fraction `1 - lambda` of the
+/// image, with lambda from a beta distribution.
 fn draw_rectangle(alpha: f64, size: [usize; 2], random: &mut impl Rng) -> Rectangle {
     let side = (1.0 - draw_beta(alpha, random)).sqrt();
     let center = size.map(|size| random.random_range(0..size));

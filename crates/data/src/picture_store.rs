@@ -124,7 +124,7 @@ impl PictureStore {
     /// Returns an error if the file cannot be read, or was shortened.
     ///
     /// # Panics
-    /// Panics if there is no picture `index`.
+    /// Panics if `index` is out of bounds.
     pub fn pixels(&self, index: usize) -> Result<Cow<'_, [u8]>, PixelError> {
         let picture = &self.pictures[index];
         let size = picture.channels * self.height * self.width;
@@ -137,10 +137,10 @@ impl PictureStore {
         }
     }
 
-    /// Returns whether the pixels of picture `index` can be read and are those that were stored.
+    /// Returns whether the pixels of picture `index` can be read and match their SHA-256.
     ///
     /// # Panics
-    /// Panics if there is no picture `index`.
+    /// Panics if `index` is out of bounds.
     pub fn is_intact(&self, index: usize) -> bool {
         let digest = self.pixels(index).map(|pixels| sha256_hex([pixels]));
         digest.is_ok_and(|digest| digest == self.pictures[index].pixels_sha256)

@@ -109,7 +109,7 @@ fn augmentations() -> Vec<Augmentation> {
     ]
 }
 
-/// Verifies the batches of cached images against those of the host.
+/// Asserts that batches of cached images equal batches assembled on the host.
 fn check(images: &ImageDataset, augmentation: Augmentation) {
     let scaling = Scaling {
         mean: 0.4,

@@ -93,16 +93,14 @@ impl ConvNet {
         let mut group_input = None;
         let mut maps = images;
         for (index, block) in self.blocks.iter().enumerate() {
-            if shortcuts
-                .peek()
-                .is_some_and(|(_, shortcut)| shortcut.first == index)
-            {
+            let next = shortcuts.peek();
+            if next.is_some_and(|(_, shortcut)| shortcut.first == index) {
                 group_input = Some(maps.clone());
             }
             maps = run(Place::Block(index), block, maps);
-            let ends = shortcuts.next_if(|(_, shortcut)| shortcut.last == index);
-            if let (Some((number, shortcut)), Some(input)) =
-                (ends, group_input.take_if(|_| ends.is_some()))
+            let ended = shortcuts.next_if(|(_, shortcut)| shortcut.last == index);
+            if let Some((number, shortcut)) = ended
+                && let Some(input) = group_input.take()
             {
                 let input = match &shortcut.projection {
                     Some(projection) => run(Place::Projection(number), projection, input),

@@ -29,6 +29,17 @@ impl ConvNet {
         network
     }
 
+    /// Replaces each parameter by `combine` of its values and those of `other`, a network of the same description,
+    /// both `[P_i]`.
+    pub(crate) fn combine_parameters(
+        self,
+        other: &Self,
+        combine: impl Fn(Tensor<1>, Tensor<1>) -> Tensor<1>,
+    ) -> Self {
+        let others = other.parameters().into_iter();
+        self.map(&mut Combine { others, combine })
+    }
+
     /// Returns each parameter as `[P_i]`.
     pub fn parameters(&self) -> Vec<Tensor<1>> {
         let mut parameters = Parameters(Vec::new());
@@ -45,6 +56,29 @@ impl ModuleVisitor for Parameters {
         let parameter = param.val();
         let count = parameter.dims().iter().product::<usize>();
         self.0.push(parameter.reshape([count]));
+    }
+}
+
+/// Combines each parameter with the next of `others`.
+struct Combine<I, F> {
+    others: I,
+    combine: F,
+}
+
+impl<I, F> ModuleMapper for Combine<I, F>
+where
+    I: Iterator<Item = Tensor<1>>,
+    F: Fn(Tensor<1>, Tensor<1>) -> Tensor<1>,
+{
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(other) = self.others.next() else {
+            return param;
+        };
+        param.map(|values| {
+            let shape = values.dims();
+            let values = values.reshape(other.dims());
+            (self.combine)(values, other).reshape(shape)
+        })
     }
 }
 

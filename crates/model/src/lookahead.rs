@@ -9,8 +9,14 @@ impl ConvNet {
     /// Moves the parameters by `fraction`, from 0 to 1, of the way to those of `other`, a network of the same
     /// description. Parameters that are equal keep their bits.
     pub fn moved_towards(self, other: &Self, fraction: f64) -> Self {
-        let others = other.parameters().into_iter();
-        self.map(&mut Move { others, fraction })
+        self.combine_parameters(other, |start, end| {
+            // As torch.lerp, which is exact at both ends.
+            let difference = end.clone() - start.clone();
+            match fraction < 0.5 {
+                true => start + difference.mul_scalar(fraction),
+                false => end - difference.mul_scalar(1.0 - fraction),
+            }
+        })
     }
 
     /// Replaces the values of the parameters by those of `other`, a network of the same description without
@@ -18,28 +24,6 @@ impl ConvNet {
     pub fn with_values_of(self, other: &Self) -> Self {
         let others = other.parameters().into_iter();
         self.map(&mut Replace { others })
-    }
-}
-
-struct Move<I> {
-    others: I,
-    fraction: f64,
-}
-
-impl<I: Iterator<Item = Tensor<1>>> ModuleMapper for Move<I> {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(other) = self.others.next() else {
-            return param;
-        };
-        // As torch.lerp, which is exact at both ends.
-        param.map(|start| {
-            let end = other.reshape(start.dims());
-            let difference = end.clone() - start.clone();
-            match self.fraction < 0.5 {
-                true => start + difference.mul_scalar(self.fraction),
-                false => end - difference.mul_scalar(1.0 - self.fraction),
-            }
-        })
     }
 }
 

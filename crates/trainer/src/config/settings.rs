@@ -8,7 +8,7 @@ use model::ConvNetConfig;
 use toml::{Table, Value};
 
 use crate::config::given::{Given, Origin};
-use crate::config::run_config::{Config, DataConfig, merge, read_table};
+use crate::config::run_config::{Config, DataConfig, TrainingConfig, merge, read_table};
 use crate::config::{commented, presets, schema};
 
 /// Settings without the properties of a data set; each layer overrides the layers before it.
@@ -117,6 +117,14 @@ impl Settings {
     /// Returns an error if the settings contradict each other.
     pub(crate) fn data(&self) -> Result<DataConfig> {
         self.section("data")
+    }
+
+    /// Returns the settings of the training.
+    ///
+    /// # Errors
+    /// Returns an error if the settings contradict each other.
+    pub(crate) fn training(&self) -> Result<TrainingConfig> {
+        self.section("training")
     }
 
     /// Combines the settings with the properties of their data set.

@@ -7,6 +7,9 @@ use data::{PictureFolder, PictureSurvey, TestSelection};
 use toml::{Table, Value};
 
 use crate::config::presets;
+use crate::config::run_config::TrainingConfig;
+use crate::config::settings::Settings;
+use crate::run::image_source::EMBEDDED;
 
 /// Largest side of pictures that keep the size of the small images that a preset is made for.
 const SMALL: u32 = 48;
@@ -25,27 +28,30 @@ pub(crate) struct PresetChoice {
     pub(crate) reason: String,
 }
 
-/// Chooses a preset for the images at `source`; `None` unless it is a folder of pictures.
+/// Chooses a preset for the images of a data source; `None` unless it is a folder of pictures.
 ///
 /// # Errors
 /// Returns an error if the folder cannot be listed.
 pub(crate) fn choose(source: &str) -> Result<Option<PresetChoice>> {
     let path = Path::new(source);
-    if !PictureFolder::is_at(path) {
+    // A folder may have the name of the embedded data set.
+    if source == EMBEDDED || !PictureFolder::is_at(path) {
         return Ok(None);
     }
     let folder = PictureFolder::list(path, TestSelection::ByPath)?;
     let survey = PictureSurvey::of(&folder.all_files());
-    Ok(survey.map(|survey| choose_for(survey, folder.train.len())))
+    survey
+        .map(|survey| choose_for(survey, folder.train.len()))
+        .transpose()
 }
 
-fn choose_for(survey: PictureSurvey, pictures: usize) -> PresetChoice {
+fn choose_for(survey: PictureSurvey, pictures: usize) -> Result<PresetChoice> {
     let PictureSurvey { side, has_color } = survey;
-    let (preset, size, batch) = match (has_color, side) {
-        (false, ..=SMALL) => (presets::DEFAULT, 28, 64),
-        (true, ..=SMALL) => ("vgg", 32, 128),
-        (_, ..=MEDIUM) => ("pictures", 64, 64),
-        _ => ("pictures", 128, 64),
+    let (preset, size) = match (has_color, side) {
+        (false, ..=SMALL) => (presets::DEFAULT, 28),
+        (true, ..=SMALL) => ("vgg", 32),
+        (_, ..=MEDIUM) => ("pictures", 64),
+        _ => ("pictures", 128),
     };
     let mut settings = Table::new();
     let mut set = |table: &str, key: &str, value: i64| {
@@ -63,18 +69,19 @@ fn choose_for(survey: PictureSurvey, pictures: usize) -> PresetChoice {
     );
     // The preset for digits keeps its epochs.
     if preset != presets::DEFAULT {
-        let steps = pictures.div_ceil(batch).max(1);
+        let training: TrainingConfig = Settings::preset(preset)?.training()?;
+        let steps = pictures.div_ceil(training.batch_size).max(1);
         let epochs = MIN_STEPS.div_ceil(steps).min(MAX_EPOCHS);
-        if epochs > 20 {
+        if epochs > training.epochs {
             set("training", "epochs", epochs as i64);
             reason.push_str(&format!(", {epochs} epochs for some {MIN_STEPS} steps"));
         }
     }
-    PresetChoice {
+    Ok(PresetChoice {
         preset,
         settings,
         reason,
-    }
+    })
 }
 
 #[cfg(test)]
@@ -84,7 +91,8 @@ mod tests {
     #[test]
     fn choice_depends_on_size_color_and_number() {
         let reason = |side, has_color, pictures| {
-            choose_for(PictureSurvey { side, has_color }, pictures).reason
+            let choice = choose_for(PictureSurvey { side, has_color }, pictures);
+            choice.unwrap().reason
         };
         for (side, has_color, pictures, expected) in [
             (
@@ -98,6 +106,13 @@ mod tests {
                 true,
                 50_000,
                 "50000 training pictures in color, 32 pixels in the median: preset vgg at 32x32",
+            ),
+            (
+                32,
+                true,
+                7000,
+                "7000 training pictures in color, 32 pixels in the median: preset vgg at 32x32, 19 epochs for some \
+                 1000 steps",
             ),
             (
                 70,
@@ -118,13 +133,18 @@ mod tests {
     }
 
     #[test]
+    fn the_embedded_data_set_is_no_folder() {
+        assert_eq!(choose(EMBEDDED).unwrap(), None);
+    }
+
+    #[test]
     fn chosen_settings_lie_over_the_preset() {
         let survey = PictureSurvey {
             side: 300,
             has_color: true,
         };
-        let choice = choose_for(survey, 200);
-        let mut settings = crate::config::settings::Settings::preset(choice.preset).unwrap();
+        let choice = choose_for(survey, 200).unwrap();
+        let mut settings = Settings::preset(choice.preset).unwrap();
         settings.overlay(choice.settings).unwrap();
         assert_eq!(settings.data().unwrap().image_size, 128);
     }
