@@ -1,15 +1,92 @@
 //! The convolution block: convolution with stride 1, bias, ReLU, 2x2 max-pooling.
 
 mod shape;
-mod forward;
-mod backward;
+mod direct;
+mod sparse;
+mod winograd;
 
 #[cfg(test)]
 mod reference_tests;
 
-pub(crate) use backward::backward;
-pub(crate) use forward::forward;
 pub(crate) use shape::BlockShape;
 pub use shape::ConvBlockOptions;
 #[cfg(feature = "remote")]
 pub(crate) use shape::RELU_CLIPPED;
+pub(crate) use sparse::Gradients;
+
+use crate::cpu::simd::InstructionSet;
+
+/// Computes the output `[batch, out_channels, out_height, out_width]` of a block.
+///
+/// Writes to `pool_argmax`, of the same shape, where the backward pass sends each gradient: the index of the maximum
+/// in its pooling window, or [`RELU_CLIPPED`](shape::RELU_CLIPPED).
+///
+/// # Panics
+/// Panics if a slice does not have the length that `shape` requires.
+pub(crate) fn forward(
+    set: InstructionSet,
+    shape: BlockShape,
+    images: &[f32],
+    weight: &[f32],
+    bias: &[f32],
+    mut pool_argmax: Option<&mut [u8]>,
+) -> Vec<f32> {
+    assert_eq!(images.len(), shape.batch * shape.image_len());
+    assert_eq!(weight.len(), shape.out_channels * shape.filter_len());
+    assert_eq!(bias.len(), shape.out_channels);
+    if let Some(pool_argmax) = &pool_argmax {
+        assert_eq!(pool_argmax.len(), shape.batch * shape.out_image_len());
+    }
+    if winograd::is_suited(&shape) {
+        let argmax = pool_argmax.as_deref_mut();
+        if let Some(output) = winograd::forward(set, &shape, images, weight, bias, argmax) {
+            return output;
+        }
+    }
+    direct::forward(set, shape, images, weight, bias, pool_argmax)
+}
+
+/// Computes the gradients with respect to weight, bias and, if `needs_images`, the images.
+///
+/// `gradient` is the gradient with respect to the output, `pool_argmax` comes from [`forward`].
+///
+/// # Panics
+/// Panics if a slice does not have the length that `shape` requires.
+pub(crate) fn backward(
+    set: InstructionSet,
+    shape: BlockShape,
+    images: &[f32],
+    weight: &[f32],
+    gradient: &[f32],
+    pool_argmax: &[u8],
+    needs_images: bool,
+) -> Gradients {
+    assert_eq!(images.len(), shape.batch * shape.image_len());
+    assert_eq!(weight.len(), shape.out_channels * shape.filter_len());
+    assert_eq!(gradient.len(), shape.batch * shape.out_image_len());
+    assert_eq!(pool_argmax.len(), gradient.len());
+    // After pooling, at most a quarter of the pixels has a gradient, so visiting only these saves as much.
+    if !shape.pool && winograd::is_suited(&shape) {
+        let gradients = winograd::backward(
+            set,
+            &shape,
+            images,
+            weight,
+            gradient,
+            pool_argmax,
+            needs_images,
+        );
+        if let Some(gradients) = gradients {
+            return gradients;
+        }
+    }
+    sparse::backward(
+        set,
+        shape,
+        images,
+        weight,
+        gradient,
+        pool_argmax,
+        needs_images,
+    )
+}

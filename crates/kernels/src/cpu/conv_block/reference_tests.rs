@@ -2,9 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::backward::{Gradients, backward};
-use super::forward::forward;
 use super::shape::{BlockShape, RELU_CLIPPED};
+use super::{Gradients, backward, direct, forward, sparse, winograd};
 use crate::cpu::simd::InstructionSet;
 
 /// Returns pseudo-random numbers from -1 to 1.
@@ -155,33 +154,53 @@ impl Case {
         backward(set, *shape, images, weight, gradient, pool_argmax, true)
     }
 
-    /// Compares every instruction set with the reference implementation.
+    /// Compares every algorithm with the reference implementation, on every instruction set.
     fn check(&self) {
+        let Self {
+            shape,
+            images,
+            weight,
+            bias,
+            gradient,
+        } = self;
         let expected = self.reference();
+        // The backward pass gets the reference argmax: rounding may order nearly equal pixels differently.
+        let argmax = &expected.pool_argmax;
         for set in InstructionSet::available() {
-            let (output, pool_argmax) = self.forward(set);
-            assert_close("output", set, &output, &expected.output);
-            // The backward pass gets the reference argmax: rounding may order nearly equal pixels differently.
-            let gradients = self.backward(set, &expected.pool_argmax);
-            let equal = pool_argmax
-                .iter()
-                .zip(&expected.pool_argmax)
-                .filter(|(a, b)| a == b)
-                .count();
-            assert!(
-                equal * 100 >= pool_argmax.len() * 99,
-                "{set:?}: {equal} of {}",
-                pool_argmax.len()
-            );
-            assert_close(
-                "images",
-                set,
-                &gradients.images.expect("requested"),
-                &expected.images,
-            );
-            assert_close("weight", set, &gradients.weight, &expected.weight);
-            assert_close("bias", set, &gradients.bias, &expected.bias);
+            let mut saved = vec![u8::MAX; gradient.len()];
+            let output = direct::forward(set, *shape, images, weight, bias, Some(&mut saved));
+            expected.compare_output(set, &output, &saved);
+            let gradients = sparse::backward(set, *shape, images, weight, gradient, argmax, true);
+            expected.compare_gradients(set, &gradients);
+            if !winograd::is_supported(shape) {
+                continue;
+            }
+            saved.fill(u8::MAX);
+            let output = winograd::forward(set, shape, images, weight, bias, Some(&mut saved));
+            expected.compare_output(set, &output.expect("finite"), &saved);
+            if !shape.pool {
+                let gradients =
+                    winograd::backward(set, shape, images, weight, gradient, argmax, true);
+                expected.compare_gradients(set, &gradients.expect("finite"));
+            }
         }
+    }
+}
+
+impl Expected {
+    fn compare_output(&self, set: InstructionSet, output: &[f32], pool_argmax: &[u8]) {
+        assert_close("output", set, output, &self.output);
+        let pairs = pool_argmax.iter().zip(&self.pool_argmax);
+        let equal = pairs.filter(|(a, b)| a == b).count();
+        let all = pool_argmax.len();
+        assert!(equal * 100 >= all * 99, "{set:?}: {equal} of {all}");
+    }
+
+    fn compare_gradients(&self, set: InstructionSet, gradients: &Gradients) {
+        let images = gradients.images.as_ref().expect("requested");
+        assert_close("images", set, images, &self.images);
+        assert_close("weight", set, &gradients.weight, &self.weight);
+        assert_close("bias", set, &gradients.bias, &self.bias);
     }
 }
 
@@ -291,6 +310,84 @@ fn preset_shapes_match_f64_to_1e_4() {
         6,
     )
     .check();
+}
+
+#[test]
+fn winograd_shapes_match_f64_to_1e_4() {
+    for (batch, in_channels, [height, width], out_channels, padding) in [
+        (3, 32, [8, 8], 32, 1),
+        (2, 40, [9, 13], 70, 1),
+        (5, 33, [6, 4], 17, 2),
+        (2, 16, [12, 30], 33, 0),
+        (70, 3, [1, 2], 5, 2),
+        (1, 130, [7, 7], 65, 1),
+    ] {
+        for (relu, pool) in [(false, false), (true, false), (false, true), (true, true)] {
+            let shape = BlockShape {
+                height,
+                width,
+                padding,
+                relu,
+                pool,
+                ..shape(batch, in_channels, 0, out_channels)
+            };
+            assert!(winograd::is_supported(&shape));
+            Case::new(shape, 12).check();
+        }
+    }
+}
+
+#[test]
+fn suited_shapes_with_a_value_that_is_not_finite_equal_the_direct_convolution() {
+    let shape = BlockShape {
+        relu: false,
+        pool: false,
+        ..shape(4, 32, 9, 32)
+    };
+    assert!(winograd::is_suited(&shape));
+    let set = InstructionSet::best();
+    let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+    // Huge values overflow in the transforms only.
+    for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 3e38] {
+        for changed in ["images", "weight", "bias", "gradient"] {
+            let mut case = Case::new(shape, 13);
+            match changed {
+                "images" => case.images[100] = value,
+                "weight" => case.weight[100] = value,
+                "bias" => case.bias[3] = value,
+                _ => case.gradient[100] = value,
+            }
+            let Case {
+                images,
+                weight,
+                bias,
+                gradient,
+                ..
+            } = &case;
+            let mut argmax = vec![0; gradient.len()];
+            let direct = direct::forward(set, shape, images, weight, bias, Some(&mut argmax));
+            let (output, saved) = case.forward(set);
+            if changed != "gradient" {
+                assert!(bits(&output) == bits(&direct), "{value} in {changed}");
+                assert!(saved == argmax, "{value} in {changed}");
+            }
+            if changed != "bias" {
+                let expected =
+                    sparse::backward(set, shape, images, weight, gradient, &argmax, true);
+                let gradients = case.backward(set, &argmax);
+                let images =
+                    |gradients: &Gradients| bits(gradients.images.as_ref().expect("requested"));
+                assert!(
+                    images(&gradients) == images(&expected),
+                    "{value} in {changed}"
+                );
+                assert!(
+                    bits(&gradients.weight) == bits(&expected.weight),
+                    "{value} in {changed}"
+                );
+            }
+        }
+    }
 }
 
 #[test]
@@ -454,7 +551,17 @@ fn gradients_match_finite_differences_to_1e_4() {
 
 #[test]
 fn result_bits_do_not_depend_on_the_number_of_threads() {
-    let case = Case::new(shape(37, 8, 10, 20), 10);
+    let winograd = BlockShape {
+        pool: false,
+        ..shape(37, 70, 10, 40)
+    };
+    assert!(winograd::is_suited(&winograd));
+    for shape in [shape(37, 8, 10, 20), winograd] {
+        compare_threads(&Case::new(shape, 10));
+    }
+}
+
+fn compare_threads(case: &Case) {
     let set = InstructionSet::best();
     let run = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();

@@ -2,6 +2,7 @@
 
 use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
+use std::sync::{Mutex, PoisonError};
 
 /// Floats in a cache line.
 const LINE: usize = 16;
@@ -56,5 +57,61 @@ impl DerefMut for AlignedBuffer {
     fn deref_mut(&mut self) -> &mut [f32] {
         // SAFETY: the lines hold at least `len` contiguous floats, and `self` is borrowed mutably.
         unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+    }
+}
+
+/// Buffers that are not in use, kept because the pages of a new one cost more time than most kernels take to fill them.
+static FREE: Mutex<Vec<AlignedBuffer>> = Mutex::new(Vec::new());
+/// Buffers that are kept at most.
+const MAX_FREE: usize = 32;
+
+/// A buffer of floats with any contents, which returns to a pool.
+pub(crate) struct ScratchBuffer(AlignedBuffer);
+
+impl ScratchBuffer {
+    /// Takes a buffer of `len` floats from the pool, or allocates one.
+    pub(crate) fn new(len: usize) -> Self {
+        let lines = len.div_ceil(LINE);
+        let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+        // The smallest that is large enough, unless most of it would be unused.
+        let fits = |buffer: &AlignedBuffer| (lines..=4 * lines).contains(&buffer.lines.len());
+        let candidates = free.iter().enumerate().filter(|(_, buffer)| fits(buffer));
+        let best = candidates.min_by_key(|(_, buffer)| buffer.lines.len());
+        match best.map(|(at, _)| at) {
+            Some(at) => {
+                let buffer = free.remove(at);
+                Self(AlignedBuffer { len, ..buffer })
+            }
+            None => {
+                drop(free);
+                Self(AlignedBuffer::zeroed(len))
+            }
+        }
+    }
+}
+
+impl Drop for ScratchBuffer {
+    fn drop(&mut self) {
+        let buffer = std::mem::replace(&mut self.0, AlignedBuffer::zeroed(0));
+        let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+        if free.len() >= MAX_FREE {
+            // The one that was not in use for the longest time.
+            free.remove(0);
+        }
+        free.push(buffer);
+    }
+}
+
+impl Deref for ScratchBuffer {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &self.0
+    }
+}
+
+impl DerefMut for ScratchBuffer {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.0
     }
 }

@@ -10,7 +10,7 @@ mod buffer;
 mod map;
 mod math;
 
-pub(crate) use buffer::{AlignedBuffer, init_vec};
+pub(crate) use buffer::{AlignedBuffer, ScratchBuffer, init_vec};
 pub(crate) use instruction_set::InstructionSet;
 pub(crate) use map::{VectorFunction, map_vectors};
 pub(crate) use math::{exp, polynomial};

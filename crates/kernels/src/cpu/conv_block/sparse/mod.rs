@@ -1,4 +1,4 @@
-//! The backward pass, in parallel over groups of images.
+//! The gradients of the pixels that have one, in parallel over groups of images.
 //!
 //! At most one pixel of each pooling window has a gradient, and none where the ReLU clipped the output. Only pixels
 //! with a nonzero gradient are visited.
@@ -35,13 +35,8 @@ pub(crate) struct Gradients {
     pub(crate) bias: Vec<f32>,
 }
 
-/// Computes the gradients with respect to weight, bias and, if `needs_images`, the images.
-///
-/// `gradient` is the gradient with respect to the output, `pool_argmax` comes from [`forward`](super::forward()).
-///
-/// # Panics
-/// Panics if a slice does not have the length that `shape` requires.
-pub(crate) fn backward(
+/// Computes the gradients of a block, as [`backward`](super::backward()) does.
+pub(super) fn backward(
     set: InstructionSet,
     shape: BlockShape,
     images: &[f32],
@@ -50,10 +45,6 @@ pub(crate) fn backward(
     pool_argmax: &[u8],
     needs_images: bool,
 ) -> Gradients {
-    assert_eq!(images.len(), shape.batch * shape.image_len());
-    assert_eq!(weight.len(), shape.out_channels * shape.filter_len());
-    assert_eq!(gradient.len(), shape.batch * shape.out_image_len());
-    assert_eq!(pool_argmax.len(), gradient.len());
     let layout = BlockedLayout::new(&shape, set.lanes());
     let packed_weight = needs_images.then(|| layout.pack_weight(weight));
 

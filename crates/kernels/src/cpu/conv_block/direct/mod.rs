@@ -1,4 +1,4 @@
-//! The forward pass, in parallel over images, or over groups of output channels if there are few images.
+//! The direct convolution, in parallel over images, or over groups of output channels if there are few images.
 
 mod packed_filters;
 mod epilogue;
@@ -12,20 +12,14 @@ use rayon::prelude::*;
 use super::shape::BlockShape;
 use crate::cpu::simd::{AlignedBuffer, InstructionSet, init_vec};
 use direct_conv::{DirectConv, overread_len};
-use epilogue::OutputSlices;
+pub(super) use epilogue::{OutputSlices, clip, pool_window};
 use packed_filters::{GROUP_VECTORS, PackedFilters};
 
 /// Multiply-adds below which waking up other threads takes longer than the work.
 const PARALLEL_THRESHOLD: usize = if cfg!(test) { 1 << 12 } else { 1 << 22 };
 
-/// Computes the output `[batch, out_channels, out_height, out_width]` of a block.
-///
-/// Writes to `pool_argmax`, of the same shape, where the backward pass sends each gradient: the index of the maximum
-/// in its pooling window, or [`RELU_CLIPPED`](super::shape::RELU_CLIPPED).
-///
-/// # Panics
-/// Panics if a slice does not have the length that `shape` requires.
-pub(crate) fn forward(
+/// Computes the output of a block, as [`forward`](super::forward()) does.
+pub(super) fn forward(
     set: InstructionSet,
     shape: BlockShape,
     images: &[f32],
@@ -33,12 +27,6 @@ pub(crate) fn forward(
     bias: &[f32],
     pool_argmax: Option<&mut [u8]>,
 ) -> Vec<f32> {
-    assert_eq!(images.len(), shape.batch * shape.image_len());
-    assert_eq!(weight.len(), shape.out_channels * shape.filter_len());
-    assert_eq!(bias.len(), shape.out_channels);
-    if let Some(pool_argmax) = &pool_argmax {
-        assert_eq!(pool_argmax.len(), shape.batch * shape.out_image_len());
-    }
     let filters = PackedFilters::new(set, &shape, weight, bias);
     let scratch = || Scratch::new(shape, set.lanes());
     let pixels = shape.batch * shape.conv_height() * shape.conv_width();

@@ -11,16 +11,16 @@ use crate::cpu::simd::{AlignedBuffer, store, transpose, transpose_into};
 const STRIP: usize = 56;
 
 /// The part of the output that a job or a group of channels writes.
-pub(super) struct OutputSlices<'a> {
+pub(in crate::cpu::conv_block) struct OutputSlices<'a> {
     /// `[.., channels, out_height, out_width]`
-    pub(super) values: &'a mut [MaybeUninit<f32>],
+    pub(in crate::cpu::conv_block) values: &'a mut [MaybeUninit<f32>],
     /// Same shape, if a backward pass needs it; see [`RELU_CLIPPED`].
-    pub(super) pool_argmax: Option<&'a mut [u8]>,
+    pub(in crate::cpu::conv_block) pool_argmax: Option<&'a mut [u8]>,
 }
 
 impl<'a> OutputSlices<'a> {
     /// Splits off the first `len` elements.
-    pub(super) fn split_off(&mut self, len: usize) -> OutputSlices<'a> {
+    pub(in crate::cpu::conv_block) fn split_off(&mut self, len: usize) -> OutputSlices<'a> {
         let in_bounds = "the length to split off does not exceed the output";
         OutputSlices {
             values: self.values.split_off_mut(..len).expect(in_bounds),
@@ -67,8 +67,6 @@ impl OutputStrip {
 
     /// Adds the maximum of a pooling window. `pixel` counts from the end of the pending pixels; `v` is the vector of
     /// channels, of `V`.
-    ///
-    /// As in PyTorch, the first of equal values is the maximum, and the last NaN if there is one.
     #[inline(always)]
     pub(super) fn add_pooled<S: Simd, const V: usize>(
         &mut self,
@@ -77,17 +75,7 @@ impl OutputStrip {
         window: [S::f32s; 4],
         save_argmax: bool,
     ) {
-        let mut max = window[0];
-        let mut argmax = simd.splat_u32s(0);
-        for (index, &value) in (1..).zip(&window[1..]) {
-            let is_larger = simd.greater_than_f32s(value, max);
-            let is_not_nan = simd.equal_f32s(value, value);
-            let replaces = simd.or_m32s(is_larger, simd.not_m32s(is_not_nan));
-            max = simd.select_f32s(replaces, value, max);
-            if save_argmax {
-                argmax = simd.select_u32s(replaces, simd.splat_u32s(index), argmax);
-            }
-        }
+        let (max, argmax) = pool_window(simd, window, save_argmax);
         self.add::<S, V>(simd, [pixel, v], max, argmax, save_argmax);
     }
 
@@ -114,10 +102,7 @@ impl OutputStrip {
         save_argmax: bool,
     ) {
         if self.relu {
-            let zero = simd.splat_f32s(0.0);
-            let is_clipped = simd.less_than_or_equal_f32s(value, zero);
-            value = simd.select_f32s(is_clipped, zero, value);
-            argmax = simd.select_u32s(is_clipped, simd.splat_u32s(RELU_CLIPPED.into()), argmax);
+            (value, argmax) = clip(simd, value, argmax);
         }
         let at = ((self.pending + pixel) * V + v) * S::F32_LANES;
         assert!(at + S::F32_LANES <= self.values.len());
@@ -180,4 +165,42 @@ impl OutputStrip {
         self.written = if is_last { 0 } else { self.written + pixels };
         self.pending = 0;
     }
+}
+
+/// Returns the maximum of a pooling window and, if `save_argmax`, its index.
+///
+/// As in PyTorch, the first of equal values is the maximum, and the last NaN if there is one.
+#[inline(always)]
+pub(in crate::cpu::conv_block) fn pool_window<S: Simd>(
+    simd: S,
+    window: [S::f32s; 4],
+    save_argmax: bool,
+) -> (S::f32s, S::u32s) {
+    let mut max = window[0];
+    let mut argmax = simd.splat_u32s(0);
+    for (index, &value) in (1..).zip(&window[1..]) {
+        let is_larger = simd.greater_than_f32s(value, max);
+        let is_not_nan = simd.equal_f32s(value, value);
+        let replaces = simd.or_m32s(is_larger, simd.not_m32s(is_not_nan));
+        max = simd.select_f32s(replaces, value, max);
+        if save_argmax {
+            argmax = simd.select_u32s(replaces, simd.splat_u32s(index), argmax);
+        }
+    }
+    (max, argmax)
+}
+
+/// Applies ReLU to a value, and marks the pool argmax of what it clips.
+#[inline(always)]
+pub(in crate::cpu::conv_block) fn clip<S: Simd>(
+    simd: S,
+    value: S::f32s,
+    argmax: S::u32s,
+) -> (S::f32s, S::u32s) {
+    let zero = simd.splat_f32s(0.0);
+    let is_clipped = simd.less_than_or_equal_f32s(value, zero);
+    (
+        simd.select_f32s(is_clipped, zero, value),
+        simd.select_u32s(is_clipped, simd.splat_u32s(RELU_CLIPPED.into()), argmax),
+    )
 }
