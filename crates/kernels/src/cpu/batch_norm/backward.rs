@@ -140,7 +140,8 @@ impl<F: ActivationFunction> WithSimd for GradientSums<'_, F> {
             sum = simd.add_f32s(sum, gradient);
             products = mul_add(simd, gradient, x, products);
         }
-        [sum, products].map(|sum| f64::from(simd.reduce_sum_f32s(sum)))
+        let (sum, products) = (simd.reduce_sum_f32s(sum), simd.reduce_sum_f32s(products));
+        [sum.into(), products.into()]
     }
 }
 

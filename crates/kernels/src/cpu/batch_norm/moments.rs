@@ -66,6 +66,7 @@ impl WithSimd for SumAndSquares<'_> {
             sum = simd.add_f32s(sum, x);
             squares = mul_add(simd, x, x, squares);
         }
-        [sum, squares].map(|sum| f64::from(simd.reduce_sum_f32s(sum)))
+        let (sum, squares) = (simd.reduce_sum_f32s(sum), simd.reduce_sum_f32s(squares));
+        [sum.into(), squares.into()]
     }
 }

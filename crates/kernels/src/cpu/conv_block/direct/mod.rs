@@ -19,7 +19,7 @@ use packed_filters::{GROUP_VECTORS, PackedFilters};
 const PARALLEL_THRESHOLD: usize = if cfg!(test) { 1 << 12 } else { 1 << 22 };
 
 /// Computes the output of a block, as [`forward`](super::forward()) does.
-pub(super) fn forward(
+pub(crate) fn forward(
     set: InstructionSet,
     shape: BlockShape,
     images: &[f32],

@@ -36,7 +36,7 @@ pub(crate) struct Gradients {
 }
 
 /// Computes the gradients of a block, as [`backward`](super::backward()) does.
-pub(super) fn backward(
+pub(crate) fn backward(
     set: InstructionSet,
     shape: BlockShape,
     images: &[f32],
@@ -110,12 +110,12 @@ fn sum_groups(parts: &[&[f32]]) -> Vec<f32> {
 
 /// Returns the sum of `values`.
 #[inline(always)]
-fn sum<S: Simd>(simd: S, values: &[f32]) -> f32 {
+pub(super) fn sum<S: Simd>(simd: S, values: &[f32]) -> f32 {
     let (vectors, rest) = S::as_simd_f32s(values);
-    let zero = simd.splat_f32s(0.0);
-    let sum = vectors
-        .iter()
-        .fold(zero, |sum, &vector| simd.add_f32s(sum, vector));
+    let mut sum = simd.splat_f32s(0.0);
+    for &vector in vectors {
+        sum = simd.add_f32s(sum, vector);
+    }
     simd.reduce_sum_f32s(sum) + rest.iter().sum::<f32>()
 }
 

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::filters::{Filters, WeightOrder};
 use super::product::{Product, VECTORS, max_rows};
-use super::tiles::{PointLayout, TileTransform, TiledImages, Tiling};
+use super::tiles::{PointLayout, TileTransform, TiledImages, Tiling, block_tiles};
 use super::transform::{OUTPUTS, POINTS, outputs};
 use crate::cpu::conv_block::direct::{OutputSlices, clip, pool_window};
 use crate::cpu::conv_block::shape::BlockShape;
@@ -15,18 +15,6 @@ use crate::cpu::simd::{
     AlignedBuffer, InstructionSet, ScratchBuffer, init_vec, load, mul_add, store, transpose,
     transpose_into,
 };
-
-/// Returns how many tiles are transformed together. Their values at all points stay in the second-level cache. Filters
-/// that do not fit into it are read once per block of tiles, so the blocks are larger.
-fn block_tiles(shape: &BlockShape) -> usize {
-    const SMALL: usize = 24;
-    const LARGE: usize = 56;
-    const LARGE_FILTERS: usize = 1 << 17;
-    match shape.in_channels * shape.out_channels < LARGE_FILTERS {
-        true => SMALL,
-        false => LARGE,
-    }
-}
 
 /// Computes the output of a block, as [`forward`](crate::cpu::conv_block::forward()) does. Returns `None` if a result
 /// is not finite.

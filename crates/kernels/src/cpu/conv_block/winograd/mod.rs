@@ -14,10 +14,11 @@ mod weight_gradient;
 
 use std::borrow::Cow;
 
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::shape::{BlockShape, RELU_CLIPPED};
-use super::sparse::Gradients;
+use super::sparse::{Gradients, sum};
 use crate::cpu::simd::InstructionSet;
 use convolution::convolve;
 use filters::WeightOrder;
@@ -46,7 +47,7 @@ pub(super) fn is_suited(shape: &BlockShape) -> bool {
 
 /// Computes the output of a block, as [`forward`](super::forward()) does. Returns `None` if a value is not finite: the
 /// transforms spread it to other outputs of its tile, and may overflow where the convolution does not.
-pub(super) fn forward(
+pub(crate) fn forward(
     set: InstructionSet,
     shape: &BlockShape,
     images: &[f32],
@@ -64,7 +65,7 @@ pub(super) fn forward(
 
 /// Computes the gradients of a block without pooling, as [`backward`](super::backward()) does. Returns `None` if a
 /// value is not finite.
-pub(super) fn backward(
+pub(crate) fn backward(
     set: InstructionSet,
     shape: &BlockShape,
     images: &[f32],
@@ -89,7 +90,7 @@ pub(super) fn backward(
     Some(Gradients {
         images: image_gradient,
         weight: weight_gradient,
-        bias: bias_gradient(shape, &gradient),
+        bias: bias_gradient(set, shape, &gradient),
     })
 }
 
@@ -129,14 +130,25 @@ fn image_gradient(
 }
 
 /// Sums the gradient over all pixels.
-fn bias_gradient(shape: &BlockShape, gradient: &[f32]) -> Vec<f32> {
+fn bias_gradient(set: InstructionSet, shape: &BlockShape, gradient: &[f32]) -> Vec<f32> {
     let plane_len = shape.conv_height() * shape.conv_width();
-    let sum = |channel: usize| -> f32 {
-        let planes = gradient
-            .chunks_exact(plane_len)
-            .skip(channel)
-            .step_by(shape.out_channels);
-        planes.map(|plane| plane.iter().sum::<f32>()).sum()
+    let channel_sum = |channel: usize| -> f32 {
+        let planes = gradient.chunks_exact(plane_len);
+        let planes = planes.skip(channel).step_by(shape.out_channels);
+        planes.map(|plane| set.run(PlaneSum(plane))).sum()
     };
-    (0..shape.out_channels).into_par_iter().map(sum).collect()
+    let channels = (0..shape.out_channels).into_par_iter();
+    channels.map(channel_sum).collect()
+}
+
+/// Sums a plane.
+struct PlaneSum<'a>(&'a [f32]);
+
+impl WithSimd for PlaneSum<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> f32 {
+        sum(simd, self.0)
+    }
 }

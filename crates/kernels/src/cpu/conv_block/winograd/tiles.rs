@@ -30,6 +30,18 @@ impl Tiling {
     }
 }
 
+/// Returns how many tiles are transformed together. Their values at all points stay in the second-level cache. Filters
+/// that do not fit into it are read once per block of tiles, so the blocks are larger.
+pub(super) fn block_tiles(shape: &BlockShape) -> usize {
+    const SMALL: usize = 24;
+    const LARGE: usize = 56;
+    const LARGE_FILTERS: usize = 1 << 17;
+    match shape.in_channels * shape.out_channels < LARGE_FILTERS {
+        true => SMALL,
+        false => LARGE,
+    }
+}
+
 /// The layout of the values of tiles at every point: `[points, tiles, pitch]`, where the first floats of a row are
 /// channels.
 #[derive(Clone, Copy)]
