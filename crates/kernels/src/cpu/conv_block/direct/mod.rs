@@ -9,14 +9,11 @@ use std::mem::MaybeUninit;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::shape::BlockShape;
+use super::shape::{BlockShape, PARALLEL_THRESHOLD};
 use crate::cpu::simd::{AlignedBuffer, InstructionSet, init_vec};
 use direct_conv::{DirectConv, overread_len};
 pub(super) use epilogue::{OutputSlices, clip, pool_window};
 use packed_filters::{GROUP_VECTORS, PackedFilters};
-
-/// Multiply-adds below which waking up other threads takes longer than the work.
-const PARALLEL_THRESHOLD: usize = if cfg!(test) { 1 << 12 } else { 1 << 22 };
 
 /// Computes the output of a block, as [`forward`](super::forward()) does.
 pub(crate) fn forward(
@@ -29,8 +26,7 @@ pub(crate) fn forward(
 ) -> Vec<f32> {
     let filters = PackedFilters::new(set, &shape, weight, bias);
     let scratch = || Scratch::new(shape, set.lanes());
-    let pixels = shape.batch * shape.conv_height() * shape.conv_width();
-    let is_small = pixels * shape.out_channels * shape.filter_len() < PARALLEL_THRESHOLD;
+    let is_small = shape.products() < PARALLEL_THRESHOLD;
     // With fewer images than threads, a job is a group of channels of an image.
     let group = GROUP_VECTORS * set.lanes();
     let channels = if !is_small && shape.batch < rayon::current_num_threads() {

@@ -8,9 +8,9 @@ use rayon::prelude::*;
 use super::filters::{Filters, WeightOrder};
 use super::product::{Product, VECTORS, max_rows};
 use super::tiles::{PointLayout, TileTransform, TiledImages, Tiling, block_tiles};
-use super::transform::{OUTPUTS, POINTS, outputs};
+use super::transform::{OUTPUTS, POINTS, SAVED_PRODUCTS, outputs};
 use crate::cpu::conv_block::direct::{OutputSlices, clip, pool_window};
-use crate::cpu::conv_block::shape::BlockShape;
+use crate::cpu::conv_block::shape::{BlockShape, PARALLEL_THRESHOLD};
 use crate::cpu::simd::{
     AlignedBuffer, InstructionSet, ScratchBuffer, init_vec, load, mul_add, store, transpose,
     transpose_into,
@@ -31,7 +31,10 @@ pub(super) fn convolve(
     let group = VECTORS * set.lanes();
     let groups = shape.out_channels.div_ceil(group);
     let bias = padded_bias(bias, groups * group);
-    let threads = rayon::current_num_threads();
+    let threads = match is_small(shape) {
+        true => 1,
+        false => rayon::current_num_threads(),
+    };
     let images_per_job = (block_tiles(shape) / Tiling::new(shape).per_image())
         .min(shape.batch.div_ceil(threads))
         .max(1);
@@ -56,25 +59,35 @@ pub(super) fn convolve(
         }
         assert!(rest.values.is_empty());
         let scratch = || Scratch::new(set, shape);
-        is_finite = jobs
-            .into_par_iter()
-            .map_init(scratch, |scratch, (images, first, channels, output)| {
-                set.run(Job {
-                    shape,
-                    filters: &filters,
-                    bias: &bias,
-                    images,
-                    first,
-                    channels,
-                    output,
-                    scratch,
-                })
+        let run = |scratch: &mut Scratch, (images, first, channels, output)| {
+            set.run(Job {
+                shape,
+                filters: &filters,
+                bias: &bias,
+                images,
+                first,
+                channels,
+                output,
+                scratch,
             })
-            .reduce(|| true, |a, b| a && b);
+        };
+        is_finite = if is_small(shape) {
+            let mut scratch = scratch();
+            let finite = jobs.into_iter().map(|job| run(&mut scratch, job));
+            finite.fold(true, |all, job| all & job)
+        } else {
+            let finite = jobs.into_par_iter().map_init(scratch, run);
+            finite.reduce(|| true, |a, b| a & b)
+        };
     };
     // SAFETY: the jobs write all channels of all images.
     let output = unsafe { init_vec(shape.batch * shape.out_image_len(), convolve) };
     is_finite.then_some(output)
+}
+
+/// Returns whether waking up other threads takes longer than the work.
+pub(super) fn is_small(shape: &BlockShape) -> bool {
+    shape.products() / SAVED_PRODUCTS < PARALLEL_THRESHOLD
 }
 
 /// Returns the bias followed by zeros.

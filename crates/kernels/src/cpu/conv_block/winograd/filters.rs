@@ -3,6 +3,7 @@
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::convolution::is_small;
 use super::product::VECTORS;
 use super::tiles::LINE;
 use super::transform::{POINTS, TAPS, taps};
@@ -47,8 +48,7 @@ impl Filters {
         let group_len = POINTS * POINTS * point_len;
         let groups = shape.out_channels.div_ceil(group);
         let mut values = ScratchBuffer::new(groups * group_len);
-        let jobs = values.par_chunks_mut(group_len).enumerate();
-        jobs.for_each(|(at, values)| {
+        let transform = |(at, values)| {
             set.run(TransformGroup {
                 shape,
                 weight,
@@ -58,7 +58,14 @@ impl Filters {
                 point_len,
                 values,
             });
-        });
+        };
+        match is_small(shape) {
+            true => values.chunks_mut(group_len).enumerate().for_each(transform),
+            false => {
+                let groups = values.par_chunks_mut(group_len).enumerate();
+                groups.for_each(transform);
+            }
+        }
         Self {
             values,
             point_len,

@@ -16,6 +16,9 @@ pub(super) const TAPS: usize = 3;
 /// Pixels of a tile, and values after a transform, in one dimension.
 pub(super) const POINTS: usize = OUTPUTS + TAPS - 1;
 
+/// Multiplications of the convolution for each multiplication at a point, in whole tiles.
+pub(super) const SAVED_PRODUCTS: usize = (OUTPUTS * TAPS / POINTS).pow(2);
+
 /// The points `A` and `-A`, `B` and `-B`.
 const A: f32 = 2.0 / 3.0;
 const B: f32 = 3.0 / 2.0;
