@@ -1,7 +1,9 @@
 //! The convolution block: convolution with stride 1, bias, ReLU, 2x2 max-pooling.
 
 mod shape;
+mod product;
 mod direct;
+mod dense;
 mod sparse;
 mod winograd;
 
@@ -66,7 +68,7 @@ pub(crate) fn backward(
     assert_eq!(gradient.len(), shape.batch * shape.out_image_len());
     assert_eq!(pool_argmax.len(), gradient.len());
     // After pooling, at most a quarter of the pixels has a gradient, so visiting only these saves as much.
-    if !shape.pool && winograd::is_suited(&shape) {
+    if winograd::is_suited(&shape) && !shape.pool {
         let gradients = winograd::backward(
             set,
             &shape,
@@ -80,9 +82,13 @@ pub(crate) fn backward(
             return gradients;
         }
     }
-    sparse::backward(
+    let backward = match dense::is_suited(&shape) {
+        true => dense::backward,
+        false => sparse::backward,
+    };
+    backward(
         set,
-        shape,
+        &shape,
         images,
         weight,
         gradient,

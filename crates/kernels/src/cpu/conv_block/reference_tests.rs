@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::shape::{BlockShape, RELU_CLIPPED};
-use super::{Gradients, backward, direct, forward, sparse, winograd};
+use super::{Gradients, backward, dense, direct, forward, sparse, winograd};
 use crate::cpu::simd::InstructionSet;
 
 /// Returns pseudo-random numbers from -1 to 1.
@@ -170,8 +170,12 @@ impl Case {
             let mut saved = vec![u8::MAX; gradient.len()];
             let output = direct::forward(set, *shape, images, weight, bias, Some(&mut saved));
             expected.compare_output(set, &output, &saved);
-            let gradients = sparse::backward(set, *shape, images, weight, gradient, argmax, true);
+            let gradients = sparse::backward(set, shape, images, weight, gradient, argmax, true);
             expected.compare_gradients(set, &gradients);
+            if dense::is_suited(shape) {
+                let gradients = dense::backward(set, shape, images, weight, gradient, argmax, true);
+                expected.compare_gradients(set, &gradients);
+            }
             if !winograd::is_supported(shape) {
                 continue;
             }
@@ -373,7 +377,7 @@ fn suited_shapes_with_a_value_that_is_not_finite_equal_the_direct_convolution() 
             }
             if changed != "bias" {
                 let expected =
-                    sparse::backward(set, shape, images, weight, gradient, &argmax, true);
+                    dense::backward(set, &shape, images, weight, gradient, &argmax, true);
                 let gradients = case.backward(set, &argmax);
                 let images =
                     |gradients: &Gradients| bits(gradients.images.as_ref().expect("requested"));

@@ -16,7 +16,7 @@ pub(super) use epilogue::{OutputSlices, clip, pool_window};
 use packed_filters::{GROUP_VECTORS, PackedFilters};
 
 /// Computes the output of a block, as [`forward`](super::forward()) does.
-pub(crate) fn forward(
+pub(super) fn forward(
     set: InstructionSet,
     shape: BlockShape,
     images: &[f32],
@@ -127,7 +127,7 @@ impl WithSimd for ForwardJob<'_> {
 }
 
 /// Copies an image into a padded image whose border is zero already.
-fn pad(shape: &BlockShape, image: &[f32], padded: &mut [f32]) {
+pub(super) fn pad(shape: &BlockShape, image: &[f32], padded: &mut [f32]) {
     let pitch = shape.padded_width();
     let planes = padded.chunks_exact_mut(shape.padded_plane_len());
     for (plane, padded) in image.chunks_exact(shape.plane_len()).zip(planes) {

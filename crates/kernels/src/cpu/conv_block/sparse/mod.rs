@@ -10,6 +10,7 @@ mod weight_gradient;
 mod input_gradient;
 
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
@@ -36,37 +37,35 @@ pub(crate) struct Gradients {
 }
 
 /// Computes the gradients of a block, as [`backward`](super::backward()) does.
-pub(crate) fn backward(
+pub(super) fn backward(
     set: InstructionSet,
-    shape: BlockShape,
+    shape: &BlockShape,
     images: &[f32],
     weight: &[f32],
     gradient: &[f32],
     pool_argmax: &[u8],
     needs_images: bool,
 ) -> Gradients {
-    let layout = BlockedLayout::new(&shape, set.lanes());
+    let layout = BlockedLayout::new(shape, set.lanes());
     let packed_weight = needs_images.then(|| layout.pack_weight(weight));
 
-    let groups = shape.batch.clamp(1, MAX_GROUPS);
-    let group_start = |group: usize| group * shape.batch / groups;
     let image_gradient_len = if needs_images { shape.image_len() } else { 0 };
     let mut sums: Vec<GroupSums> = Vec::new();
     let run_groups = |image_gradients: &mut [MaybeUninit<f32>]| {
         // Each group writes to its own part. All parts are empty if the gradient is not requested.
         let mut rest = image_gradients;
-        let jobs: Vec<(usize, &mut [MaybeUninit<f32>])> = (0..groups)
+        let jobs: Vec<(usize, &mut [MaybeUninit<f32>])> = (0..groups(shape))
             .map(|group| {
-                let len = (group_start(group + 1) - group_start(group)) * image_gradient_len;
+                let len = group_range(shape, group).len() * image_gradient_len;
                 let part = rest.split_off_mut(..len);
                 (group, part.expect("the slice holds all images"))
             })
             .collect();
         jobs.into_par_iter()
             .map(|(group, image_gradients)| {
-                let (first, end) = (group_start(group), group_start(group + 1));
+                let Range { start: first, end } = group_range(shape, group);
                 set.run(BackwardGroup {
-                    shape: &shape,
+                    shape,
                     layout: &layout,
                     images: &images[first * shape.image_len()..end * shape.image_len()],
                     packed_weight: packed_weight.as_deref(),
@@ -91,8 +90,19 @@ pub(crate) fn backward(
     }
 }
 
+/// Returns the number of groups of images.
+pub(super) fn groups(shape: &BlockShape) -> usize {
+    shape.batch.clamp(1, MAX_GROUPS)
+}
+
+/// Returns the images of a group.
+pub(super) fn group_range(shape: &BlockShape, group: usize) -> Range<usize> {
+    let start = |group: usize| group * shape.batch / groups(shape);
+    start(group)..start(group + 1)
+}
+
 /// Returns the elementwise sum of slices of equal length, added in order.
-fn sum_groups(parts: &[&[f32]]) -> Vec<f32> {
+pub(super) fn sum_groups(parts: &[&[f32]]) -> Vec<f32> {
     const CHUNK: usize = 1 << 12;
     let mut total = parts[0].to_vec();
     total

@@ -6,10 +6,10 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::filters::{Filters, WeightOrder};
-use super::product::{Product, VECTORS, max_rows};
 use super::tiles::{PointLayout, TileTransform, TiledImages, Tiling, block_tiles};
 use super::transform::{OUTPUTS, POINTS, SAVED_PRODUCTS, outputs};
 use crate::cpu::conv_block::direct::{OutputSlices, clip, pool_window};
+use crate::cpu::conv_block::product::{Product, VECTORS, max_rows};
 use crate::cpu::conv_block::shape::{BlockShape, PARALLEL_THRESHOLD};
 use crate::cpu::simd::{
     AlignedBuffer, InstructionSet, ScratchBuffer, init_vec, load, mul_add, store, transpose,

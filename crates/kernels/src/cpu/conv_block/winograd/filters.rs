@@ -4,9 +4,9 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::convolution::is_small;
-use super::product::VECTORS;
 use super::tiles::LINE;
 use super::transform::{POINTS, TAPS, taps};
+use crate::cpu::conv_block::product::VECTORS;
 use crate::cpu::conv_block::shape::BlockShape;
 use crate::cpu::simd::{AlignedBuffer, InstructionSet, ScratchBuffer, load, store, transpose};
 

@@ -6,19 +6,14 @@
 //! are matrix products: tiles times input channels, times input channels times output channels.
 
 mod transform;
-mod product;
 mod tiles;
 mod filters;
 mod convolution;
 mod weight_gradient;
 
-use std::borrow::Cow;
-
-use pulp::{Simd, WithSimd};
-use rayon::prelude::*;
-
-use super::shape::{BlockShape, RELU_CLIPPED};
-use super::sparse::{Gradients, sum};
+use super::dense::{bias_gradient, transposed, unclipped};
+use super::shape::BlockShape;
+use super::sparse::Gradients;
 use crate::cpu::simd::InstructionSet;
 use convolution::convolve;
 use filters::WeightOrder;
@@ -47,7 +42,7 @@ pub(super) fn is_suited(shape: &BlockShape) -> bool {
 
 /// Computes the output of a block, as [`forward`](super::forward()) does. Returns `None` if a value is not finite: the
 /// transforms spread it to other outputs of its tile, and may overflow where the convolution does not.
-pub(crate) fn forward(
+pub(super) fn forward(
     set: InstructionSet,
     shape: &BlockShape,
     images: &[f32],
@@ -65,7 +60,7 @@ pub(crate) fn forward(
 
 /// Computes the gradients of a block without pooling, as [`backward`](super::backward()) does. Returns `None` if a
 /// value is not finite.
-pub(crate) fn backward(
+pub(super) fn backward(
     set: InstructionSet,
     shape: &BlockShape,
     images: &[f32],
@@ -75,12 +70,9 @@ pub(crate) fn backward(
     needs_images: bool,
 ) -> Option<Gradients> {
     assert!(!shape.pool);
-    let gradient = match shape.relu {
-        true => Cow::Owned(unclipped(gradient, pool_argmax)),
-        false => Cow::Borrowed(gradient),
-    };
+    let gradient = unclipped(shape, gradient, pool_argmax);
     let weight_gradient = weight_gradient(set, shape, images, &gradient);
-    if !weight_gradient.iter().all(|x| x.is_finite()) {
+    if !is_finite(&weight_gradient) {
         return None;
     }
     let image_gradient = match needs_images {
@@ -94,16 +86,6 @@ pub(crate) fn backward(
     })
 }
 
-/// Returns the gradient with zeros where the ReLU clipped the output.
-fn unclipped(gradient: &[f32], pool_argmax: &[u8]) -> Vec<f32> {
-    let pairs = gradient.par_iter().zip(pool_argmax);
-    let unclipped = pairs.map(|(&gradient, &argmax)| match argmax {
-        RELU_CLIPPED => 0.0,
-        _ => gradient,
-    });
-    unclipped.collect()
-}
-
 /// Computes the gradient with respect to the images: the convolution of the gradient with the rotated filters.
 fn image_gradient(
     set: InstructionSet,
@@ -111,16 +93,7 @@ fn image_gradient(
     weight: &[f32],
     gradient: &[f32],
 ) -> Option<Vec<f32>> {
-    let transposed = BlockShape {
-        in_channels: shape.out_channels,
-        out_channels: shape.in_channels,
-        height: shape.conv_height(),
-        width: shape.conv_width(),
-        padding: TAPS - 1 - shape.padding,
-        relu: false,
-        pool: false,
-        ..*shape
-    };
+    let transposed = transposed(shape)?;
     let order = WeightOrder {
         output: TAPS * TAPS,
         input: shape.filter_len(),
@@ -129,26 +102,9 @@ fn image_gradient(
     convolve(set, &transposed, gradient, weight, order, None, None)
 }
 
-/// Sums the gradient over all pixels.
-fn bias_gradient(set: InstructionSet, shape: &BlockShape, gradient: &[f32]) -> Vec<f32> {
-    let plane_len = shape.conv_height() * shape.conv_width();
-    let channel_sum = |channel: usize| -> f32 {
-        let planes = gradient.chunks_exact(plane_len);
-        let planes = planes.skip(channel).step_by(shape.out_channels);
-        planes.map(|plane| set.run(PlaneSum(plane))).sum()
-    };
-    let channels = (0..shape.out_channels).into_par_iter();
-    channels.map(channel_sum).collect()
-}
-
-/// Sums a plane.
-struct PlaneSum<'a>(&'a [f32]);
-
-impl WithSimd for PlaneSum<'_> {
-    type Output = f32;
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> f32 {
-        sum(simd, self.0)
-    }
+/// Returns whether all values are finite. Compares bits, which the compiler turns into vector instructions.
+fn is_finite(values: &[f32]) -> bool {
+    let magnitude = |value: &f32| value.abs().to_bits().cast_signed();
+    let largest = values.iter().map(magnitude).fold(0, i32::max);
+    largest < f32::INFINITY.to_bits().cast_signed()
 }

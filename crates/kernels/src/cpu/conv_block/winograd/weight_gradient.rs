@@ -7,9 +7,9 @@
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::product::{Product, VECTORS, max_rows};
 use super::tiles::{PointLayout, TileTransform, TiledImages, Tiling, block_tiles};
 use super::transform::{OUTPUTS, POINTS, TAPS, tap_gradients};
+use crate::cpu::conv_block::product::{Product, VECTORS, max_rows};
 use crate::cpu::conv_block::shape::BlockShape;
 use crate::cpu::simd::{AlignedBuffer, InstructionSet, ScratchBuffer, load, store, transpose};
 
