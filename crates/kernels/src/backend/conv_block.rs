@@ -88,7 +88,7 @@ impl<B: CpuBackend> ConvBlockPasses for B {
         shape: BlockShape,
         save_argmax: bool,
     ) -> (FloatTensor<Self>, Option<Self::PoolArgmax>) {
-        let mut pool_argmax = save_argmax.then(|| vec![0; shape.batch * shape.out_image_len()]);
+        let mut pool_argmax = save_argmax.then(|| vec![0; shape.argmax_len()]);
         let output = forward(
             InstructionSet::best(),
             shape,

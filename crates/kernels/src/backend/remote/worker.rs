@@ -57,7 +57,9 @@ fn run_forward<B: CpuBackend + BackendIr>(
     handles.register_float_tensor::<B>(&request.outputs[0].id, output);
     if let Some(pool_argmax) = pool_argmax {
         // All tensors of a custom operation are float tensors.
-        let floats = pool_argmax.iter().map(|&argmax| argmax.into()).collect();
+        let mut floats: Vec<f32> = pool_argmax.iter().map(|&argmax| argmax.into()).collect();
+        // The client allocates the argmax of every output.
+        floats.resize(shape.batch * shape.out_image_len(), 0.0);
         let pool_argmax = B::from_vec(floats, shape.output_dims());
         handles.register_float_tensor::<B>(&request.outputs[1].id, pool_argmax);
     }
@@ -74,7 +76,7 @@ fn run_backward<B: CpuBackend + BackendIr>(
         [0, 1, 2, 3].map(|at| handles.get_float_tensor::<B>(&request.inputs[at]));
     // The values come from the client: those out of range count as clipped.
     let floats = B::contiguous(&pool_argmax);
-    let pool_argmax = floats
+    let pool_argmax = floats[..shape.argmax_len()]
         .iter()
         .map(|&argmax| (argmax as u8).min(RELU_CLIPPED));
     let pool_argmax = Arc::new(pool_argmax.collect());

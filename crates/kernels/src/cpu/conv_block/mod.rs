@@ -21,7 +21,7 @@ use crate::cpu::simd::InstructionSet;
 /// Computes the output `[batch, out_channels, out_height, out_width]` of a block.
 ///
 /// Writes to `pool_argmax`, of the same shape, where the backward pass sends each gradient: the index of the maximum
-/// in its pooling window, or [`RELU_CLIPPED`](shape::RELU_CLIPPED).
+/// in its pooling window, or [`RELU_CLIPPED`](shape::RELU_CLIPPED). It is empty without ReLU and pooling.
 ///
 /// # Panics
 /// Panics if a slice does not have the length that `shape` requires.
@@ -37,8 +37,10 @@ pub(crate) fn forward(
     assert_eq!(weight.len(), shape.out_channels * shape.filter_len());
     assert_eq!(bias.len(), shape.out_channels);
     if let Some(pool_argmax) = &pool_argmax {
-        assert_eq!(pool_argmax.len(), shape.batch * shape.out_image_len());
+        assert_eq!(pool_argmax.len(), shape.argmax_len());
     }
+    // Without ReLU and pooling there is nothing to save.
+    pool_argmax = pool_argmax.filter(|argmax| !argmax.is_empty());
     if winograd::is_suited(&shape) {
         let argmax = pool_argmax.as_deref_mut();
         if let Some(output) = winograd::forward(set, &shape, images, weight, bias, argmax) {
@@ -66,9 +68,8 @@ pub(crate) fn backward(
     assert_eq!(images.len(), shape.batch * shape.image_len());
     assert_eq!(weight.len(), shape.out_channels * shape.filter_len());
     assert_eq!(gradient.len(), shape.batch * shape.out_image_len());
-    assert_eq!(pool_argmax.len(), gradient.len());
-    // After pooling, at most a quarter of the pixels has a gradient, so visiting only these saves as much.
-    if winograd::is_suited(&shape) && !shape.pool {
+    assert_eq!(pool_argmax.len(), shape.argmax_len());
+    if winograd::is_suited_backward(&shape) {
         let gradients = winograd::backward(
             set,
             &shape,

@@ -124,7 +124,7 @@ impl Case {
 
     /// Returns the output and the pool argmax.
     fn forward(&self, set: InstructionSet) -> (Vec<f32>, Vec<u8>) {
-        let mut pool_argmax = vec![u8::MAX; self.gradient.len()];
+        let mut pool_argmax = vec![u8::MAX; self.shape.argmax_len()];
         let Self {
             shape,
             images,
@@ -151,6 +151,7 @@ impl Case {
             gradient,
             ..
         } = self;
+        let pool_argmax = &pool_argmax[..shape.argmax_len()];
         backward(set, *shape, images, weight, gradient, pool_argmax, true)
     }
 
@@ -182,11 +183,8 @@ impl Case {
             saved.fill(u8::MAX);
             let output = winograd::forward(set, shape, images, weight, bias, Some(&mut saved));
             expected.compare_output(set, &output.expect("finite"), &saved);
-            if !shape.pool {
-                let gradients =
-                    winograd::backward(set, shape, images, weight, gradient, argmax, true);
-                expected.compare_gradients(set, &gradients.expect("finite"));
-            }
+            let gradients = winograd::backward(set, shape, images, weight, gradient, argmax, true);
+            expected.compare_gradients(set, &gradients.expect("finite"));
         }
     }
 }
@@ -354,6 +352,9 @@ fn suited_shapes_with_a_value_that_is_not_finite_equal_the_direct_convolution() 
     // Huge values overflow in the transforms only.
     for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 3e38] {
         for changed in ["images", "weight", "bias", "gradient"] {
+            if changed == "bias" && value.is_finite() {
+                continue; // It is added after the transforms.
+            }
             let mut case = Case::new(shape, 13);
             match changed {
                 "images" => case.images[100] = value,
@@ -370,10 +371,9 @@ fn suited_shapes_with_a_value_that_is_not_finite_equal_the_direct_convolution() 
             } = &case;
             let mut argmax = vec![0; gradient.len()];
             let direct = direct::forward(set, shape, images, weight, bias, Some(&mut argmax));
-            let (output, saved) = case.forward(set);
+            let (output, _) = case.forward(set);
             if changed != "gradient" {
                 assert!(bits(&output) == bits(&direct), "{value} in {changed}");
-                assert!(saved == argmax, "{value} in {changed}");
             }
             if changed != "bias" {
                 let expected =

@@ -155,6 +155,14 @@ impl BlockShape {
         self.padded_width() + 1 - self.kernel
     }
 
+    /// Number of pool argmaxes that the forward pass saves: none without ReLU and pooling, where all would be 0.
+    pub(crate) fn argmax_len(&self) -> usize {
+        match self.relu || self.pool {
+            true => self.batch * self.out_image_len(),
+            false => 0,
+        }
+    }
+
     /// Side of the pooling window: 1 without pooling.
     pub(crate) fn window(&self) -> usize {
         if self.pool { POOL } else { 1 }

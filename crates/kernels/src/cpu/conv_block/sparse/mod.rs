@@ -46,6 +46,14 @@ pub(super) fn backward(
     pool_argmax: &[u8],
     needs_images: bool,
 ) -> Gradients {
+    let zeros;
+    let pool_argmax = match shape.argmax_len() {
+        0 => {
+            zeros = vec![0; gradient.len()];
+            &zeros
+        }
+        _ => pool_argmax,
+    };
     let layout = BlockedLayout::new(shape, set.lanes());
     let packed_weight = needs_images.then(|| layout.pack_weight(weight));
 
