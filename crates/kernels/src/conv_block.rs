@@ -18,7 +18,8 @@ use crate::cpu::conv_block::{BlockShape, ConvBlockOptions};
 ///
 /// The values equal those of Burn's operations on `flex`, and of PyTorch, up to rounding: sums are computed in another
 /// order. If several pixels of a pooling window are equal, the first one gets the gradient; NaN counts as the maximum.
-/// Gradients of zero are skipped, so the result is zero where Burn's operations compute NaN from zero times infinity.
+/// Most shapes skip gradients of zero, so the result is zero where Burn's operations compute NaN from zero times
+/// infinity.
 ///
 /// # Panics
 /// Panics where Burn's operations do: if the shapes do not match.
