@@ -6,7 +6,7 @@ use std::path::Path;
 use burn::data::dataloader::batcher::Batcher;
 use burn::tensor::{Device, Tensor};
 use data::{MnistBatcher, Picture, PictureError, Preparation, Sample, regular_file};
-use model::ConvNet;
+use model::InferenceNet;
 
 use crate::description::Description;
 use crate::error::Error;
@@ -21,7 +21,7 @@ pub struct Classifier {
     /// The network, its images and their normalization.
     pub description: Description,
     /// The network, with batch normalization folded into its weights.
-    pub model: ConvNet,
+    pub model: InferenceNet,
     /// The device that the network is on.
     pub device: Device,
     /// Conversion of pictures into images: that of the training images, unless it was replaced.
@@ -99,7 +99,7 @@ impl Classifier {
         Ok(Self {
             preparation: description.images.preparation,
             description,
-            model,
+            model: model.into(),
             device: device.clone(),
         })
     }

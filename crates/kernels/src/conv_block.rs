@@ -1,12 +1,14 @@
 //! The convolution block for any device.
 
+use std::sync::Arc;
+
 use burn::tensor::activation::relu;
 use burn::tensor::module::{conv2d, max_pool2d};
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 use burn::tensor::{DType, Tensor};
 
 use crate::backend;
-use crate::cpu::conv_block::{BlockShape, ConvBlockOptions};
+use crate::cpu::conv_block::{BlockShape, ConvBlockOptions, FilterCache};
 
 /// Computes a convolution with stride 1 and bias, followed by ReLU and 2x2 max-pooling if `options` enable them.
 ///
@@ -29,12 +31,42 @@ pub fn conv_block(
     bias: Option<Tensor<1>>,
     options: ConvBlockOptions,
 ) -> Tensor<4> {
+    run(images, weight, bias, options, None)
+}
+
+/// The filters of one block in the layouts of the CPU kernels, which saves their computation in every call.
+#[derive(Clone, Debug, Default)]
+pub struct PackedFilters(Arc<FilterCache>);
+
+impl PackedFilters {
+    /// Same as [`conv_block`], for inference. Every call must be with the same weight and bias.
+    ///
+    /// # Panics
+    /// Panics where [`conv_block`] does.
+    pub fn conv_block(
+        &self,
+        images: Tensor<4>,
+        weight: Tensor<4>,
+        bias: Option<Tensor<1>>,
+        options: ConvBlockOptions,
+    ) -> Tensor<4> {
+        run(images, weight, bias, options, Some(Arc::clone(&self.0)))
+    }
+}
+
+fn run(
+    images: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Option<Tensor<1>>,
+    options: ConvBlockOptions,
+    cache: Option<Arc<FilterCache>>,
+) -> Tensor<4> {
     match fused_shape(&images, &weight, bias.as_ref(), options) {
         Some(shape) => {
             let bias = bias.unwrap_or_else(|| {
                 Tensor::zeros([shape.out_channels], (&weight.device(), DType::F32))
             });
-            backend::conv_block(images, weight, bias, shape)
+            backend::conv_block(images, weight, bias, shape, cache)
         }
         None => composed(images, weight, bias, options),
     }

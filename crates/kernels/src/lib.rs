@@ -42,7 +42,7 @@ pub use backend::is_cpu;
 #[cfg(feature = "remote")]
 pub use backend::{declare_fused, with_fused};
 pub use batch_norm::{batch_norm, moments};
-pub use conv_block::conv_block;
+pub use conv_block::{PackedFilters, conv_block};
 pub use cpu::activation::Activation;
 pub use cpu::batch_norm::Moments;
 pub use cpu::conv_block::ConvBlockOptions;

@@ -6,7 +6,7 @@ use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::tensor::module::{avg_pool2d, conv2d, max_pool2d};
 use burn::tensor::ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions};
 use burn::tensor::{DType, Tensor};
-use kernels::{Activation, ConvBlockOptions, activate, batch_norm, conv_block};
+use kernels::{Activation, ConvBlockOptions, PackedFilters, activate, batch_norm, conv_block};
 
 use crate::block::{Pool, PoolKind};
 
@@ -75,6 +75,11 @@ impl ConvBlock {
 
     /// Computes the feature maps `[N, channels, H', W']` of images `[N, C, H, W]`.
     pub fn forward(&self, images: Tensor<4>) -> Tensor<4> {
+        self.run(images, None)
+    }
+
+    /// Same as [`forward`](Self::forward), with the packed filters of this block if it does not change anymore.
+    pub(crate) fn run(&self, images: Tensor<4>, filters: Option<&PackedFilters>) -> Tensor<4> {
         if self.options.norm {
             return self.normalize(self.convolve(images));
         }
@@ -90,7 +95,7 @@ impl ConvBlock {
         let relu = activation == Activation::Relu && (pool == Pool::MAX || !pool_first);
         let fused_pool =
             pool == Pool::MAX && (relu || pool_first || activation == Activation::None);
-        let mut maps = self.conv(images, bias, relu, fused_pool);
+        let mut maps = self.conv(images, bias, relu, fused_pool, filters);
         let rest = match relu {
             true => Activation::None,
             false => activation,
@@ -109,7 +114,7 @@ impl ConvBlock {
             pool, pool_first, ..
         } = self.options;
         let fused_pool = pool_first && pool == Pool::MAX;
-        let maps = self.conv(images, None, false, fused_pool);
+        let maps = self.conv(images, None, false, fused_pool, None);
         match pool_first && !fused_pool {
             true => pooled(maps, pool),
             false => maps,
@@ -142,6 +147,7 @@ impl ConvBlock {
         bias: Option<Tensor<1>>,
         relu: bool,
         pool: bool,
+        filters: Option<&PackedFilters>,
     ) -> Tensor<4> {
         let BlockOptions {
             stride,
@@ -160,7 +166,10 @@ impl ConvBlock {
                 relu,
                 pool,
             };
-            return conv_block(images, weights, bias, options);
+            return match filters {
+                Some(filters) => filters.conv_block(images, weights, bias, options),
+                None => conv_block(images, weights, bias, options),
+            };
         }
         let options = ConvOptions::new([stride; 2], [padding; 2], [1; 2], 1);
         let maps = conv2d(images, weights, bias, options);

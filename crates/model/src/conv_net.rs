@@ -113,7 +113,7 @@ impl ConvNet {
     }
 
     /// Computes the logits `[N, classes]` from the feature maps of the last block.
-    fn classify(&self, features: Tensor<4>) -> Tensor<2> {
+    pub(crate) fn classify(&self, features: Tensor<4>) -> Tensor<2> {
         let HeadOptions {
             activation,
             logit_scale,

@@ -19,6 +19,7 @@ mod init;
 mod conv_block;
 mod shortcut;
 mod conv_net;
+mod inference_net;
 
 // Operations on parameters.
 mod weights;
@@ -40,6 +41,7 @@ pub use block::{BlockConfig, Initialization, Pool, PoolKind, ResidualConfig, Sta
 pub use config::ConvNetConfig;
 pub use conv_block::ConvBlock;
 pub use conv_net::ConvNet;
+pub use inference_net::InferenceNet;
 pub use init::seed;
 pub use kernels::{Activation, ConvBlockOptions};
 pub use layers::Layer;

@@ -11,7 +11,7 @@ use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
 
 use super::cpu_backend::CpuBackend;
-use crate::cpu::conv_block::{BlockShape, backward, forward};
+use crate::cpu::conv_block::{BlockShape, FilterCache, backward, forward};
 use crate::cpu::simd::InstructionSet;
 
 pub(crate) fn conv_block(
@@ -19,12 +19,14 @@ pub(crate) fn conv_block(
     weight: Tensor<4>,
     bias: Tensor<1>,
     shape: BlockShape,
+    cache: Option<Arc<FilterCache>>,
 ) -> Tensor<4> {
     Tensor::from_dispatch(<Dispatch as ConvBlockBackend>::conv_block(
         images.into_dispatch(),
         weight.into_dispatch(),
         bias.into_dispatch(),
         shape,
+        cache,
     ))
 }
 
@@ -36,12 +38,14 @@ pub(crate) fn conv_block(
     Remote: cfg(feature = "remote")
 )]
 pub(crate) trait ConvBlockBackend: Backend {
-    /// Images `[N, C, H, W]`, weight `[O, C, K, K]` and bias `[O]` to output `[N, O, H', W']`, all `f32`.
+    /// Images `[N, C, H, W]`, weight `[O, C, K, K]` and bias `[O]` to output `[N, O, H', W']`, all `f32`. `cache`
+    /// belongs to the weight and the bias; remote devices and training ignore it.
     fn conv_block(
         images: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         shape: BlockShape,
+        cache: Option<Arc<FilterCache>>,
     ) -> FloatTensor<Self>;
 }
 
@@ -56,6 +60,7 @@ pub(crate) trait ConvBlockPasses: Backend {
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         shape: BlockShape,
+        cache: Option<Arc<FilterCache>>,
         save_argmax: bool,
     ) -> (FloatTensor<Self>, Option<Self::PoolArgmax>);
 
@@ -86,6 +91,7 @@ impl<B: CpuBackend> ConvBlockPasses for B {
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         shape: BlockShape,
+        cache: Option<Arc<FilterCache>>,
         save_argmax: bool,
     ) -> (FloatTensor<Self>, Option<Self::PoolArgmax>) {
         let mut pool_argmax = save_argmax.then(|| vec![0; shape.argmax_len()]);
@@ -96,6 +102,7 @@ impl<B: CpuBackend> ConvBlockPasses for B {
             &B::contiguous(&weight),
             &B::contiguous(&bias),
             pool_argmax.as_deref_mut(),
+            cache.as_deref(),
         );
         let output = B::from_vec(output, shape.output_dims());
         (output, pool_argmax.map(Arc::new))
@@ -133,8 +140,9 @@ impl<B: ConvBlockPasses> ConvBlockBackend for B {
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         shape: BlockShape,
+        cache: Option<Arc<FilterCache>>,
     ) -> FloatTensor<Self> {
-        B::forward(images, weight, bias, shape, false).0
+        B::forward(images, weight, bias, shape, cache, false).0
     }
 }
 
@@ -144,6 +152,7 @@ impl<B: ConvBlockPasses, C: CheckpointStrategy> ConvBlockBackend for Autodiff<B,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         shape: BlockShape,
+        cache: Option<Arc<FilterCache>>,
     ) -> FloatTensor<Self> {
         let (images, image_node) = images.into_parts();
         let (weight, weight_node) = weight.into_parts();
@@ -155,7 +164,7 @@ impl<B: ConvBlockPasses, C: CheckpointStrategy> ConvBlockBackend for Autodiff<B,
         {
             OpsKind::Tracked(operation) => {
                 let (output, pool_argmax) =
-                    B::forward(images.clone(), weight.clone(), bias, shape, true);
+                    B::forward(images.clone(), weight.clone(), bias, shape, None, true);
                 let state = SavedForBackward {
                     images,
                     weight,
@@ -165,7 +174,7 @@ impl<B: ConvBlockPasses, C: CheckpointStrategy> ConvBlockBackend for Autodiff<B,
                 operation.finish(state, output)
             }
             OpsKind::UnTracked(operation) => {
-                operation.finish(B::conv_block(images, weight, bias, shape))
+                operation.finish(B::conv_block(images, weight, bias, shape, cache))
             }
         }
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use burn::tensor::{Distribution, Tensor};
 use clap::builder::RangedU64ValueParser;
-use model::{ConvNet, Precision};
+use model::{InferenceNet, Precision};
 use serde::Serialize;
 use tracing::info;
 
@@ -244,7 +244,8 @@ impl Bench {
     fn inference(&self, batch: usize) -> Result<f64> {
         let mut config = self.config.clone();
         config.training.eval_batch_size = batch;
-        let model: ConvNet = config.model.folded().init(&self.devices.main().device)?;
+        let model = config.model.folded().init(&self.devices.main().device)?;
+        let model = InferenceNet::from(model);
         let loader = evaluation_loader(&config, &self.split.test, &self.devices.main().device)?;
         let images = loader
             .batches(1)

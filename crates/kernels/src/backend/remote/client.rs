@@ -1,5 +1,7 @@
 //! The client: fused operations of the remote backend.
 
+use std::sync::Arc;
+
 use burn::backend::ir::{CustomOpIr, ScalarIr, TensorIr};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Remote, TensorMetadata};
@@ -10,7 +12,7 @@ use super::protocol::{ADAM, BACKWARD, FORWARD, adam_scalars, block_scalars};
 use crate::backend::adam::AdamBackend;
 use crate::backend::conv_block::{BlockGradients, ConvBlockPasses};
 use crate::cpu::adam::AdamStep;
-use crate::cpu::conv_block::BlockShape;
+use crate::cpu::conv_block::{BlockShape, FilterCache};
 
 impl ConvBlockPasses for Remote {
     type PoolArgmax = FloatTensor<Self>;
@@ -20,6 +22,7 @@ impl ConvBlockPasses for Remote {
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         shape: BlockShape,
+        _: Option<Arc<FilterCache>>,
         save_argmax: bool,
     ) -> (FloatTensor<Self>, Option<Self::PoolArgmax>) {
         let dims: &[&[usize]] = &[&shape.output_dims(), &shape.output_dims()];

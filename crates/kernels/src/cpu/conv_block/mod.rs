@@ -16,9 +16,19 @@ pub use shape::ConvBlockOptions;
 pub(crate) use shape::RELU_CLIPPED;
 pub(crate) use sparse::Gradients;
 
+use std::sync::OnceLock;
+
 use crate::cpu::simd::InstructionSet;
 
-/// Computes the output `[batch, out_channels, out_height, out_width]` of a block.
+/// The filters of one block in the layouts of the algorithms, for many calls. Each is computed when it is needed first.
+#[derive(Debug, Default)]
+pub(crate) struct FilterCache {
+    direct: OnceLock<direct::PackedFilters>,
+    winograd: OnceLock<winograd::Filters>,
+}
+
+/// Computes the output `[batch, out_channels, out_height, out_width]` of a block. `cache` must belong to these weights
+/// and this bias.
 ///
 /// Writes to `pool_argmax`, of the same shape, where the backward pass sends each gradient: the index of the maximum
 /// in its pooling window, or [`RELU_CLIPPED`](shape::RELU_CLIPPED). It is empty without ReLU and pooling.
@@ -32,6 +42,7 @@ pub(crate) fn forward(
     weight: &[f32],
     bias: &[f32],
     mut pool_argmax: Option<&mut [u8]>,
+    cache: Option<&FilterCache>,
 ) -> Vec<f32> {
     assert_eq!(images.len(), shape.batch * shape.image_len());
     assert_eq!(weight.len(), shape.out_channels * shape.filter_len());
@@ -41,13 +52,15 @@ pub(crate) fn forward(
     }
     // Without ReLU and pooling there is nothing to save.
     pool_argmax = pool_argmax.filter(|argmax| !argmax.is_empty());
-    if winograd::is_suited(&shape) {
+    if winograd::is_suited(&shape, cache.is_some()) {
         let argmax = pool_argmax.as_deref_mut();
-        if let Some(output) = winograd::forward(set, &shape, images, weight, bias, argmax) {
+        let cache = cache.map(|cache| &cache.winograd);
+        if let Some(output) = winograd::forward(set, &shape, images, weight, bias, argmax, cache) {
             return output;
         }
     }
-    direct::forward(set, shape, images, weight, bias, pool_argmax)
+    let cache = cache.map(|cache| &cache.direct);
+    direct::forward(set, shape, images, weight, bias, pool_argmax, cache)
 }
 
 /// Computes the gradients with respect to weight, bias and, if `needs_images`, the images.

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::shape::{BlockShape, RELU_CLIPPED};
-use super::{Gradients, backward, dense, direct, forward, sparse, winograd};
+use super::{FilterCache, Gradients, backward, dense, direct, forward, sparse, winograd};
 use crate::cpu::simd::InstructionSet;
 
 /// Returns pseudo-random numbers from -1 to 1.
@@ -132,8 +132,16 @@ impl Case {
             bias,
             ..
         } = self;
-        let output = forward(set, *shape, images, weight, bias, Some(&mut pool_argmax));
-        let without_argmax = forward(set, *shape, images, weight, bias, None);
+        let output = forward(
+            set,
+            *shape,
+            images,
+            weight,
+            bias,
+            Some(&mut pool_argmax),
+            None,
+        );
+        let without_argmax = forward(set, *shape, images, weight, bias, None, None);
         let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
         assert_eq!(
             bits(&output),
@@ -169,7 +177,7 @@ impl Case {
         let argmax = &expected.pool_argmax;
         for set in InstructionSet::available() {
             let mut saved = vec![u8::MAX; gradient.len()];
-            let output = direct::forward(set, *shape, images, weight, bias, Some(&mut saved));
+            let output = direct::forward(set, *shape, images, weight, bias, Some(&mut saved), None);
             expected.compare_output(set, &output, &saved);
             let gradients = sparse::backward(set, shape, images, weight, gradient, argmax, true);
             expected.compare_gradients(set, &gradients);
@@ -181,7 +189,8 @@ impl Case {
                 continue;
             }
             saved.fill(u8::MAX);
-            let output = winograd::forward(set, shape, images, weight, bias, Some(&mut saved));
+            let output =
+                winograd::forward(set, shape, images, weight, bias, Some(&mut saved), None);
             expected.compare_output(set, &output.expect("finite"), &saved);
             let gradients = winograd::backward(set, shape, images, weight, gradient, argmax, true);
             expected.compare_gradients(set, &gradients.expect("finite"));
@@ -340,13 +349,37 @@ fn winograd_shapes_match_f64_to_1e_4() {
 }
 
 #[test]
+fn cached_filters_give_the_same_bits() {
+    for shape in [shape(4, 32, 9, 40), shape(2, 3, 8, 20), shape(1, 33, 8, 33)] {
+        let case = Case::new(shape, 14);
+        let Case {
+            images,
+            weight,
+            bias,
+            ..
+        } = &case;
+        for set in InstructionSet::available() {
+            let cache = FilterCache::default();
+            let run = |cache: Option<&FilterCache>| {
+                forward(set, shape, images, weight, bias, None, cache)
+            };
+            let first = run(Some(&cache));
+            assert!(first == run(Some(&cache)), "{shape:?}");
+            if winograd::is_suited(&shape, false) == winograd::is_suited(&shape, true) {
+                assert!(first == run(None), "{shape:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn suited_shapes_with_a_value_that_is_not_finite_equal_the_direct_convolution() {
     let shape = BlockShape {
         relu: false,
         pool: false,
         ..shape(4, 32, 9, 32)
     };
-    assert!(winograd::is_suited(&shape));
+    assert!(winograd::is_suited(&shape, false));
     let set = InstructionSet::best();
     let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
     // Huge values overflow in the transforms only.
@@ -370,7 +403,7 @@ fn suited_shapes_with_a_value_that_is_not_finite_equal_the_direct_convolution() 
                 ..
             } = &case;
             let mut argmax = vec![0; gradient.len()];
-            let direct = direct::forward(set, shape, images, weight, bias, Some(&mut argmax));
+            let direct = direct::forward(set, shape, images, weight, bias, Some(&mut argmax), None);
             let (output, _) = case.forward(set);
             if changed != "gradient" {
                 assert!(bits(&output) == bits(&direct), "{value} in {changed}");
@@ -559,7 +592,7 @@ fn result_bits_do_not_depend_on_the_number_of_threads() {
         pool: false,
         ..shape(37, 70, 10, 40)
     };
-    assert!(winograd::is_suited(&winograd));
+    assert!(winograd::is_suited(&winograd, false));
     for shape in [shape(37, 8, 10, 20), winograd] {
         compare_threads(&Case::new(shape, 10));
     }

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 /// Floats in a cache line.
 const LINE: usize = 16;
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 struct CacheLine([f32; LINE]);
 
@@ -29,7 +29,7 @@ pub(crate) unsafe fn init_vec(len: usize, init: impl FnOnce(&mut [MaybeUninit<f3
 }
 
 /// A buffer of floats, aligned to cache lines so that no aligned vector crosses one.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct AlignedBuffer {
     lines: Vec<CacheLine>,
     len: usize,
@@ -66,6 +66,7 @@ static FREE: Mutex<Vec<AlignedBuffer>> = Mutex::new(Vec::new());
 const MAX_FREE: usize = 32;
 
 /// A buffer of floats with any contents, which returns to a pool.
+#[derive(Debug)]
 pub(crate) struct ScratchBuffer(AlignedBuffer);
 
 impl ScratchBuffer {

@@ -37,7 +37,7 @@ pub(super) fn backward(
         let shape = transposed(shape).expect("the shape is suited");
         let bias = vec![0.0; shape.out_channels];
         let weight = rotated(&shape, weight);
-        direct::forward(set, shape, gradient, &weight, &bias, None)
+        direct::forward(set, shape, gradient, &weight, &bias, None, None)
     };
     let mut gradients = if shape.filter_len() <= MAX_TAPS {
         Gradients {

@@ -5,6 +5,7 @@ mod epilogue;
 mod direct_conv;
 
 use std::mem::MaybeUninit;
+use std::sync::OnceLock;
 
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
@@ -13,7 +14,8 @@ use super::shape::{BlockShape, PARALLEL_THRESHOLD};
 use crate::cpu::simd::{AlignedBuffer, InstructionSet, init_vec};
 use direct_conv::{DirectConv, overread_len};
 pub(super) use epilogue::{OutputSlices, clip, pool_window};
-use packed_filters::{GROUP_VECTORS, PackedFilters};
+use packed_filters::GROUP_VECTORS;
+pub(super) use packed_filters::PackedFilters;
 
 /// Computes the output of a block, as [`forward`](super::forward()) does.
 pub(super) fn forward(
@@ -23,8 +25,17 @@ pub(super) fn forward(
     weight: &[f32],
     bias: &[f32],
     pool_argmax: Option<&mut [u8]>,
+    cache: Option<&OnceLock<PackedFilters>>,
 ) -> Vec<f32> {
-    let filters = PackedFilters::new(set, &shape, weight, bias);
+    let pack = || PackedFilters::new(set, &shape, weight, bias);
+    let packed;
+    let filters = match cache {
+        Some(cache) => cache.get_or_init(pack),
+        None => {
+            packed = pack();
+            &packed
+        }
+    };
     let scratch = || Scratch::new(shape, set.lanes());
     let is_small = shape.products() < PARALLEL_THRESHOLD;
     // With fewer images than threads, a job is a group of channels of an image.
@@ -52,7 +63,7 @@ pub(super) fn forward(
         let run = |scratch: &mut Scratch, (image, first, output)| {
             set.run(ForwardJob {
                 shape: &shape,
-                filters: &filters,
+                filters,
                 image: &images[image * shape.image_len()..][..shape.image_len()],
                 first,
                 output,

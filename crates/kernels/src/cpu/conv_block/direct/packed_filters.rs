@@ -10,7 +10,8 @@ pub(super) const GROUP_VECTORS: usize = 2;
 
 /// Weights and bias with the output channels last, in groups of `GROUP_VECTORS` vectors: each group is `[taps,
 /// channels of the group]`. The last vector is padded with zeros. A filter has taps `[in_channels, kernel, kernel]`.
-pub(super) struct PackedFilters {
+#[derive(Debug)]
+pub(in crate::cpu::conv_block) struct PackedFilters {
     /// Taps per filter.
     taps: usize,
     weight: AlignedBuffer,

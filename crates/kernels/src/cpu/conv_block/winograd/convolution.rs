@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::filters::{Filters, WeightOrder};
+use super::filters::Filters;
 use super::tiles::{PointLayout, TileTransform, TiledImages, Tiling, block_tiles};
 use super::transform::{OUTPUTS, POINTS, SAVED_PRODUCTS, outputs};
 use crate::cpu::conv_block::direct::{OutputSlices, clip, pool_window};
@@ -22,12 +22,10 @@ pub(super) fn convolve(
     set: InstructionSet,
     shape: &BlockShape,
     images: &[f32],
-    weight: &[f32],
-    order: WeightOrder,
+    filters: &Filters,
     bias: Option<&[f32]>,
     pool_argmax: Option<&mut [u8]>,
 ) -> Option<Vec<f32>> {
-    let filters = Filters::new(set, shape, weight, order);
     let group = VECTORS * set.lanes();
     let groups = shape.out_channels.div_ceil(group);
     let bias = padded_bias(bias, groups * group);
@@ -62,7 +60,7 @@ pub(super) fn convolve(
         let run = |scratch: &mut Scratch, (images, first, channels, output)| {
             set.run(Job {
                 shape,
-                filters: &filters,
+                filters,
                 bias: &bias,
                 images,
                 first,

@@ -28,7 +28,8 @@ pub(super) struct WeightOrder {
 
 /// The filters of a convolution after the transform: `[groups of output channels, points, in_channels, channels of a
 /// group]`.
-pub(super) struct Filters {
+#[derive(Debug)]
+pub(in crate::cpu::conv_block) struct Filters {
     values: ScratchBuffer,
     point_len: usize,
     group: usize,

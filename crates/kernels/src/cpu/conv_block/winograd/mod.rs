@@ -11,11 +11,14 @@ mod filters;
 mod convolution;
 mod weight_gradient;
 
+use std::sync::OnceLock;
+
 use super::dense::{bias_gradient, convolution_gradient, transposed};
 use super::shape::BlockShape;
 use super::sparse::Gradients;
 use crate::cpu::simd::InstructionSet;
 use convolution::convolve;
+pub(super) use filters::Filters;
 use filters::WeightOrder;
 use tiles::Tiling;
 use transform::TAPS;
@@ -28,15 +31,20 @@ pub(super) fn is_supported(shape: &BlockShape) -> bool {
 
 /// Returns whether they are faster than the direct convolution, by measurement: with few channels the transforms take
 /// longer than the products, with few tiles the transform of the filters does, and tiles that extend far beyond the
-/// output save few multiplications.
-pub(super) fn is_suited(shape: &BlockShape) -> bool {
+/// output save few multiplications. `has_filters` says whether the filters are transformed already.
+pub(super) fn is_suited(shape: &BlockShape, has_filters: bool) -> bool {
     const CHANNELS: usize = 32;
     const TILES: usize = 16;
+    const TILES_WITH_FILTERS: usize = 4;
     const OUTPUTS_PER_TILE: usize = 6;
     let tiles = Tiling::new(shape).per_image();
+    let min_tiles = match has_filters {
+        true => TILES_WITH_FILTERS,
+        false => TILES,
+    };
     is_supported(shape)
         && shape.in_channels.min(shape.out_channels) >= CHANNELS
-        && shape.batch * tiles >= TILES
+        && shape.batch * tiles >= min_tiles
         && shape.conv_height() * shape.conv_width() >= OUTPUTS_PER_TILE * tiles
 }
 
@@ -46,7 +54,7 @@ pub(super) fn is_suited(shape: &BlockShape) -> bool {
 pub(super) fn is_suited_backward(shape: &BlockShape) -> bool {
     const POOLED_CHANNELS: usize = 128;
     let channels = shape.in_channels.min(shape.out_channels);
-    is_suited(shape) && (!shape.pool || channels >= POOLED_CHANNELS)
+    is_suited(shape, false) && (!shape.pool || channels >= POOLED_CHANNELS)
 }
 
 /// Computes the output of a block, as [`forward`](super::forward()) does. Returns `None` if a value is not finite: the
@@ -58,13 +66,23 @@ pub(super) fn forward(
     weight: &[f32],
     bias: &[f32],
     pool_argmax: Option<&mut [u8]>,
+    cache: Option<&OnceLock<Filters>>,
 ) -> Option<Vec<f32>> {
     let order = WeightOrder {
         output: shape.filter_len(),
         input: TAPS * TAPS,
         rotated: false,
     };
-    convolve(set, shape, images, weight, order, Some(bias), pool_argmax)
+    let transform = || Filters::new(set, shape, weight, order);
+    let transformed;
+    let filters = match cache {
+        Some(cache) => cache.get_or_init(transform),
+        None => {
+            transformed = transform();
+            &transformed
+        }
+    };
+    convolve(set, shape, images, filters, Some(bias), pool_argmax)
 }
 
 /// Computes the gradients of a block, as [`backward`](super::backward()) does. Returns `None` if a value is not finite.
@@ -106,7 +124,8 @@ fn image_gradient(
         input: shape.filter_len(),
         rotated: true,
     };
-    convolve(set, &transposed, gradient, weight, order, None, None)
+    let filters = Filters::new(set, &transposed, weight, order);
+    convolve(set, &transposed, gradient, &filters, None, None)
 }
 
 /// Returns whether all values are finite. Compares bits, which the compiler turns into vector instructions.
