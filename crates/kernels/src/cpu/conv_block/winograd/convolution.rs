@@ -6,11 +6,11 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::filters::Filters;
-use super::tiles::{PointLayout, TileTransform, TiledImages, Tiling, block_tiles};
-use super::transform::{OUTPUTS, POINTS, SAVED_PRODUCTS, outputs};
+use super::tiles::{PointLayout, TileTransform, TiledImages, Tiling, block_tiles, is_small};
+use super::transform::{OUTPUTS, POINTS, outputs};
 use crate::cpu::conv_block::direct::{OutputSlices, clip, pool_window};
 use crate::cpu::conv_block::product::{Product, VECTORS, max_rows};
-use crate::cpu::conv_block::shape::{BlockShape, PARALLEL_THRESHOLD};
+use crate::cpu::conv_block::shape::BlockShape;
 use crate::cpu::simd::{
     AlignedBuffer, InstructionSet, ScratchBuffer, init_vec, load, mul_add, store, transpose,
     transpose_into,
@@ -81,11 +81,6 @@ pub(super) fn convolve(
     // SAFETY: the jobs write all channels of all images.
     let output = unsafe { init_vec(shape.batch * shape.out_image_len(), convolve) };
     is_finite.then_some(output)
-}
-
-/// Returns whether waking up other threads takes longer than the work.
-pub(super) fn is_small(shape: &BlockShape) -> bool {
-    shape.products() / SAVED_PRODUCTS < PARALLEL_THRESHOLD
 }
 
 /// Returns the bias followed by zeros.

@@ -3,8 +3,7 @@
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::convolution::is_small;
-use super::tiles::LINE;
+use super::tiles::{LINE, is_small};
 use super::transform::{POINTS, TAPS, taps};
 use crate::cpu::conv_block::product::VECTORS;
 use crate::cpu::conv_block::shape::BlockShape;

@@ -2,8 +2,8 @@
 
 use pulp::Simd;
 
-use super::transform::{self, OUTPUTS, POINTS};
-use crate::cpu::conv_block::shape::BlockShape;
+use super::transform::{self, OUTPUTS, POINTS, SAVED_PRODUCTS};
+use crate::cpu::conv_block::shape::{BlockShape, PARALLEL_THRESHOLD};
 use crate::cpu::simd::{AlignedBuffer, load, store, transpose};
 
 /// The division of the convolution's output into tiles of 4x4 pixels, row by row. Tiles at the lower and right border
@@ -40,6 +40,11 @@ pub(super) fn block_tiles(shape: &BlockShape) -> usize {
         true => SMALL,
         false => LARGE,
     }
+}
+
+/// Returns whether waking up other threads takes longer than the work.
+pub(super) fn is_small(shape: &BlockShape) -> bool {
+    shape.products() / SAVED_PRODUCTS < PARALLEL_THRESHOLD
 }
 
 /// The layout of the values of tiles at every point: `[points, tiles, pitch]`, where the first floats of a row are
