@@ -61,7 +61,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         0.0 < from && from < to && to.is_finite(),
         "--from {from} --to {to}: expected 0 < FROM < TO"
     );
-    let (config, images) = args.settings.resolve(PictureCache::No)?;
+    let (config, images, _) = args.settings.resolve(PictureCache::No)?;
     let (device, reason) = args.device.open()?;
     precision::check(config.training.precision, slice::from_ref(&device))?;
     info!("device: {device}, {reason}");
