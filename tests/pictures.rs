@@ -156,6 +156,18 @@ fn decoded_pictures_are_cached() {
 }
 
 #[test]
+fn find_lr_shares_the_cache_of_decoded_pictures() {
+    let dir = WorkDir::new();
+    bars(&dir);
+    let pictures = "--data mine --image-size 16 --preset tiny --out runs";
+    // Ten steps may not suffice for a suggestion.
+    let range_test = dir.trainer(&format!("find-lr {pictures} --steps 10 --json"));
+    assert!(range_test.stderr.contains("reading 61"), "{range_test:#?}");
+    let trained = dir.trainer(&format!("{pictures} --max-steps 1")).success();
+    assert!(!trained.stderr.contains("reading"), "{trained:#?}");
+}
+
+#[test]
 fn trains_without_a_cache_if_it_cannot_be_written() {
     let dir = WorkDir::new();
     bars(&dir);
