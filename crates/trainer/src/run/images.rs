@@ -281,6 +281,7 @@ fn read_unrecorded(
     let opened = Source::open(source, TestSelection::Shuffled)?;
     let is_pictures = matches!(opened, Source::Pictures(_));
     let mut dataset = opened.read(decode_options(expected), cache)?;
+    dataset.info = dataset.info.in_form_of(expected, &dataset.train)?;
     let statistics = match dataset.info.is_same_data(expected) {
         true => Statistics::Same,
         false => Statistics::Changed,

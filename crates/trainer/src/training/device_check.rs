@@ -380,7 +380,7 @@ fn values<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
 
 #[cfg(test)]
 mod tests {
-    use data::{Normalization, Scaling};
+    use data::{Normalization, PerChannel, Scaling};
 
     use super::*;
     use crate::device::{self, Request};
@@ -425,7 +425,7 @@ mod tests {
         for difference in [1e-6, 1e-5] {
             let mut training = check.training.clone();
             let Scaling { mean, std } = training.config.scaling();
-            let std = std * (1.0 + difference);
+            let std = PerChannel::Same(std.of(0) * (1.0 + difference));
             let normalization = Normalization::Custom(Scaling { mean, std });
             training.config.data.normalization = normalization;
             let computed = training.run(&device, Some(&check.reference)).unwrap();
