@@ -143,7 +143,12 @@ fn rejects_unknown_settings_and_values_out_of_range() {
     assert_eq!(
         error("--normalization 0.5,0"),
         "command line: data.normalization = \"0.5,0\": expected unit, half, mean-std, \
-         or MEAN,STD such as 0.1307,0.3081, the latter above 0"
+         MEAN,STD such as 0.1307,0.3081, or for RGB images three means and three standard deviations, which are above 0"
+    );
+    assert_eq!(
+        error("--normalization 0.485,0.456,0.406,0.229,0.224,0.225"),
+        "data.normalization = \"0.485,0.456,0.406,0.229,0.224,0.225\" is for color images, but mnist has gray \
+         images: expected one mean and one standard deviation"
     );
     for (flag, expected) in [
         (

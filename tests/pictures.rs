@@ -104,6 +104,42 @@ fn trains_on_a_folder_of_pictures_with_its_class_names() {
     assert!(!report.contains("up & <right>"));
 }
 
+/// Runs of versions that had one number for all channels are evaluated with it. A configuration of such a run starts a
+/// run with one number for each.
+#[test]
+fn color_runs_have_statistics_of_each_channel() {
+    let dir = WorkDir::new();
+    bars(&dir);
+    dir.trainer(&format!("{TRAIN} --normalization mean-std --max-steps 3"))
+        .success();
+    let config = dir.run_text("tiny-1", "config.toml");
+    let mut config: toml::Table = config.parse().unwrap();
+    for key in ["mean", "std"] {
+        let numbers = config["images"][key].as_array().unwrap();
+        assert_eq!(numbers.len(), 3);
+        assert!(numbers[0] != numbers[1] && numbers[1] != numbers[2]);
+    }
+    let loss = || {
+        let evaluation = dir.trainer("evaluate tiny-1 --json").success().stdout;
+        let evaluation: Value = serde_json::from_str(&evaluation).unwrap();
+        evaluation["loss"].as_f64().unwrap()
+    };
+    let each = loss();
+    let images = config["images"].as_table_mut().unwrap();
+    images.insert("mean".into(), 0.3.into());
+    images.insert("std".into(), 0.4.into());
+    let path = dir.path("artifacts/runs/tiny-1/config.toml");
+    fs::write(&path, config.to_string()).unwrap();
+    assert!(loss() != each);
+    dir.trainer("export tiny-1 --format onnx --raw-pixels")
+        .success();
+    fs::write(dir.path("older.toml"), config.to_string()).unwrap();
+    dir.trainer("--config older.toml --run-name new --max-steps 1")
+        .success();
+    let config: toml::Table = dir.run_text("new", "config.toml").parse().unwrap();
+    assert!(config["images"]["mean"].is_array());
+}
+
 #[test]
 fn decoded_pictures_are_cached() {
     let dir = WorkDir::new();
@@ -153,6 +189,18 @@ fn decoded_pictures_are_cached() {
     let sixth = dir.trainer(TRAIN).success();
     assert!(!sixth.stderr.contains("reading"), "{sixth:#?}");
     assert!(!sixth.stderr.contains("skipped"), "{sixth:#?}");
+}
+
+#[test]
+fn find_lr_shares_the_cache_of_decoded_pictures() {
+    let dir = WorkDir::new();
+    bars(&dir);
+    let pictures = "--data mine --image-size 16 --preset tiny --out runs";
+    // Ten steps may not suffice for a suggestion.
+    let range_test = dir.trainer(&format!("find-lr {pictures} --steps 10 --json"));
+    assert!(range_test.stderr.contains("reading 61"), "{range_test:#?}");
+    let trained = dir.trainer(&format!("{pictures} --max-steps 1")).success();
+    assert!(!trained.stderr.contains("reading"), "{trained:#?}");
 }
 
 #[test]

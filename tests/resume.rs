@@ -297,7 +297,7 @@ fn residual_network_with_whitening_resumes_within_an_epoch() {
     "#;
     fs::write(dir.path("network.toml"), network).unwrap();
     let arguments = "--preset tiny --config network.toml --limit-train 640 --epochs 2 --optimizer sgd --bias-factor 8 \
-                     --learning-rate 0.1 --weight-decay 0.01";
+                     --learning-rate 0.1 --weight-decay 0.01 --ema-decay 0.9";
     let train = |name: &str, flags: &str| {
         dir.trainer(&format!("{arguments} --run-name {name} {flags}"))
             .success();

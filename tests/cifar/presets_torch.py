@@ -68,7 +68,7 @@ images, labels = read(folder / "train")
 # The validation images that the trainer holds out.
 kept = torch.randperm(len(images))[len(images) // 10:]
 images, labels = images[kept], labels[kept]
-mean, std = images.mean(), images.std()
+mean, std = images.mean((0, 2, 3), keepdim=True), images.std((0, 2, 3), keepdim=True)
 padded = F.pad((images - mean) / std, [PADDING] * 4, "reflect")
 model = (ResNet9() if preset == "resnet9" else vgg()).to(memory_format=torch.channels_last)
 optimizer = torch.optim.SGD(

@@ -113,10 +113,16 @@ impl Description {
             }
         }
         let Scaling { mean, std } = self.scaling();
-        if !mean.is_finite() {
+        for (key, numbers) in [("images.mean", mean), ("images.std", std)] {
+            if !numbers.fits(images.channels) {
+                let expected = "one number, as the images are gray";
+                return mismatch(key, numbers.to_string(), expected.into());
+            }
+        }
+        if !mean.all(f64::is_finite) {
             return mismatch("images.mean", mean.to_string(), "a finite number".into());
         }
-        if !(std.is_finite() && std > 0.0) {
+        if !std.all(|std| std.is_finite() && std > 0.0) {
             return mismatch("images.std", std.to_string(), "a number above 0".into());
         }
         Ok(())
@@ -130,6 +136,8 @@ impl Description {
 
 #[cfg(test)]
 mod tests {
+    use data::PerChannel;
+
     use super::*;
 
     const CONFIG: &str = r#"
@@ -169,8 +177,39 @@ mod tests {
         let description = Description::from_toml(CONFIG).unwrap();
         assert_eq!(description.images.shape(), [3, 8, 6]);
         assert!(description.model.has_batch_norm());
-        let Scaling { mean, std } = description.scaling();
-        assert_eq!((mean, std), (0.5, 0.25));
+        assert_eq!(description.scaling(), Scaling::same(0.5, 0.25));
+    }
+
+    #[test]
+    fn statistics_are_numbers_or_arrays_of_three() {
+        let measured = CONFIG.replace("\"0.5,0.25\"", "\"mean-std\"");
+        let scaling = |text: &str| Description::from_toml(text).unwrap().scaling();
+        assert_eq!(scaling(&measured), Scaling::same(0.4, 0.2));
+        let each = measured.replace("mean = 0.4", "mean = [0.5, 0.4, 1]");
+        let each = each.replace("std = 0.2", "std = [0.25, 0.2, 0.3]");
+        let expected = Scaling {
+            mean: PerChannel::Each([0.5, 0.4, 1.0]),
+            std: PerChannel::Each([0.25, 0.2, 0.3]),
+        };
+        assert_eq!(scaling(&each), expected);
+        let images = Description::from_toml(&each).unwrap().images;
+        let text = toml::to_string(&images).unwrap();
+        assert!(text.contains("mean = [0.5, 0.4, 1.0]\n"), "{text}");
+        assert_eq!(toml::from_str::<DatasetInfo>(&text).unwrap(), images);
+
+        let message = error(&measured.replace("mean = 0.4", "mean = [0.5, 0.4]"));
+        let expected = "expected a number, or an array of three numbers, one for each channel";
+        assert!(message.contains(expected), "{message}");
+        let gray = each.replace("channels = 3", "channels = 1");
+        assert_eq!(
+            error(&gray),
+            "config.toml: images.mean = [0.5, 0.4, 1.0], expected one number, as the images are gray"
+        );
+        let message = error(&each.replace("[0.25, 0.2, 0.3]", "[0.25, 0.0, 0.3]"));
+        assert_eq!(
+            message,
+            "config.toml: images.std = [0.25, 0.0, 0.3], expected a number above 0"
+        );
     }
 
     #[test]

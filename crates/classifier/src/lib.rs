@@ -41,5 +41,5 @@ pub use prediction::Prediction;
 pub use probabilities::Probabilities;
 
 pub use burn::tensor::Device;
-pub use data::{DatasetInfo, Normalization, Picture, PictureError, Preparation};
+pub use data::{DatasetInfo, Normalization, PerChannel, Picture, PictureError, Preparation};
 pub use model::{ConvNet, ConvNetConfig};

@@ -85,10 +85,10 @@ impl Augmentation {
     }
 
     /// Transforms image `index` for epoch `epoch` of a training run with this seed. Cutout fills with the
-    /// pixel value `fill`.
+    /// pixel value `fill` of each channel; a gray image has the first one.
     ///
     /// The transform depends only on `(seed, epoch, index)`.
-    pub fn apply(&self, sample: &mut Sample, fill: u8, seed: u64, epoch: u64, index: usize) {
+    pub fn apply(&self, sample: &mut Sample, fill: [u8; 3], seed: u64, epoch: u64, index: usize) {
         let size = [sample.height, sample.width];
         let transform = Transform::draw(self, size, seed, epoch, index);
         transform.apply(sample, fill);
@@ -171,13 +171,13 @@ impl Transform {
         }
     }
 
-    fn apply(&self, sample: &mut Sample, fill: u8) {
+    fn apply(&self, sample: &mut Sample, fill: [u8; 3]) {
         self.color.apply(sample);
         if let Some(warp) = &self.warp {
             sample.pixels = warp.apply(sample);
         }
         self.crop.apply(sample);
-        self.erased.fill(sample, 0);
+        self.erased.fill(sample, [0; 3]);
         self.cutout.fill(sample, fill);
     }
 }
@@ -317,7 +317,7 @@ mod tests {
 
     fn augmented(augmentation: Augmentation, index: usize) -> Vec<u8> {
         let mut sample = cross();
-        augmentation.apply(&mut sample, 0, 7, 3, index);
+        augmentation.apply(&mut sample, [0; 3], 7, 3, index);
         sample.pixels
     }
 
@@ -371,7 +371,7 @@ mod tests {
         };
         let with = |seed, epoch, index| {
             let mut sample = cross();
-            all.apply(&mut sample, 0, seed, epoch, index);
+            all.apply(&mut sample, [0; 3], seed, epoch, index);
             sample.pixels
         };
         let one = with(1, 1, 1);
@@ -460,7 +460,7 @@ mod tests {
         let mut erased = 0;
         for index in 0..200 {
             let mut sample = white.clone();
-            erasing.apply(&mut sample, 0, 7, 1, index);
+            erasing.apply(&mut sample, [0; 3], 7, 1, index);
             let black = sample.pixels.iter().filter(|&&pixel| pixel == 0).count();
             if black > 0 {
                 erased += 1;
@@ -478,7 +478,7 @@ mod tests {
         };
         let is_mirrored = |seed, epoch, index| {
             let mut sample = ramp(1);
-            alternating.apply(&mut sample, 0, seed, epoch, index);
+            alternating.apply(&mut sample, [0; 3], seed, epoch, index);
             match sample.pixels[..4] {
                 [1, 2, 3, 4] => false,
                 [4, 3, 2, 1] => true,
@@ -506,7 +506,7 @@ mod tests {
         let mut counts = [[0; 5]; 2];
         for index in 0..1000 {
             let mut sample = ramp(2);
-            cropped.apply(&mut sample, 0, 7, 1, index);
+            cropped.apply(&mut sample, [0; 3], 7, 1, index);
             let transform = Transform::draw(&cropped, [4, 4], 7, 1, index);
             let [down, right] = transform.crop.offset;
             counts[0][(down + 2) as usize] += 1;
@@ -540,7 +540,7 @@ mod tests {
         let mut seen = [[false; 4]; 4];
         for index in 0..300 {
             let mut sample = ramp(2);
-            cutout.apply(&mut sample, 99, 7, 1, index);
+            cutout.apply(&mut sample, [99; 3], 7, 1, index);
             let mask: Vec<bool> = sample.pixels.iter().map(|&pixel| pixel == 99).collect();
             assert_eq!(mask[..16], mask[16..]);
             // A square of 2x2 pixels reaches from the pixel before its center to the center itself.
@@ -583,7 +583,7 @@ mod tests {
         white.pixels.fill(255);
         for index in 0..50 {
             let mut sample = white.clone();
-            ranges.apply(&mut sample, 0, 7, 1, index);
+            ranges.apply(&mut sample, [0; 3], 7, 1, index);
             assert_eq!(sample, white);
         }
     }

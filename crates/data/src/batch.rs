@@ -4,6 +4,7 @@ use burn::data::dataloader::batcher::Batcher;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 use crate::normalization::Scaling;
+use crate::per_channel::PerChannel;
 use crate::sample::Sample;
 
 /// A batch of normalized images and their targets.
@@ -71,10 +72,20 @@ pub(crate) fn supports_u8(device: &Device) -> bool {
 }
 
 /// Computes `(x / 255 - mean) / std` as one multiplication and one subtraction.
-pub(crate) fn normalize(pixels: Tensor<4>, Scaling { mean, std }: Scaling) -> Tensor<4> {
-    let scaled = pixels.mul_scalar(1.0 / (255.0 * std));
-    if mean == 0.0 {
-        return scaled;
+pub(crate) fn normalize(pixels: Tensor<4>, scaling: Scaling) -> Tensor<4> {
+    let device = pixels.device();
+    // [1, 3, 1, 1]
+    let tensor = |numbers: [f64; 3]| {
+        Tensor::<1>::from_floats(numbers.map(|number| number as f32), &device).reshape([1, 3, 1, 1])
+    };
+    let (factor, shift) = scaling.factor_and_shift();
+    let scaled = match factor {
+        PerChannel::Same(factor) => pixels.mul_scalar(factor),
+        PerChannel::Each(factors) => pixels * tensor(factors),
+    };
+    match shift {
+        PerChannel::Same(0.0) => scaled,
+        PerChannel::Same(shift) => scaled.sub_scalar(shift),
+        PerChannel::Each(shifts) => scaled - tensor(shifts),
     }
-    scaled.sub_scalar(mean / std)
 }

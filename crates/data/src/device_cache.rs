@@ -100,7 +100,7 @@ impl DeviceCache {
         if !transforms.is_empty() {
             let coordinates = self.coordinates.clone();
             images = DeviceTransforms::new(transforms, coordinates, [height, width])
-                .apply(images, scaling.pixel(0.0));
+                .apply(images, scaling.zero());
         }
         Batch {
             images: normalize(images, scaling),

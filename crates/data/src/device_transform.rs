@@ -83,7 +83,7 @@ impl<'a> DeviceTransforms<'a> {
 
     /// Applies one transform to each image, pixels `[N, C, H, W]` from 0 to 255, as
     /// [`Augmentation::apply`](crate::Augmentation::apply) does on the host.
-    pub(crate) fn apply(&self, pixels: Tensor<4>, fill: u8) -> Tensor<4> {
+    pub(crate) fn apply(&self, pixels: Tensor<4>, fill: [u8; 3]) -> Tensor<4> {
         let shape = pixels.dims();
         let any = |has: fn(&Transform) -> bool| self.transforms.iter().any(has);
         let mut values = pixels.flatten(2, 3);
@@ -97,7 +97,7 @@ impl<'a> DeviceTransforms<'a> {
             values = self.crop(values);
         }
         if any(|transform| transform.erased.area() > 0) {
-            values = self.fill_rectangle(values, ERASED, 0);
+            values = self.fill_rectangle(values, ERASED, [0; 3]);
         }
         if any(|transform| transform.cutout.area() > 0) {
             values = self.fill_rectangle(values, CUTOUT, fill);
@@ -213,9 +213,10 @@ impl<'a> DeviceTransforms<'a> {
         }
     }
 
-    /// Sets the pixels of a rectangle of each image, `[N, C, H * W]`.
-    fn fill_rectangle(&self, values: Tensor<3>, corners: usize, fill: u8) -> Tensor<3> {
-        let [_, channels, _] = values.dims();
+    /// Sets the pixels of a rectangle of each image, `[N, C, H * W]`, to the value of each channel.
+    fn fill_rectangle(&self, values: Tensor<3>, corners: usize, fill: [u8; 3]) -> Tensor<3> {
+        let shape = values.dims();
+        let channels = shape[1];
         let [top, left, bottom, right] = [0, 1, 2, 3].map(|at| self.parameter(corners + at));
         let (rows, columns) = (self.rows.clone(), self.columns.clone());
         let inside: Tensor<2, Bool> = rows
@@ -225,7 +226,10 @@ impl<'a> DeviceTransforms<'a> {
             .bool_and(columns.clone().greater_equal(left))
             .bool_and(columns.lower(right));
         let inside = inside.unsqueeze_dim::<3>(1).repeat_dim(1, channels);
-        values.mask_fill(inside, f32::from(fill))
+        let fill: Vec<f32> = fill[..channels].iter().map(|&pixel| pixel.into()).collect();
+        let fill = TensorData::new(fill, [1, channels, 1]);
+        let fill = Tensor::<3>::from_data(fill, &values.device());
+        values.mask_where(inside, fill.expand(shape))
     }
 }
 

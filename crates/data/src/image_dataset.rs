@@ -251,31 +251,58 @@ impl ImageDataset {
     /// # Errors
     /// Returns an error if an image cannot be read.
     pub fn mean_std(&self) -> Result<(f64, f64), PixelError> {
+        let counts = self.histograms()?.into_iter().reduce(sum);
+        Ok(mean_std(&counts.unwrap_or([0; 256])))
+    }
+
+    /// Returns the mean and the population standard deviation of the pixels of each channel, scaled to
+    /// `0.0..=1.0`.
+    ///
+    /// # Errors
+    /// Returns an error if an image cannot be read.
+    pub fn channel_mean_std(&self) -> Result<Vec<(f64, f64)>, PixelError> {
+        Ok(self.histograms()?.iter().map(mean_std).collect())
+    }
+
+    /// Counts the pixels of each value in each channel.
+    fn histograms(&self) -> Result<Vec<Histogram>, PixelError> {
         let images = (0..self.len()).into_par_iter();
-        let counts = images.try_fold(
-            || [0u64; 256],
-            |mut counts, index| {
-                for &pixel in self.pixels(index)?.iter() {
+        let plane = self.height() * self.width();
+        let none = || vec![[0; 256]; self.channels];
+        let counts = images.try_fold(none, |mut counts, index| {
+            let pixels = self.pixels(index)?;
+            for (counts, channel) in counts.iter_mut().zip(pixels.chunks(plane)) {
+                for &pixel in channel {
                     counts[usize::from(pixel)] += 1;
                 }
-                Ok(counts)
-            },
-        );
-        let counts = counts.try_reduce(
-            || [0; 256],
-            |a, b| Ok(std::array::from_fn(|value| a[value] + b[value])),
-        )?;
-        let total = counts.iter().sum::<u64>() as f64;
-        let moment = |power: i32| {
-            let weighted = counts.iter().enumerate();
-            let sum: f64 = weighted
-                .map(|(value, &count)| (value as f64 / 255.0).powi(power) * count as f64)
-                .sum();
-            sum / total
-        };
-        let mean = moment(1);
-        Ok((mean, (moment(2) - mean * mean).max(0.0).sqrt()))
+            }
+            Ok(counts)
+        });
+        counts.try_reduce(none, |a, b| {
+            Ok(a.into_iter().zip(b).map(|(a, b)| sum(a, b)).collect())
+        })
     }
+}
+
+/// The number of pixels of each value.
+type Histogram = [u64; 256];
+
+fn sum(a: Histogram, b: Histogram) -> Histogram {
+    std::array::from_fn(|value| a[value] + b[value])
+}
+
+/// Returns the mean and the population standard deviation of pixels, scaled to `0.0..=1.0`.
+fn mean_std(counts: &Histogram) -> (f64, f64) {
+    let total = counts.iter().sum::<u64>() as f64;
+    let moment = |power: i32| {
+        let weighted = counts.iter().enumerate();
+        let sum: f64 = weighted
+            .map(|(value, &count)| (value as f64 / 255.0).powi(power) * count as f64)
+            .sum();
+        sum / total
+    };
+    let mean = moment(1);
+    (mean, (moment(2) - mean * mean).max(0.0).sqrt())
 }
 
 impl Storage {
@@ -425,5 +452,28 @@ pub(crate) mod tests {
     fn mean_std_of_two_values() {
         let view = ramp(256).select([0, 255]);
         assert_eq!(view.mean_std().unwrap(), (0.5, 0.5));
+        assert_eq!(view.channel_mean_std().unwrap(), [(0.5, 0.5)]);
+    }
+
+    #[test]
+    fn mean_std_of_each_channel() {
+        let images = Images {
+            channels: 3,
+            height: 1,
+            width: 2,
+            pixels: vec![0, 255, 51, 51, 0, 102],
+        };
+        let rgb = ImageDataset::new(images, vec![1]).unwrap();
+        let expected = [(0.5, 0.5), (0.2, 0.0), (0.2, 0.2)];
+        let found = rgb.channel_mean_std().unwrap();
+        for ((mean, std), (expected_mean, expected_std)) in found.iter().zip(expected) {
+            // The variance is a difference of two sums.
+            assert!((mean - expected_mean).abs() < 1e-12, "{found:?}");
+            assert!((std - expected_std).abs() < 1e-7, "{found:?}");
+        }
+        let (mean, std) = rgb.mean_std().unwrap();
+        let mean_square = (1.0 + 2.0 * 0.04 + 0.16) / 6.0;
+        assert!((mean - 0.3).abs() < 1e-12, "{mean}");
+        assert!((std * std - (mean_square - 0.09)).abs() < 1e-12, "{std}");
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::sha256_hex;
 use crate::image_dataset::ImageDataset;
 use crate::normalization::Scaling;
+use crate::per_channel::PerChannel;
 use crate::picture_store::PixelError;
 use crate::preparation::Preparation;
 
@@ -25,10 +26,11 @@ pub struct DatasetInfo {
     pub height: usize,
     /// Width of an image in pixels.
     pub width: usize,
-    /// Mean of the training pixels, scaled to `0.0..=1.0`.
-    pub mean: f64,
-    /// Standard deviation of the training pixels, scaled to `0.0..=1.0`.
-    pub std: f64,
+    /// Mean of the training pixels, scaled to `0.0..=1.0`. Descriptions of older versions have one number for all
+    /// channels of RGB images.
+    pub mean: PerChannel,
+    /// Standard deviation of the training pixels, scaled to `0.0..=1.0`, in the form of the mean.
+    pub std: PerChannel,
     /// Conversion of a picture into an image in the style of the dataset.
     #[serde(default)]
     pub preparation: Preparation,
@@ -91,7 +93,7 @@ impl DatasetInfo {
         preparation: Preparation,
         train: &ImageDataset,
     ) -> Result<Self, PixelError> {
-        let (mean, std) = train.mean_std()?;
+        let Scaling { mean, std } = measure(train)?;
         Ok(Self {
             name: folder_name(folder),
             classes,
@@ -99,9 +101,25 @@ impl DatasetInfo {
             height: train.height(),
             width: train.width(),
             mean,
-            // Constant images have no standard deviation to divide by.
-            std: if std > 0.0 { std } else { 1.0 },
+            std,
             preparation,
+        })
+    }
+
+    /// Returns the description with the statistics over all channels of the training images if `other` has such, as
+    /// descriptions of older versions do.
+    ///
+    /// # Errors
+    /// Returns an error if an image cannot be read.
+    pub fn in_form_of(self, other: &Self, train: &ImageDataset) -> Result<Self, PixelError> {
+        let (PerChannel::Same(_), PerChannel::Each(_)) = (other.mean, self.mean) else {
+            return Ok(self);
+        };
+        let (mean, std) = train.mean_std()?;
+        Ok(Self {
+            mean: mean.into(),
+            std: divisor(std).into(),
+            ..self
         })
     }
 
@@ -128,6 +146,29 @@ impl DatasetInfo {
             std: self.std,
         }
     }
+}
+
+/// Measures the mean and standard deviation of images, of each channel if they are RGB.
+fn measure(train: &ImageDataset) -> Result<Scaling, PixelError> {
+    let channels = train.channel_mean_std()?;
+    Ok(match channels[..] {
+        [red, green, blue] => {
+            let channels = [red, green, blue];
+            Scaling {
+                mean: PerChannel::Each(channels.map(|(mean, _)| mean)),
+                std: PerChannel::Each(channels.map(|(_, std)| divisor(std))),
+            }
+        }
+        _ => {
+            let (mean, std) = train.mean_std()?;
+            Scaling::same(mean, divisor(std))
+        }
+    })
+}
+
+/// Returns a standard deviation to divide by: constant images have none.
+fn divisor(std: f64) -> f64 {
+    if std > 0.0 { std } else { 1.0 }
 }
 
 /// Describes a dataset by its training images. Returns the description, and the reason for its
@@ -157,7 +198,7 @@ pub(crate) fn describe(
         ..measured
     };
     if known.matches_pixels(train)? {
-        (info.mean, info.std) = (known.mean, known.std);
+        (info.mean, info.std) = (known.mean.into(), known.std.into());
     }
     Ok((info, reason))
 }
@@ -185,4 +226,55 @@ fn labels_sha256(dataset: &ImageDataset) -> String {
     bytes.extend((dataset.len() as u32).to_be_bytes());
     bytes.extend(dataset.labels());
     sha256_hex([bytes])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image_dataset::Images;
+
+    /// Describes images of 1x2 pixels.
+    fn measured(channels: usize, pixels: &[u8]) -> (DatasetInfo, ImageDataset) {
+        let images = Images {
+            channels,
+            height: 1,
+            width: 2,
+            pixels: pixels.to_vec(),
+        };
+        let labels = vec![0; images.count()];
+        let images = ImageDataset::new(images, labels).unwrap();
+        let classes = vec!["a".into()];
+        let folder = Path::new("folder");
+        let info = DatasetInfo::measured(folder, classes, Preparation::Picture, &images);
+        (info.unwrap(), images)
+    }
+
+    #[test]
+    fn color_images_have_statistics_of_each_channel() {
+        let (info, _) = measured(3, &[0, 255, 51, 51, 0, 0]);
+        assert_eq!(info.mean, PerChannel::Each([0.5, 0.2, 0.0]));
+        // A constant channel is not scaled.
+        assert_eq!([1, 2].map(|channel| info.std.of(channel)), [1.0; 2]);
+        assert_eq!(info.std.of(0), 0.5);
+        let (info, _) = measured(1, &[0, 255]);
+        assert_eq!(info.scaling(), Scaling::same(0.5, 0.5));
+    }
+
+    #[test]
+    fn statistics_take_the_form_of_an_older_description() {
+        let (info, images) = measured(3, &[0, 255, 51, 51, 0, 0]);
+        let (mean, std) = images.mean_std().unwrap();
+        let older = DatasetInfo {
+            mean: mean.into(),
+            std: std.into(),
+            ..info.clone()
+        };
+        assert!(!info.is_same_data(&older));
+        let same = info.clone().in_form_of(&older, &images).unwrap();
+        assert!(same.is_same_data(&older));
+        let same = info.clone().in_form_of(&info, &images).unwrap();
+        assert_eq!(same, info);
+        let (gray, images) = measured(1, &[0, 255]);
+        assert_eq!(gray.clone().in_form_of(&older, &images).unwrap(), gray);
+    }
 }

@@ -26,6 +26,7 @@ mod handwriting; // photos and scans of handwriting, converted to the style of M
 pub mod preparation; // conversion of a picture into an image of a dataset
 
 // From files to a dataset.
+pub mod per_channel; // a number for all channels of an image, or one for each
 pub mod normalization; // mean and standard deviation that pixels are normalized with
 pub mod info; // name, classes, shape and pixel statistics of a dataset
 pub mod error; // errors of loading a dataset
@@ -63,6 +64,7 @@ pub use info::DatasetInfo;
 pub use loader::{Batches, Loader, Order};
 pub use mixing::Mixing;
 pub use normalization::{Normalization, Scaling};
+pub use per_channel::PerChannel;
 pub use picture::{Picture, PictureError};
 pub use picture_files::{
     DECODER_VERSION, DecodeOptions, DecodedPictures, LabeledFile, PictureFiles, UnreadablePicture,

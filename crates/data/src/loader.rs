@@ -201,7 +201,7 @@ impl Loader {
             .dataset
             .get_many(indices.iter().map(|&index| index as usize).collect())?;
         if let Some((augmentation, seed)) = self.augmentation {
-            let fill = self.batcher.scaling.pixel(0.0);
+            let fill = self.batcher.scaling.zero();
             let samples = samples.par_iter_mut().zip(indices);
             samples.for_each(|(sample, &index)| {
                 augmentation.apply(sample, fill, seed, epoch, index as usize);
@@ -318,12 +318,10 @@ mod tests {
     use super::*;
     use crate::image_dataset::tests::ramp;
     use crate::normalization::Scaling;
+    use crate::per_channel::PerChannel;
 
     fn loader(order: Order) -> Loader {
-        let scaling = Scaling {
-            mean: 0.5,
-            std: 0.25,
-        };
+        let scaling = Scaling::same(0.5, 0.25);
         let batcher = MnistBatcher { scaling };
         Loader::new(ramp(25), batcher, 10, order, Device::default())
     }
@@ -446,6 +444,42 @@ mod tests {
         assert_eq!(sizes(1), [[10], [10], [5]]);
         assert_eq!(sizes(3), [[4, 3, 3], [4, 3, 3], [2, 2, 1]]);
         assert_eq!(sizes(8)[2], [1; 5]);
+    }
+
+    #[test]
+    fn batches_of_color_images_are_normalized_per_channel() {
+        let rgb = ramp(25).with_channels(3);
+        let batch = |mean: PerChannel, std: PerChannel| -> Vec<f32> {
+            let scaling = Scaling { mean, std };
+            let batcher = MnistBatcher { scaling };
+            let loader = Loader::new(
+                rgb.clone(),
+                batcher,
+                10,
+                Order::Sequential,
+                Device::default(),
+            );
+            let batch = loader.iter().nth(1).unwrap().unwrap();
+            batch.images.into_data().try_to_vec().unwrap()
+        };
+        let (means, stds) = ([0.5, 0.25, 0.0], [0.25, 0.5, 1.0]);
+        let each = batch(PerChannel::Each(means), PerChannel::Each(stds));
+        // All pixels of an image have the value of its index.
+        for (at, pixel) in each.iter().enumerate() {
+            let (image, channel) = (10 + at / 18, at / 6 % 3);
+            let expected = (image as f64 / 255.0 - means[channel]) / stds[channel];
+            assert!((f64::from(*pixel) - expected).abs() < 1e-6, "{at}: {pixel}");
+        }
+        // Descriptions of older versions have the same number for all channels, and give the bits of these versions.
+        for (image, pixels) in batch(0.4.into(), 0.3.into()).chunks(18).enumerate() {
+            let factor = (1.0 / (255.0 * 0.3)) as f32;
+            let expected = (10 + image) as f32 * factor - (0.4 / 0.3) as f32;
+            assert!(
+                pixels
+                    .iter()
+                    .all(|pixel| pixel.to_bits() == expected.to_bits())
+            );
+        }
     }
 
     #[test]

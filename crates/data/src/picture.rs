@@ -47,6 +47,15 @@ pub struct Picture {
     gray: Option<GrayImage>,
 }
 
+/// The properties of a picture in the header of its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PictureHeader {
+    /// Width and height in pixels, before an orientation is applied.
+    size: (u32, u32),
+    /// Whether the file stores colors, which may all be gray.
+    pub(crate) stores_color: bool,
+}
+
 /// An error of reading a picture or of converting it into an image.
 #[derive(Debug, thiserror::Error)]
 pub enum PictureError {
@@ -116,45 +125,13 @@ impl Picture {
     /// # Errors
     /// Returns an error if `bytes` are not a picture, or exceed the size limits.
     pub fn decode(bytes: &[u8]) -> Result<Self, PictureError> {
-        if bytes.is_empty() {
-            return Err(PictureError::Empty);
-        }
-        if bytes.len() as u64 > MAX_BYTES {
-            return Err(PictureError::TooManyBytes);
-        }
-        if !has_whole_colors(bytes) {
-            let reason = "a palette whose length is not a multiple of 3";
-            return Err(damaged(ImageFormat::Png.into(), reason));
-        }
-        // One damaged picture must not end a process that reads many.
-        panic::catch_unwind(|| Self::decode_with_limits(bytes))
-            .unwrap_or_else(|_| Err(damaged(ImageFormatHint::Unknown, "its decoder failed")))
+        guarded(bytes, Self::decode_with_limits)
     }
 
     fn decode_with_limits(bytes: &[u8]) -> Result<Self, PictureError> {
-        let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
-        if !reader
-            .format()
-            .is_some_and(|format| format.reading_enabled())
-        {
-            return Err(PictureError::NotAPicture);
-        }
-        let mut limits = Limits::no_limits();
-        limits.max_alloc = Some(MAX_MEMORY);
-        reader.limits(limits);
-        let mut decoder = reader.into_decoder().map_err(PictureError::Damaged)?;
+        let mut decoder = limited_decoder(bytes)?;
         let (width, height) = decoder.dimensions();
-        let pixels = u64::from(width) * u64::from(height);
-        if !(1..=MAX_PIXELS).contains(&pixels) {
-            return Err(PictureError::Size { width, height });
-        }
-        let memory = decoder.total_bytes();
-        if memory > MAX_MEMORY {
-            return Err(PictureError::TooMuchMemory {
-                megabytes: memory >> 20,
-            });
-        }
-        let is_large = pixels > LARGE_PIXELS;
+        let is_large = u64::from(width) * u64::from(height) > LARGE_PIXELS;
         static LARGE_DECODING: Mutex<()> = Mutex::new(());
         let _guard = is_large.then(|| {
             LARGE_DECODING
@@ -216,11 +193,6 @@ impl Picture {
         }
     }
 
-    /// Returns the smaller one of width and height, in pixels.
-    pub(crate) fn shorter_side(&self) -> u32 {
-        self.size.0.min(self.size.1)
-    }
-
     /// Returns whether a pixel is not gray.
     pub(crate) fn has_color(&self) -> bool {
         self.pixels.pixels().any(|pixel| {
@@ -249,6 +221,80 @@ impl Picture {
         imageops::replace(&mut fitted, &small, x, y);
         Fitted(fitted)
     }
+}
+
+impl PictureHeader {
+    /// Reads a file, and decodes its header.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be read, is not a picture, or exceeds the size limits.
+    pub(crate) fn open(path: &Path) -> Result<Self, PictureError> {
+        guarded(&read_file(path)?, |bytes| {
+            let decoder = limited_decoder(bytes)?;
+            Ok(Self {
+                size: decoder.dimensions(),
+                stores_color: decoder.color_type().has_color(),
+            })
+        })
+    }
+
+    /// Returns the smaller one of width and height, in pixels.
+    pub(crate) fn shorter_side(self) -> u32 {
+        self.size.0.min(self.size.1)
+    }
+}
+
+/// Calls `decode` with the bytes of a file, unless a decoder would fail on them.
+///
+/// # Errors
+/// Returns an error if the file is empty, too large or damaged, or if `decode` does.
+fn guarded<T>(
+    bytes: &[u8],
+    decode: fn(&[u8]) -> Result<T, PictureError>,
+) -> Result<T, PictureError> {
+    if bytes.is_empty() {
+        return Err(PictureError::Empty);
+    }
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(PictureError::TooManyBytes);
+    }
+    if !has_whole_colors(bytes) {
+        let reason = "a palette whose length is not a multiple of 3";
+        return Err(damaged(ImageFormat::Png.into(), reason));
+    }
+    // One damaged picture must not end a process that reads many.
+    panic::catch_unwind(|| decode(bytes))
+        .unwrap_or_else(|_| Err(damaged(ImageFormatHint::Unknown, "its decoder failed")))
+}
+
+/// Returns a decoder that has read the header of a picture.
+///
+/// # Errors
+/// Returns an error if `bytes` are not a picture, or exceed the size limits.
+fn limited_decoder(bytes: &[u8]) -> Result<impl ImageDecoder, PictureError> {
+    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
+    if !reader
+        .format()
+        .is_some_and(|format| format.reading_enabled())
+    {
+        return Err(PictureError::NotAPicture);
+    }
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(MAX_MEMORY);
+    reader.limits(limits);
+    let decoder = reader.into_decoder().map_err(PictureError::Damaged)?;
+    let (width, height) = decoder.dimensions();
+    let pixels = u64::from(width) * u64::from(height);
+    if !(1..=MAX_PIXELS).contains(&pixels) {
+        return Err(PictureError::Size { width, height });
+    }
+    let memory = decoder.total_bytes();
+    if memory > MAX_MEMORY {
+        return Err(PictureError::TooMuchMemory {
+            megabytes: memory >> 20,
+        });
+    }
+    Ok(decoder)
 }
 
 /// Reads the file of a picture.

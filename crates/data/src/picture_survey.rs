@@ -1,11 +1,13 @@
 //! Typical size and color of the pictures of a folder, from a sample.
 
+use std::path::PathBuf;
+
 use rayon::prelude::*;
 
-use crate::picture::Picture;
+use crate::picture::{Picture, PictureHeader};
 use crate::picture_files::PictureFiles;
 
-/// Number of pictures that are decoded.
+/// Maximum number of pictures whose headers are read.
 const SAMPLE: usize = 64;
 
 /// Typical size and color of pictures.
@@ -18,23 +20,28 @@ pub struct PictureSurvey {
 }
 
 impl PictureSurvey {
-    /// Decodes a sample, evenly spread over the list. Returns `None` if no picture of it can be decoded.
+    /// Reads the headers of a sample, evenly spread over the list, and decodes its pictures until one has color.
+    /// Returns `None` if no header of the sample can be read.
     pub fn of(pictures: &PictureFiles) -> Option<Self> {
         let count = pictures.files.len();
         let sample: Vec<usize> = (0..count.min(SAMPLE))
             .map(|index| index * count / count.min(SAMPLE))
             .collect();
-        let sizes = sample.into_par_iter().filter_map(|index| {
+        let headers = sample.into_par_iter().filter_map(|index| {
             let path = pictures.folder.join(&pictures.files[index].path);
-            let picture = Picture::open(&path).ok()?;
-            Some((picture.shorter_side(), picture.has_color()))
+            let header = PictureHeader::open(&path).ok()?;
+            Some((path, header))
         });
-        let sizes: Vec<(u32, bool)> = sizes.collect();
-        let mut sides: Vec<u32> = sizes.iter().map(|(side, _)| *side).collect();
+        let headers: Vec<(PathBuf, PictureHeader)> = headers.collect();
+        let sides = headers.iter().map(|(_, header)| header.shorter_side());
+        let mut sides: Vec<u32> = sides.collect();
         sides.sort_unstable();
+        let has_color = headers.par_iter().any(|(path, header)| {
+            header.stores_color && Picture::open(path).is_ok_and(|picture| picture.has_color())
+        });
         Some(Self {
             side: *sides.get(sides.len() / 2)?,
-            has_color: sizes.iter().any(|(_, has_color)| *has_color),
+            has_color,
         })
     }
 }
@@ -73,6 +80,9 @@ mod tests {
             has_color: false,
         };
         assert_eq!(survey(sides.clone()), Some(expected));
+        // Gray pictures in RGB are gray.
+        let rgb = sides.iter().map(|picture| picture.to_rgb8().into());
+        assert_eq!(survey(rgb.collect()), Some(expected));
         let expected = PictureSurvey {
             side: 40,
             has_color: true,

@@ -53,9 +53,10 @@ impl Rectangle {
         [rows.start, columns.start, rows.end, columns.end].map(|at| at as f32)
     }
 
-    /// Sets its pixels to `value`.
-    pub(crate) fn fill(&self, sample: &mut Sample, value: u8) {
-        for channel in sample.pixels.chunks_mut(sample.height * sample.width) {
+    /// Sets its pixels to the value of each channel. A gray image has the first one.
+    pub(crate) fn fill(&self, sample: &mut Sample, values: [u8; 3]) {
+        let channels = sample.pixels.chunks_mut(sample.height * sample.width);
+        for (channel, value) in channels.zip(values) {
             for row in self.rows.clone() {
                 channel[row * sample.width..][self.columns.clone()].fill(value);
             }

@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Int, Tensor};
 use data::{
     Augmentation, CropPadding, Flip, ImageDataset, Images, Loader, Mixing, MnistBatcher, Order,
-    Scaling,
+    PerChannel, Scaling,
 };
 
 /// Returns RGB noise, where neighboring pixels are unrelated.
@@ -111,10 +111,12 @@ fn augmentations() -> Vec<Augmentation> {
 
 /// Asserts that batches of cached images equal batches assembled on the host.
 fn check(images: &ImageDataset, augmentation: Augmentation) {
-    let scaling = Scaling {
-        mean: 0.4,
-        std: 1.0 / 255.0,
+    let std = PerChannel::Same(1.0 / 255.0);
+    let mean = match images.channels() {
+        3 => PerChannel::Each([0.4, 0.1, 0.9]),
+        _ => PerChannel::Same(0.4),
     };
+    let scaling = Scaling { mean, std };
     let order = Order::Shuffled { seed: 5 };
     let device = Device::default();
     let batcher = MnistBatcher { scaling };

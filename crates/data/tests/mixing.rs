@@ -14,10 +14,7 @@ fn loader(mixup: f64, cutmix: f64, seed: u64) -> Loader {
         pixels: (0..24).flat_map(|label| [10 * label; 90]).collect(),
     };
     let images = ImageDataset::new(images, (0..24).collect()).unwrap();
-    let scaling = Scaling {
-        mean: 0.0,
-        std: 1.0 / 255.0,
-    };
+    let scaling = Scaling::same(0.0, 1.0 / 255.0);
     let batcher = MnistBatcher { scaling };
     let augmentation = Augmentation {
         mixup,

@@ -23,7 +23,7 @@ fn digest(images: &ImageDataset, augmentation: Augmentation) -> String {
     let pixels = (1..=5).flat_map(|epoch| {
         (0..images.len()).map(move |index| {
             let mut sample = images.get(index).unwrap();
-            augmentation.apply(&mut sample, 0, 42, epoch, index);
+            augmentation.apply(&mut sample, [0; 3], 42, epoch, index);
             sample.pixels
         })
     });

@@ -3,7 +3,7 @@
 //! The protobuf messages are the subset of <https://github.com/onnx/onnx/blob/main/onnx/onnx.proto> (IR version
 //! 8) that a convolutional network needs. The operators are those of opset 17.
 
-use data::Scaling;
+use data::{PerChannel, Scaling};
 use model::{Activation, ConvNetConfig, Layer, Operation, Pool, PoolKind, ShapeError};
 use prost::Message;
 
@@ -72,15 +72,21 @@ impl OnnxExport<'_> {
             Some(_) => ("pixels", UINT8),
         };
         let mut value = input.to_string();
-        if let Some(Scaling { mean, std }) = self.normalization {
+        if let Some(scaling) = self.normalization {
             value = graph.node("Cast", "numbers", &[&value], vec![int("to", FLOAT.into())]);
             // (x / 255 - mean) / std
-            for (operator, name, constant, number) in [
-                ("Mul", "scaled", "factor", 1.0 / (255.0 * std)),
-                ("Sub", "images", "shift", mean / std),
+            let (factor, shift) = scaling.factor_and_shift();
+            for (operator, name, constant, numbers) in [
+                ("Mul", "scaled", "factor", factor),
+                ("Sub", "images", "shift", shift),
             ] {
-                let number = Tensor::from_values(Vec::new(), &[number as f32]);
-                graph.constant(constant, FLOAT, &number);
+                let numbers = match numbers {
+                    PerChannel::Same(number) => Tensor::from_values(Vec::new(), &[number as f32]),
+                    PerChannel::Each(numbers) => {
+                        Tensor::from_values(vec![3, 1, 1], &numbers.map(|number| number as f32))
+                    }
+                };
+                graph.constant(constant, FLOAT, &numbers);
                 value = graph.node(operator, name, &[&value, constant], Vec::new());
             }
         }
@@ -463,5 +469,63 @@ mod dimension {
         Size(i64),
         #[prost(string, tag = "2")]
         Name(String),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns the shape and the values of the constants of a graph with this normalization, by name.
+    fn constants(scaling: Scaling) -> Vec<(String, Vec<i64>, Vec<f32>)> {
+        let network = ConvNetConfig {
+            channels: 3,
+            input: [1, 2],
+            classes: 2,
+            dense: Vec::new(),
+            blocks: Vec::new(),
+            output_bias: false,
+            ..ConvNetConfig::default()
+        };
+        let name = network.layers().unwrap().pop().unwrap().name;
+        let weight = Tensor::from_values(vec![2, 6], &[1.0; 12]);
+        let export = OnnxExport {
+            name: "test",
+            network: &network,
+            weights: &Tensors::from([(format!("{name}.weight"), weight)]),
+            normalization: Some(scaling),
+            metadata: &[],
+        };
+        let model = Model::decode(export.to_bytes().unwrap().as_slice()).unwrap();
+        let constants = model.graph.unwrap().initializer.into_iter();
+        let constants = constants.map(|tensor| {
+            let values = tensor.raw_data.chunks_exact(4);
+            let values = values.map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()));
+            (tensor.name, tensor.dims, values.collect())
+        });
+        constants.take(2).collect()
+    }
+
+    #[test]
+    fn normalization_has_a_number_for_all_channels_or_one_for_each() {
+        assert_eq!(
+            constants(Scaling::same(0.5, 0.25)),
+            [
+                ("factor".into(), vec![], vec![4.0 / 255.0]),
+                ("shift".into(), vec![], vec![2.0])
+            ]
+        );
+        let each = Scaling {
+            mean: PerChannel::Each([0.5, 0.25, 0.0]),
+            std: PerChannel::Each([0.25, 0.5, 1.0]),
+        };
+        let factors = [4.0, 2.0, 1.0].map(|factor: f32| factor / 255.0);
+        assert_eq!(
+            constants(each),
+            [
+                ("factor".into(), vec![3, 1, 1], factors.to_vec()),
+                ("shift".into(), vec![3, 1, 1], vec![2.0, 0.5, 0.0])
+            ]
+        );
     }
 }

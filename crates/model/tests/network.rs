@@ -198,10 +198,13 @@ fn dirac_copies_channels_and_whitening_decorrelates_patches() {
         let gradients = GradientsParams::from_grads(loss.backward(), &trained);
         trained = optimizer.step(0.01, trained, gradients);
     }
-    let changed = |block: usize| {
-        values(trained.blocks()[block].weights()) != values(model.blocks()[block].weights())
-    };
-    assert_eq!([0, 1].map(changed), [false, true]);
+    let average = model.valid().ema_update(&trained.valid(), 0.9);
+    for trained in [trained, average] {
+        let changed = |block: usize| {
+            values(trained.blocks()[block].weights()) != values(model.blocks()[block].weights())
+        };
+        assert_eq!([0, 1].map(changed), [false, true]);
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ use crate::device::precision;
 use crate::figures;
 use crate::process::printable::printable;
 use crate::run::picture_cache::PictureCache;
+use crate::run::run_dir::DEFAULT_ROOT;
 use crate::training::range_test::{Point, Range, range_test, suggestion};
 
 #[derive(Debug, clap::Args)]
@@ -46,6 +47,15 @@ pub(crate) struct Args {
         default_value = "artifacts/runs/learning-rates"
     )]
     figure: PathBuf,
+    /// Folder of the runs, which has the cache of decoded pictures
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = DEFAULT_ROOT,
+        hide_short_help = true,
+        help_heading = "Run"
+    )]
+    out: PathBuf,
     #[command(flatten)]
     device: DeviceFlags,
     /// Print JSON and draw no figure
@@ -61,7 +71,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
         0.0 < from && from < to && to.is_finite(),
         "--from {from} --to {to}: expected 0 < FROM < TO"
     );
-    let (config, images) = args.settings.resolve(PictureCache::No)?;
+    let cache = PictureCache::Write(&args.out);
+    let (config, images, _) = args.settings.resolve(cache)?;
     let (device, reason) = args.device.open()?;
     precision::check(config.training.precision, slice::from_ref(&device))?;
     info!("device: {device}, {reason}");

@@ -8,7 +8,7 @@ use toml::{Table, Value};
 use tracing::info;
 
 use crate::config::constraint::Constraint;
-use crate::config::given::Origin;
+use crate::config::given::{Given, Origin};
 use crate::config::presets;
 use crate::config::run_config::Config;
 use crate::config::schema::{self, Flag, SETTINGS, Setting};
@@ -271,19 +271,14 @@ impl RunFlags {
 }
 
 impl SettingsFlags {
-    /// Combines defaults, preset, file and flags to a configuration, and loads its images.
+    /// Combines defaults, preset, file and flags to a configuration, and loads its images. Also returns the settings
+    /// that the user gave.
+    ///
+    /// Without preset and file, the preset is chosen by the pictures.
     ///
     /// # Errors
     /// Returns an error if a setting is unknown, out of range, or does not fit the images.
-    pub(crate) fn resolve(&self, cache: PictureCache<'_>) -> Result<(Config, RunImages)> {
-        images::resolve(self.settings()?, cache)
-    }
-
-    /// Combines defaults, preset, file and flags. Without preset and file, the preset is chosen by the pictures.
-    ///
-    /// # Errors
-    /// Returns an error if a setting is unknown or out of range, or the pictures cannot be listed.
-    pub(crate) fn settings(&self) -> Result<Settings> {
+    pub(crate) fn resolve(&self, cache: PictureCache<'_>) -> Result<(Config, RunImages, Given)> {
         let source = self
             .settings
             .get("data")
@@ -292,13 +287,18 @@ impl SettingsFlags {
             (None, None, Some(source)) => picture_preset::choose(source)?,
             _ => None,
         };
-        let Some(choice) = choice else {
-            return self.settings_over(presets::DEFAULT);
+        let (settings, source) = match choice {
+            None => (self.settings_over(presets::DEFAULT)?, None),
+            Some((choice, source)) => {
+                info!("{}; --preset or --config choose others", choice.reason);
+                let mut settings = Settings::preset(choice.preset)?;
+                settings.overlay(choice.settings)?;
+                (self.give(settings)?, Some(source))
+            }
         };
-        info!("{}; --preset or --config choose others", choice.reason);
-        let mut settings = Settings::preset(choice.preset)?;
-        settings.overlay(choice.settings)?;
-        self.give(settings)
+        let given = settings.given().clone();
+        let (config, images) = images::resolve_opened(settings, source, cache)?;
+        Ok((config, images, given))
     }
 
     /// Combines defaults, preset, file and flags. Without preset and file, the preset is `default`.

@@ -17,7 +17,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
-    let (config, _) = args
+    let (config, ..) = args
         .settings
         .resolve(PictureCache::Read(DEFAULT_ROOT.as_ref()))?;
     let mut out = std::io::stdout().lock();

@@ -26,7 +26,7 @@ use crate::run::epoch::best_epoch;
 use crate::run::event_log::{Event, EventLog, State};
 use crate::run::image_record::ImageRecord;
 use crate::run::image_source::skipped_messages;
-use crate::run::images::{self, DataSplit, RunImages};
+use crate::run::images::{DataSplit, RunImages};
 use crate::run::loaders::{evaluation_loader, steps_per_epoch, uncached_training_loader};
 use crate::run::lock::Lock;
 use crate::run::metrics::{Metrics, table};
@@ -102,9 +102,8 @@ pub(crate) fn run(args: Args, quiet: bool) -> Result<()> {
             (run, devices)
         }
         None => {
-            let settings = args.settings.settings()?;
-            let given = settings.given().clone();
-            let (config, images) = images::resolve(settings, PictureCache::Write(&args.new.out))?;
+            let cache = PictureCache::Write(&args.new.out);
+            let (config, images, given) = args.settings.resolve(cache)?;
             // Before the folder is created, so that nothing is left behind if a device fails.
             let devices = args.device.open()?;
             precision::check(config.training.precision, &devices.all)?;

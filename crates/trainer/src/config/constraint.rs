@@ -13,6 +13,8 @@ pub(crate) enum Constraint {
     Integer(i64, i64),
     /// An integer or float between two bounds, both included.
     Number(f64, f64),
+    /// A number between two bounds, both included, or three such numbers, one for each channel.
+    PerChannel(f64, f64),
     /// One of these strings.
     OneOf(&'static [&'static str]),
     /// Any string.
@@ -30,7 +32,7 @@ pub(crate) enum Constraint {
 }
 
 use Constraint::{
-    Array, Boolean, BooleanOr, Duration, Integer, Normalization, Number, OneOf, Text,
+    Array, Boolean, BooleanOr, Duration, Integer, Normalization, Number, OneOf, PerChannel, Text,
 };
 
 impl Constraint {
@@ -40,6 +42,11 @@ impl Constraint {
             (Integer(min, max), &Value::Integer(number)) => (min..=max).contains(&number),
             (Number(min, max), &Value::Float(number)) => (min..=max).contains(&number),
             (Number(min, max), &Value::Integer(number)) => (min..=max).contains(&(number as f64)),
+            (PerChannel(min, max), Value::Array(numbers)) => {
+                let is_accepted = |number| Number(min, max).accepts(number);
+                numbers.len() == 3 && numbers.iter().all(is_accepted)
+            }
+            (PerChannel(min, max), number) => Number(min, max).accepts(number),
             (OneOf(words) | BooleanOr(words), Value::String(text)) => {
                 words.contains(&text.as_str())
             }
@@ -80,7 +87,7 @@ impl Constraint {
         match self {
             Integer(min, i64::MAX) => format!("{min} or more"),
             Integer(min, max) => format!("{min} to {max}"),
-            Number(min, max) => format!("{min} to {max}"),
+            Number(min, max) | PerChannel(min, max) => format!("{min} to {max}"),
             OneOf(words) => alternatives(words),
             Text => "text".into(),
             Normalization => alternatives(&["unit", "half", "mean-std", "MEAN,STD"]),
@@ -105,10 +112,14 @@ impl fmt::Display for Constraint {
         match self {
             Integer(min, max) => write!(f, "an integer from {min} to {max}"),
             Number(min, max) => write!(f, "a number from {min} to {max}"),
+            PerChannel(min, max) => {
+                write!(f, "a number from {min} to {max}, or three of them, one for each channel")
+            }
             OneOf(words) => f.write_str(&words.join(" or ")),
             Text => f.write_str("a string"),
             Normalization => f.write_str(
-                "unit, half, mean-std, or MEAN,STD such as 0.1307,0.3081, the latter above 0",
+                "unit, half, mean-std, MEAN,STD such as 0.1307,0.3081, or for RGB images three means and three standard \
+                 deviations, which are above 0",
             ),
             Duration => f.write_str("a time such as 90s, 10m or 1h30m"),
             Boolean => f.write_str("true or false"),
@@ -133,6 +144,17 @@ mod tests {
         assert_eq!(flip.parse("alternating"), "alternating".into());
         assert!(flip.accepts(&"alternating".into()) && !flip.accepts(&"odd".into()));
         assert_eq!(Array.parse("[1]"), Value::Array(vec![1.into()]));
+    }
+
+    #[test]
+    fn numbers_per_channel_are_one_or_three() {
+        let accepts = |text| PerChannel(0.0, 1.0).accepts(&Array.parse(text));
+        for text in ["0.5", "1", "[0.5, 0.25, 1]"] {
+            assert!(accepts(text), "{text}");
+        }
+        for text in ["2", "[0.5]", "[0.5, 0.25, 2]", "[0, 0, 0, 0]", "\"a\""] {
+            assert!(!accepts(text), "{text}");
+        }
     }
 
     #[test]

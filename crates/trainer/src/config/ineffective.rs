@@ -4,7 +4,7 @@ use serde::Serialize;
 use toml::Value;
 
 use crate::config::given::Given;
-use crate::config::run_config::{Config, OptimizerKind, Schedule};
+use crate::config::run_config::{Config, OptimizerKind, Schedule, TrainingConfig};
 
 /// The extent of a training, on which the effect of some settings depends.
 #[derive(Clone, Copy, Debug)]
@@ -17,90 +17,151 @@ pub(crate) struct Extent {
 
 /// Returns a message for each given setting that has no effect in a run.
 pub(crate) fn ineffective(given: &Given, config: &Config, extent: Extent) -> Vec<String> {
+    let run = Run { config, extent };
     let messages = given.iter().filter_map(|setting| {
-        let reason = reason(setting.key, config, extent)?;
+        let (_, condition) = CONDITIONS.iter().find(|(key, _)| *key == setting.key)?;
+        let reason = condition(&run)?;
         Some(format!("{} has no effect: {reason}", setting.text))
     });
     messages.collect()
 }
 
-/// Returns why the setting with this key has no effect; `None` if it has one.
-fn reason(key: &str, config: &Config, extent: Extent) -> Option<String> {
-    let Extent { images, steps } = extent;
-    let settings = &config.training;
-    let steps_total = steps.min(settings.max_steps.unwrap_or(u64::MAX));
-    let optimizer = format!("the optimizer is {}", name(settings.optimizer));
-    let is_adam = matches!(
-        settings.optimizer,
-        OptimizerKind::Adam | OptimizerKind::AdamW
-    );
-    let decays = matches!(settings.schedule, Schedule::Step | Schedule::Plateau);
-    let (is_ineffective, reason) = match key {
-        "data.image_size" => (
-            config.data.image_size != config.images.height,
-            "IDX files keep their own size".into(),
-        ),
-        "data.validation_split" => (
-            config.data.validation == 0.0,
-            "there is no validation split".into(),
-        ),
-        "data.limit_train" => (
-            config.data.limit_train.is_some_and(|limit| limit > images),
-            format!("the data set has {images} training images"),
-        ),
-        "training.max_steps" => (
-            settings.max_steps.is_some_and(|max| max > steps),
-            format!("the training has {steps} steps"),
-        ),
-        "training.early_stopping" => (
-            settings
-                .early_stopping
-                .is_some_and(|patience| patience.saturating_add(1) >= settings.epochs),
-            format!("the training has {} epochs", settings.epochs),
-        ),
-        "training.checkpoint_every" => (
-            settings
-                .checkpoint_every
-                .is_some_and(|every| every > steps_total),
-            format!("the training has {steps_total} steps"),
-        ),
-        "training.beta1" | "training.beta2" => {
-            (!is_adam, format!("{optimizer}, not adam or adamw"))
+/// A run, on which the effect of settings depends.
+struct Run<'a> {
+    config: &'a Config,
+    extent: Extent,
+}
+
+/// The key of a setting, and a function that returns why it has no effect in a run; `None` if it has one.
+type Condition = (&'static str, fn(&Run<'_>) -> Option<String>);
+
+/// The settings whose effect depends on other settings or on the data, in the order of a configuration file.
+const CONDITIONS: &[Condition] = &[
+    ("data.image_size", |run| {
+        let is_ineffective = run.config.data.image_size != run.config.images.height;
+        is_ineffective.then(|| "IDX files keep their own size".into())
+    }),
+    ("data.validation_split", |run| {
+        let is_ineffective = run.config.data.validation == 0.0;
+        is_ineffective.then(|| "there is no validation split".into())
+    }),
+    ("data.limit_train", |run| {
+        let images = run.extent.images;
+        let limit = run.config.data.limit_train?;
+        (limit > images).then(|| format!("the data set has {images} training images"))
+    }),
+    ("model.dense_activation", |run| {
+        let is_ineffective = run.config.model.dense.is_empty();
+        is_ineffective.then(|| "the network has no hidden dense layer".into())
+    }),
+    ("training.max_steps", |run| {
+        let steps = run.extent.steps;
+        let max = run.training().max_steps?;
+        (max > steps).then(|| of_steps(steps))
+    }),
+    ("training.early_stopping", |run| {
+        run.unless_epochs_exceed(run.training().early_stopping?.saturating_add(1))
+    }),
+    ("training.checkpoint_every", |run| {
+        run.unless_steps_reach(run.training().checkpoint_every?)
+    }),
+    ("training.momentum", |run| {
+        run.unless_optimizer(&[OptimizerKind::Sgd, OptimizerKind::Muon])
+    }),
+    ("training.nesterov", |run| match run.training().optimizer {
+        OptimizerKind::Muon => Some("muon always has Nesterov momentum".into()),
+        OptimizerKind::Sgd => {
+            let is_ineffective = run.training().nesterov && run.training().momentum == 0.0;
+            is_ineffective.then(|| "the momentum is 0".into())
         }
-        "training.momentum" => (is_adam, format!("{optimizer}, not sgd or muon")),
-        "training.nesterov" if is_adam => (true, format!("{optimizer}, not sgd")),
-        "training.nesterov" => (
-            settings.nesterov && settings.momentum == 0.0,
-            "the momentum is 0".into(),
-        ),
-        "training.warmup_steps" => (
-            settings.warmup_steps >= steps_total.max(1),
+        OptimizerKind::Adam | OptimizerKind::AdamW => run.unless_optimizer(&[OptimizerKind::Sgd]),
+    }),
+    ("training.beta1", |run| {
+        run.unless_optimizer(&[OptimizerKind::Adam, OptimizerKind::AdamW])
+    }),
+    ("training.beta2", |run| {
+        run.unless_optimizer(&[OptimizerKind::Adam, OptimizerKind::AdamW])
+    }),
+    ("training.warmup_steps", |run| {
+        let steps = run.steps();
+        (run.training().warmup_steps >= steps.max(1)).then(|| {
+            let steps = of_steps(steps);
+            format!("{steps}, so the learning rate never reaches its maximum")
+        })
+    }),
+    ("training.decay", |run| run.unless_schedule_decays()),
+    ("training.decay_epochs", |run| {
+        let settings = run.training();
+        run.unless_schedule_decays()
+            .or_else(|| run.unless_epochs_exceed(settings.decay_epochs))
+    }),
+    ("training.decay_biases", |run| {
+        let is_ineffective = run.training().weight_decay() == 0.0;
+        is_ineffective.then(|| "there is no weight decay".into())
+    }),
+    ("training.whitening_bias_epochs", |run| {
+        let mut blocks = run.config.model.conv_blocks();
+        match blocks.any(|block| block.whitening && block.bias) {
+            true => run.unless_epochs_exceed(run.training().whitening_bias_epochs?),
+            false => Some("the network has no whitening block with a bias".into()),
+        }
+    }),
+    ("training.lookahead", |run| {
+        run.unless_steps_reach(run.training().lookahead)
+    }),
+    ("augmentation.crop_padding", |run| {
+        let is_ineffective = run.config.augmentation.crop == 0;
+        is_ineffective.then(|| "there is no random crop".into())
+    }),
+];
+
+impl Run<'_> {
+    fn training(&self) -> &TrainingConfig {
+        &self.config.training
+    }
+
+    /// Returns the number of optimizer steps, limited by `max_steps`.
+    fn steps(&self) -> u64 {
+        let max = self.training().max_steps.unwrap_or(u64::MAX);
+        self.extent.steps.min(max)
+    }
+
+    /// Returns a reason unless the training has at least `step` steps.
+    fn unless_steps_reach(&self, step: u64) -> Option<String> {
+        let steps = self.steps();
+        (step > steps).then(|| of_steps(steps))
+    }
+
+    /// Returns a reason unless the training has more than `number` epochs.
+    fn unless_epochs_exceed(&self, number: usize) -> Option<String> {
+        let epochs = self.training().epochs;
+        (number >= epochs).then(|| format!("the training has {epochs} epochs"))
+    }
+
+    /// Returns a reason unless the optimizer is one of `optimizers`.
+    fn unless_optimizer(&self, optimizers: &[OptimizerKind]) -> Option<String> {
+        let optimizer = self.training().optimizer;
+        let names: Vec<String> = optimizers.iter().map(name).collect();
+        let is_ineffective = !optimizers.contains(&optimizer);
+        is_ineffective.then(|| {
             format!(
-                "the training has {steps_total} steps, so the learning rate never reaches its maximum"
-            ),
-        ),
-        "training.decay" | "training.decay_epochs" if !decays => (
-            true,
-            format!(
-                "the schedule is {}, not step or plateau",
-                name(settings.schedule)
-            ),
-        ),
-        "training.decay_epochs" => (
-            settings.decay_epochs >= settings.epochs,
-            format!("the training has {} epochs", settings.epochs),
-        ),
-        "training.decay_biases" => (
-            settings.weight_decay() == 0.0,
-            "there is no weight decay".into(),
-        ),
-        "training.lookahead" => (
-            settings.lookahead > steps_total,
-            format!("the training has {steps_total} steps"),
-        ),
-        _ => return None,
-    };
-    is_ineffective.then_some(reason)
+                "the optimizer is {}, not {}",
+                name(optimizer),
+                names.join(" or ")
+            )
+        })
+    }
+
+    /// Returns a reason unless the schedule multiplies the learning rate by `decay`.
+    fn unless_schedule_decays(&self) -> Option<String> {
+        let schedule = self.training().schedule;
+        let decays = matches!(schedule, Schedule::Step | Schedule::Plateau);
+        (!decays).then(|| format!("the schedule is {}, not step or plateau", name(schedule)))
+    }
+}
+
+fn of_steps(steps: u64) -> String {
+    format!("the training has {steps} steps")
 }
 
 /// Returns the name of a value in a configuration file.
@@ -125,6 +186,8 @@ mod tests {
         images: 60_000,
         steps: 4220,
     };
+
+    const WHITENING: &str = "model.blocks = [{ channels = 8, kernel = 2, padding = 0, whitening = true, pool = false }]";
 
     /// Returns the messages for the preset `convnet`, of 5 epochs, with these settings from a file or from flags.
     fn messages(settings: &str, origin: Origin) -> Vec<String> {
@@ -261,6 +324,35 @@ mod tests {
                 Some("the training has 4220 steps"),
             ),
             ("training.lookahead = 5", None),
+            (
+                "training.optimizer = \"muon\"\ntraining.nesterov = true",
+                Some("muon always has Nesterov momentum"),
+            ),
+            (
+                "training.whitening_bias_epochs = 3",
+                Some("the network has no whitening block with a bias"),
+            ),
+            (
+                &format!("training.whitening_bias_epochs = 5\n{WHITENING}"),
+                Some("the training has 5 epochs"),
+            ),
+            (
+                &format!("training.whitening_bias_epochs = 4\n{WHITENING}"),
+                None,
+            ),
+            (
+                "model.dense = []\nmodel.dense_activation = \"gelu\"",
+                Some("the network has no hidden dense layer"),
+            ),
+            ("model.dense_activation = \"gelu\"", None),
+            (
+                "augmentation.crop_padding = \"zero\"",
+                Some("there is no random crop"),
+            ),
+            (
+                "augmentation.crop_padding = \"zero\"\naugmentation.crop = 2",
+                None,
+            ),
             ("training.bias_factor = 64\ntraining.head_factor = 2", None),
         ] {
             let found = messages(settings, Origin::Flags);
@@ -271,6 +363,17 @@ mod tests {
                 .collect();
             assert_eq!(found, Vec::from_iter(reason), "{settings}");
         }
+    }
+
+    #[test]
+    fn conditions_have_keys_of_settings_once_and_in_order() {
+        let keys = CONDITIONS.iter().map(|(key, _)| *key);
+        let settings = schema::SETTINGS.iter().map(|setting| setting.key);
+        let listed = |key: &&str| CONDITIONS.iter().any(|(listed, _)| listed == key);
+        assert_eq!(
+            keys.collect::<Vec<_>>(),
+            settings.filter(listed).collect::<Vec<_>>()
+        );
     }
 
     #[test]

@@ -219,10 +219,31 @@ impl Config {
             .try_into()
             .map_err(|error| Error::msg(error.message().to_string()))?;
         config.model.layers()?;
+        config.check_normalization()?;
         config.check_validation()?;
         config.check_averages()?;
         config.check_augmentation()?;
         Ok(config)
+    }
+
+    /// Checks that gray images have one mean and one standard deviation.
+    fn check_normalization(&self) -> Result<()> {
+        let DatasetInfo {
+            name,
+            channels,
+            mean,
+            ..
+        } = &self.images;
+        let normalization = self.data.normalization;
+        let setting = match normalization {
+            Normalization::Custom(_) => format!("data.normalization = \"{normalization}\""),
+            _ => format!("images.mean = {mean}"),
+        };
+        ensure!(
+            self.scaling().fits(*channels),
+            "{setting} is for color images, but {name} has gray images: expected one mean and one standard deviation"
+        );
+        Ok(())
     }
 
     /// Checks that the settings ask for at most one average of the weights.
@@ -432,6 +453,35 @@ mod tests {
         let config = config();
         let table = config.to_toml().unwrap().parse().unwrap();
         assert_eq!(Config::from_table(table).unwrap(), config);
+    }
+
+    #[test]
+    fn statistics_of_color_images_are_read_in_both_forms() {
+        let gray = Table::try_from(config()).unwrap();
+        let with = |settings: &str| {
+            let mut table = gray.clone();
+            merge(&mut table, settings.parse().unwrap());
+            Config::from_table(table)
+        };
+        let color = "images.channels = 3\nmodel.channels = 3\n";
+        let each = "images.mean = [0.5, 0.25, 1.0]\nimages.std = [0.5, 0.25, 1.0]\n";
+        for statistics in [each, "images.mean = 0.25\nimages.std = 0.5\n"] {
+            let config = with(&format!("{color}{statistics}")).unwrap();
+            let text = config.to_toml().unwrap();
+            assert_eq!(Config::from_table(text.parse().unwrap()).unwrap(), config);
+            let json = serde_json::to_value(&config).unwrap();
+            assert_eq!(Config::deserialize_older(json).unwrap(), config);
+        }
+        let error = |settings: &str| with(settings).unwrap_err().to_string();
+        assert_eq!(
+            error(each),
+            "images.mean = [0.5, 0.25, 1.0] is for color images, but images has gray images: expected one mean and \
+             one standard deviation"
+        );
+        assert_eq!(
+            error(&format!("{color}images.mean = [0.5, 0.25]")),
+            "images.mean = [0.5, 0.25]: expected a number from 0 to 1, or three of them, one for each channel"
+        );
     }
 
     #[test]

@@ -9,7 +9,8 @@ use anyhow::{Result, bail};
 use toml::{Table, Value};
 
 use crate::config::constraint::Constraint::{
-    self, Array, Boolean, BooleanOr, Duration, Integer, Normalization, Number, OneOf, Text,
+    self, Array, Boolean, BooleanOr, Duration, Integer, Normalization, Number, OneOf, PerChannel,
+    Text,
 };
 use crate::config::suggest::did_you_mean;
 
@@ -115,8 +116,9 @@ pub(crate) const SETTINGS: &[Setting] = &[
         .flag("normalization", "HOW")
         .help("Pixel normalization")
         .details(
-            "unit scales pixels to 0..1 and half to -1..1; mean-std standardizes by the data set's mean and \
-             standard deviation, MEAN,STD by the given ones.",
+            "unit scales pixels to 0..1 and half to -1..1; mean-std standardizes each channel by its mean and \
+             standard deviation in the data set, MEAN,STD by the given ones. For color images, six numbers are the \
+             means of red, green and blue, and their standard deviations.",
         ),
     setting("data.validation", Number(0.0, 0.9))
         .default("0.1")
@@ -510,12 +512,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         .unit("pixels")
         .measured()
         .help("Width of an image"),
-    setting("images.mean", Number(0.0, 1.0))
+    setting("images.mean", PerChannel(0.0, 1.0))
         .measured()
-        .help("Mean of the training pixels, scaled to 0..1"),
-    setting("images.std", Number(1e-6, 1.0))
+        .help("Mean of the training pixels, scaled to 0..1")
+        .details("Of color images an array with the mean of each channel, or one number in runs of older versions."),
+    setting("images.std", PerChannel(1e-6, 1.0))
         .measured()
-        .help("Standard deviation of the training pixels, scaled to 0..1"),
+        .help("Standard deviation of the training pixels, scaled to 0..1, in the form of mean"),
     setting(
         "images.preparation",
         OneOf(&["handwriting", "object", "picture"]),
@@ -618,7 +621,7 @@ impl Setting {
     pub(crate) fn summary(&self) -> String {
         let (help, values) = (self.help, self.values());
         match self.constraint {
-            Integer(..) | Number(..) => format!("{help}, {values}"),
+            Integer(..) | Number(..) | PerChannel(..) => format!("{help}, {values}"),
             Duration => format!("{help}, such as {values}"),
             OneOf(_) | Normalization | BooleanOr(_) => format!("{help}: {values}"),
             Text | Boolean | Array => help.into(),
@@ -736,7 +739,7 @@ fn check_value(path: &str, value: &Value) -> Result<()> {
     if !setting.constraint.accepts(value) {
         bail!("{path} = {value}: expected {}", setting.constraint);
     }
-    if let Value::Array(elements) = value {
+    if let (Array, Value::Array(elements)) = (setting.constraint, value) {
         for element in elements {
             check_value(&format!("{path}[]"), element)?;
         }

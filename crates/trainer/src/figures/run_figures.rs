@@ -129,10 +129,14 @@ pub(crate) fn augmentation(
     let loader = Loader::new(train.clone(), batcher, train.len(), order, device.clone())
         .with_augmentation(augmentation, seed)
         .with_mixing(mixing, seed);
+    let plane = train.height() * train.width();
     let epochs = (1..=VARIANTS).map(|epoch| {
         let batch = loader.batches(epoch).next_batch().context("no batch")??;
         let values = batch.images.try_into_data()?;
-        let pixels: Vec<u8> = values.iter::<f32>().map(|x| scaling.pixel(x)).collect();
+        let channel = |at: usize| at / plane % config.images.channels;
+        let pixels = values.iter::<f32>().enumerate();
+        let pixels = pixels.map(|(at, value)| scaling.pixel(value, channel(at)));
+        let pixels: Vec<u8> = pixels.collect();
         let images = pixels.chunks(pixels.len() / train.len());
         Ok(AugmentedEpoch {
             images: images.map(<[u8]>::to_vec).collect(),

@@ -47,20 +47,33 @@ enum Statistics {
 ///
 /// # Errors
 /// Returns an error if the images cannot be read, or the settings do not fit them.
-pub(crate) fn resolve(
+pub(crate) fn resolve(settings: Settings, cache: PictureCache<'_>) -> Result<(Config, RunImages)> {
+    resolve_opened(settings, None, cache)
+}
+
+/// Does the same as [`resolve`] with the source of the images, if it was opened before.
+///
+/// # Errors
+/// Returns an error as [`resolve`] does.
+pub(crate) fn resolve_opened(
     mut settings: Settings,
+    opened: Option<Source>,
     cache: PictureCache<'_>,
 ) -> Result<(Config, RunImages)> {
     if let Some(source) = settings.source() {
         settings.set_source(absolute_source(source)?);
     }
     let data = settings.data()?;
+    let source = match opened {
+        Some(source) => source,
+        None => Source::open(&data.source, TestSelection::ByPath)?,
+    };
     let options = DecodeOptions {
         preparation: Preparation::Picture,
         height: data.image_size,
         width: data.image_size,
     };
-    let dataset = Source::open(&data.source, TestSelection::ByPath)?.read(options, cache)?;
+    let dataset = source.read(options, cache)?;
     let config = settings.into_config(&dataset.info)?;
     let images = RunImages::new(&config, dataset)?;
     config.model.check_whitening(images.split.train.len())?;
@@ -268,6 +281,7 @@ fn read_unrecorded(
     let opened = Source::open(source, TestSelection::Shuffled)?;
     let is_pictures = matches!(opened, Source::Pictures(_));
     let mut dataset = opened.read(decode_options(expected), cache)?;
+    dataset.info = dataset.info.in_form_of(expected, &dataset.train)?;
     let statistics = match dataset.info.is_same_data(expected) {
         true => Statistics::Same,
         false => Statistics::Changed,

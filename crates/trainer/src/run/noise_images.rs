@@ -1,6 +1,6 @@
 //! Images of noise, for measurements of speed.
 
-use data::{DatasetInfo, ImageDataset, Images, Preparation, permutation};
+use data::{DatasetInfo, ImageDataset, Images, PerChannel, Preparation, permutation};
 
 use crate::run::images::DataSplit;
 
@@ -27,8 +27,8 @@ pub(crate) fn noise_images(size: usize) -> (DatasetInfo, DataSplit) {
         channels: 3,
         height: size,
         width: size,
-        mean: 0.5,
-        std: 0.29,
+        mean: PerChannel::Each([0.5; 3]),
+        std: PerChannel::Each([0.29; 3]),
         preparation: Preparation::Picture,
     };
     let split = DataSplit {

@@ -9,7 +9,7 @@ use toml::{Table, Value};
 use crate::config::presets;
 use crate::config::run_config::TrainingConfig;
 use crate::config::settings::Settings;
-use crate::run::image_source::EMBEDDED;
+use crate::run::image_source::{EMBEDDED, Source, absolute_source};
 
 /// Largest side of pictures that keep the size of the small images that a preset is made for.
 const SMALL: u32 = 48;
@@ -28,21 +28,25 @@ pub(crate) struct PresetChoice {
     pub(crate) reason: String,
 }
 
-/// Chooses a preset for the images of a data source; `None` unless it is a folder of pictures.
+/// Chooses a preset for the images of a data source, and returns it with the opened source; `None` unless it is a
+/// folder of pictures.
 ///
 /// # Errors
 /// Returns an error if the folder cannot be listed.
-pub(crate) fn choose(source: &str) -> Result<Option<PresetChoice>> {
-    let path = Path::new(source);
+pub(crate) fn choose(source: &str) -> Result<Option<(PresetChoice, Source)>> {
     // A folder may have the name of the embedded data set.
-    if source == EMBEDDED || !PictureFolder::is_at(path) {
+    if source == EMBEDDED || !PictureFolder::is_at(Path::new(source)) {
         return Ok(None);
     }
-    let folder = PictureFolder::list(path, TestSelection::ByPath)?;
-    let survey = PictureSurvey::of(&folder.all_files());
-    survey
-        .map(|survey| choose_for(survey, folder.train.len()))
-        .transpose()
+    let Source::Pictures(folder) = Source::open(&absolute_source(source)?, TestSelection::ByPath)?
+    else {
+        return Ok(None);
+    };
+    let Some(survey) = PictureSurvey::of(&folder.all_files()) else {
+        return Ok(None);
+    };
+    let choice = choose_for(survey, folder.train.len())?;
+    Ok(Some((choice, Source::Pictures(folder))))
 }
 
 fn choose_for(survey: PictureSurvey, pictures: usize) -> Result<PresetChoice> {
@@ -86,7 +90,13 @@ fn choose_for(survey: PictureSurvey, pictures: usize) -> Result<PresetChoice> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use image::{GrayImage, Luma};
+
     use super::*;
+    use crate::run::images::resolve_opened;
+    use crate::run::picture_cache::PictureCache;
 
     #[test]
     fn choice_depends_on_size_color_and_number() {
@@ -134,7 +144,7 @@ mod tests {
 
     #[test]
     fn the_embedded_data_set_is_no_folder() {
-        assert_eq!(choose(EMBEDDED).unwrap(), None);
+        assert!(choose(EMBEDDED).unwrap().is_none());
     }
 
     #[test]
@@ -147,5 +157,27 @@ mod tests {
         let mut settings = Settings::preset(choice.preset).unwrap();
         settings.overlay(choice.settings).unwrap();
         assert_eq!(settings.data().unwrap().image_size, 128);
+    }
+
+    #[test]
+    fn a_chosen_folder_is_listed_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str| {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            GrayImage::from_pixel(9, 9, Luma([90])).save(path).unwrap();
+        };
+        for number in 0..5 {
+            write(&format!("a/{number}.png"));
+            write(&format!("b/{number}.png"));
+        }
+        let path = folder.path().to_str().unwrap();
+        let (choice, source) = choose(path).unwrap().unwrap();
+        let mut settings = Settings::preset(choice.preset).unwrap();
+        settings.overlay(choice.settings).unwrap();
+        settings.set_source(path.into());
+        write("c/0.png");
+        let (config, _) = resolve_opened(settings, Some(source), PictureCache::No).unwrap();
+        assert_eq!(config.images.classes, ["a", "b"]);
     }
 }

@@ -4,13 +4,14 @@
 use std::{fmt, slice};
 
 use anyhow::{Context, Error, Result};
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use burn::train::{TrainOutput, TrainStep};
-use model::{Precision, TrainingBatch, gradients};
+use data::Augmentation;
+use model::{ConvNet, Precision, TrainingBatch, gradients};
 use tracing::debug;
 
 use crate::config::presets;
-use crate::config::run_config::Config;
+use crate::config::run_config::{Config, OptimizerKind, TrainingConfig};
 use crate::config::settings::Settings;
 use crate::device::OpenDevice;
 use crate::device::panics::catch_panic;
@@ -22,11 +23,14 @@ use crate::run::picture_cache::PictureCache;
 use crate::run::run_dir::RunDir;
 use crate::training::progress::Style;
 use crate::training::state::Training;
-use crate::training::step::objective;
+use crate::training::step::{objective, update};
 use crate::training::train::train;
 
 /// Ten steps with every kind of layer and augmentation. No dropout: each backend has its own random numbers. No
 /// saturation and hue: the images are gray.
+///
+/// The optimizer is SGD, whose steps have the relative error of the gradients. In a step of Adam, a small error of a
+/// gradient near zero becomes an error of the size of the step.
 const SETTINGS: &str = r#"
 data.limit_train = 640
 data.validation = 0.0
@@ -48,9 +52,12 @@ model.blocks = [
 ]
 training.epochs = 1
 training.batch_size = 64
+training.optimizer = "sgd"
+training.nesterov = true
+training.learning_rate = 0.1
 training.ema_decay = 0.5
 training.label_smoothing = 0.1
-training.gradient_clip = 1.0
+training.gradient_clip = 0.05
 augmentation.rotation = 10
 augmentation.translation = 0.1
 augmentation.scale = 0.1
@@ -70,13 +77,19 @@ augmentation.cutmix = 1.0
 /// Number of test images evaluated.
 const TEST_IMAGES: usize = 1000;
 
+/// Factors on the gradients of the reference in successive steps of Adam, so that both of its moments have an effect.
+const ADAM_STEPS: [f64; 3] = [1.0, -2.0, 0.5];
+/// Learning rate of these steps.
+const ADAM_RATE: f64 = 1e-3;
+
 /// The stages, in the order of computation.
-pub(crate) const STAGES: [Stage; 6] = [
+pub(crate) const STAGES: [Stage; 7] = [
     Stage::new("images", 2e-3, 2e-3),
     Stage::new("logits", 2e-3, 5e-2),
     Stage::new("loss", 2e-3, 1e-2),
     Stage::new("gradients", 1e-2, 2e-1),
-    Stage::new("ten steps", 5e-2, 2e-1),
+    Stage::new("adam", 1e-3, 1e-3),
+    Stage::new("ten steps", 1e-1, 5e-1),
     Stage::new("evaluation", 5e-2, 2e-1),
 ];
 
@@ -84,8 +97,7 @@ pub(crate) const STAGES: [Stage; 6] = [
 /// the norm of the reference, and the maximum over the tensors of the stage.
 ///
 /// Some GPUs round the factors of a product to 11 bits, by 0.05% each; 16-bit results are rounded after each
-/// layer, in `bf16` by up to 0.4%. In ten steps of Adam, small errors of gradients near zero become whole
-/// steps.
+/// layer, in `bf16` by up to 0.4%. Of optimizer steps, the tensors are the changes of the weights.
 pub(crate) struct Stage {
     pub(crate) name: &'static str,
     tolerance_f32: f64,
@@ -114,10 +126,18 @@ type StageTensors = [Vec<Vec<f32>>; STAGES.len()];
 
 /// The training, and the results of the reference device.
 pub(crate) struct DeviceCheck {
+    training: CheckedTraining,
+    reference: StageTensors,
+}
+
+/// The training that is compared.
+#[derive(Clone)]
+struct CheckedTraining {
     config: Config,
     images: DataSplit,
     start: Checkpoint,
-    reference: StageTensors,
+    /// The weights of the network for evaluation at the start, computed by the reference device.
+    evaluated_at_start: Vec<Vec<f32>>,
 }
 
 /// Relative errors of a device, for each of [`STAGES`].
@@ -141,14 +161,19 @@ impl DeviceCheck {
             test: test.select(0..TEST_IMAGES.min(test.len())),
             ..images.split.clone()
         };
-        let start = Training::begin(&config, &images.train, &reference.device.clone().autodiff())?
-            .checkpoint(&config)?;
-        let reference = run_stages(&config, &images, &start, reference, None)?;
-        Ok(Self {
+        let autodiff = reference.device.clone().autodiff();
+        let start = Training::begin(&config, &images.train, &autodiff)?;
+        let exact = with_exact_pixels(&config);
+        let loader = training_loader(&exact, &images.train, slice::from_ref(&autodiff))?;
+        let training = CheckedTraining {
+            evaluated_at_start: weights(&start.evaluation_model(&exact, &loader)?)?,
+            start: start.checkpoint(&config)?,
             config,
             images,
-            start,
-            reference,
+        };
+        Ok(Self {
+            reference: training.run(reference, None)?,
+            training,
         })
     }
 
@@ -161,18 +186,11 @@ impl DeviceCheck {
         device: &OpenDevice,
         precision: Precision,
     ) -> Result<RelativeErrors> {
-        let Self {
-            config,
-            images,
-            start,
-            reference,
-        } = self;
-        let mut config = config.clone();
-        config.training.precision = precision;
-        let pixels = reference[0][0].as_slice();
-        let tensors = catch_panic(|| run_stages(&config, images, start, device, Some(pixels)));
+        let mut training = self.training.clone();
+        training.config.training.precision = precision;
+        let tensors = catch_panic(|| training.run(device, Some(&self.reference)));
         let tensors = tensors.map_err(Error::msg).flatten()?;
-        Ok(RelativeErrors::new(reference, &tensors, precision))
+        Ok(RelativeErrors::new(&self.reference, &tensors, precision))
     }
 }
 
@@ -235,64 +253,123 @@ fn relative_error(reference: &[f32], computed: &[f32]) -> f64 {
     (difference / norm.max(f64::MIN_POSITIVE)).sqrt()
 }
 
-/// Runs the training on a device, and returns the tensors of each stage.
-///
-/// The training batch is replaced by `pixels` if given: the smallest difference of a pixel can change the
-/// maximum of a pooling window, and with it the path of a gradient.
-fn run_stages(
-    config: &Config,
-    images: &DataSplit,
-    start: &Checkpoint,
-    device: &OpenDevice,
-    pixels: Option<&[f32]>,
-) -> Result<StageTensors> {
-    let autodiff = device.device.clone().autodiff();
-    let Training { model, .. } = Training::resume(config, &autodiff, start.clone())?;
-    let loader = training_loader(config, &images.train, slice::from_ref(&autodiff))?;
-    let mut batch = loader.batches(1).next_batch().context("no images")??;
-    let loaded = values(batch.images.clone())?;
-    if let Some(pixels) = pixels.filter(|pixels| pixels.len() == loaded.len()) {
-        let pixels = TensorData::new(pixels.to_vec(), batch.images.dims());
-        batch.images = Tensor::from_data(pixels, &autodiff);
-    }
-    let objective = objective(&config.training);
-    let TrainOutput { item, grads } = TrainStep::step(
-        &model,
-        TrainingBatch {
-            batch,
-            objective,
-            weight: 1.0,
-        },
-    );
-    let gradients = gradients::per_parameter(grads, &model).into_iter();
-    let gradients = gradients.map(values).collect::<Result<_>>()?;
+impl CheckedTraining {
+    /// Runs the training on a device, and returns the tensors of each stage.
+    ///
+    /// The training batch and the gradients of Adam's steps are those of `reference` if given: the smallest
+    /// difference of a pixel can change the maximum of a pooling window, and with it the path of a gradient.
+    fn run(&self, device: &OpenDevice, reference: Option<&StageTensors>) -> Result<StageTensors> {
+        let Self { config, images, .. } = self;
+        let autodiff = device.device.clone().autodiff();
+        let Training { model, .. } = Training::resume(config, &autodiff, self.start.clone())?;
+        let loader = training_loader(config, &images.train, slice::from_ref(&autodiff))?;
+        let mut batch = loader.batches(1).next_batch().context("no images")??;
+        let loaded = values(batch.images.clone())?;
+        let pixels = reference.map(|[pixels, ..]| pixels[0].as_slice());
+        if let Some(pixels) = pixels.filter(|pixels| pixels.len() == loaded.len()) {
+            let pixels = TensorData::new(pixels.to_vec(), batch.images.dims());
+            batch.images = Tensor::from_data(pixels, &autodiff);
+        }
+        let objective = objective(&config.training);
+        let TrainOutput { item, grads } = TrainStep::step(
+            &model,
+            TrainingBatch {
+                batch,
+                objective,
+                weight: 1.0,
+            },
+        );
+        let gradients = gradients::per_parameter(grads, &model).into_iter();
+        let gradients: Vec<Vec<f32>> = gradients.map(values).collect::<Result<_>>()?;
+        let of_adam = reference.map_or(&gradients, |[_, _, _, gradients, ..]| gradients);
+        let adam = adam_steps(config, model, of_adam, &device.device)?;
 
-    let folder = tempfile::tempdir().context("a folder for the run")?;
-    let run = RunDir::create(folder.path(), "device-check", None, "", |_| Ok(()))?;
-    let trained = train(
-        config,
-        images,
-        slice::from_ref(device),
-        &run,
-        Style::Details,
-        Some(start.clone()),
-    )?;
-    let model = trained.model.context("ended before its first step")?;
-    let weights = model.parameters().into_iter();
-    let weights = weights.map(values).collect::<Result<_>>()?;
-    let loader = evaluation_loader(config, &images.test, &device.device)?;
-    let evaluation = evaluate(&model, &loader, &config.images.classes, |_| Ok(()))?;
-    Ok([
-        vec![loaded],
-        vec![values(item.output)?],
-        vec![values(item.loss)?],
-        gradients,
-        weights,
-        vec![
-            vec![evaluation.loss as f32],
-            vec![evaluation.accuracy as f32],
-        ],
-    ])
+        let folder = tempfile::tempdir().context("a folder for the run")?;
+        let run = RunDir::create(folder.path(), "device-check", None, "", |_| Ok(()))?;
+        let trained = train(
+            &with_exact_pixels(config),
+            images,
+            slice::from_ref(device),
+            &run,
+            Style::Details,
+            Some(self.start.clone()),
+        )?;
+        let model = trained.model.context("ended before its first step")?;
+        let loader = evaluation_loader(config, &images.test, &device.device)?;
+        let evaluation = evaluate(&model, &loader, &config.images.classes, |_| Ok(()))?;
+        Ok([
+            vec![loaded],
+            vec![values(item.output)?],
+            vec![values(item.loss)?],
+            gradients,
+            adam,
+            changes(&self.evaluated_at_start, &weights(&model)?),
+            vec![
+                vec![evaluation.loss as f32],
+                vec![evaluation.accuracy as f32],
+            ],
+        ])
+    }
+}
+
+/// Returns the changes of the weights in a few steps of Adam, with multiples of the given gradients.
+fn adam_steps(
+    config: &Config,
+    model: ConvNet,
+    gradients: &[Vec<f32>],
+    device: &Device,
+) -> Result<Vec<Vec<f32>>> {
+    let before = weights(&model)?;
+    let config = Config {
+        training: TrainingConfig {
+            optimizer: OptimizerKind::Adam,
+            ..config.training.clone()
+        },
+        ..config.clone()
+    };
+    let mut training = Training::with_model(&config, model);
+    let gradients = Tensor::<1>::from_floats(gradients.concat().as_slice(), device);
+    for factor in ADAM_STEPS {
+        let gradients = gradients.clone().mul_scalar(factor);
+        let gradients = gradients::unflatten(gradients, &training.model);
+        let steps = ADAM_STEPS.len() as u64;
+        update(&mut training, &config.training, ADAM_RATE, steps, gradients);
+    }
+    Ok(changes(&before, &weights(&training.model)?))
+}
+
+/// Returns the configuration without the kinds of augmentation that compute new pixel values, which can differ by 1
+/// of 255 between devices.
+fn with_exact_pixels(config: &Config) -> Config {
+    Config {
+        augmentation: Augmentation {
+            rotation: 0.0,
+            translation: 0.0,
+            scale: 0.0,
+            shear: 0.0,
+            elastic: 0.0,
+            resized_crop: 0.0,
+            brightness: 0.0,
+            contrast: 0.0,
+            ..config.augmentation
+        },
+        ..config.clone()
+    }
+}
+
+/// Reads the weights of a network from its device, parameter by parameter.
+fn weights(model: &ConvNet) -> Result<Vec<Vec<f32>>> {
+    model.parameters().into_iter().map(values).collect()
+}
+
+/// Returns the changes of weights, parameter by parameter.
+fn changes(before: &[Vec<f32>], after: &[Vec<f32>]) -> Vec<Vec<f32>> {
+    let pairs = before.iter().zip(after);
+    let change = |(before, after): (&Vec<f32>, &Vec<f32>)| {
+        let pairs = before.iter().zip(after);
+        pairs.map(|(before, after)| after - before).collect()
+    };
+    pairs.map(change).collect()
 }
 
 /// Reads the values of a tensor from its device.
@@ -303,6 +380,8 @@ fn values<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
 
 #[cfg(test)]
 mod tests {
+    use data::{Normalization, PerChannel, Scaling};
+
     use super::*;
     use crate::device::{self, Request};
 
@@ -311,31 +390,63 @@ mod tests {
         let (device, _) = device::open(&Request::Auto, None).unwrap();
         let check = DeviceCheck::new(&device).unwrap();
         let same = check.compare(&device, Precision::F32).unwrap();
-        assert_eq!((same.errors, same.exceeded()), ([0.0; 6], None));
+        assert_eq!((same.errors, same.exceeded()), ([0.0; STAGES.len()], None));
 
-        let mut other = DeviceCheck {
-            config: check.config.clone(),
-            ..check
+        type Change = fn(&mut Config);
+        let errors = |change: Change| {
+            let mut training = check.training.clone();
+            change(&mut training.config);
+            let reference = check.reference.clone();
+            let other = DeviceCheck {
+                training,
+                reference,
+            };
+            other.compare(&device, Precision::F32).unwrap()
         };
-        other.config.training.learning_rate *= 1.5;
-        let errors = other.compare(&device, Precision::F32).unwrap();
-        assert_eq!(errors.exceeded(), Some("ten steps"), "{errors}");
-        other.config.augmentation.shear = 11.0;
-        let errors = other.compare(&device, Precision::F32).unwrap();
-        assert_eq!(errors.exceeded(), Some("images"), "{errors}");
+        let changes: [(Change, &str); 7] = [
+            (|config| config.augmentation.shear = 11.0, "images"),
+            (|config| config.training.label_smoothing = 0.2, "gradients"),
+            (|config| config.training.beta1 = 0.89, "adam"),
+            (|config| config.training.gradient_clip = None, "adam"),
+            (|config| config.training.learning_rate *= 1.2, "ten steps"),
+            (|config| config.training.momentum = 0.8, "ten steps"),
+            (|config| config.training.ema_decay = 0.0, "ten steps"),
+        ];
+        for (change, stage) in changes {
+            let errors = errors(change);
+            assert_eq!(errors.exceeded(), Some(stage), "{errors}");
+        }
+    }
+
+    #[test]
+    fn errors_of_rounding_are_below_a_fifth_of_the_tolerances() {
+        let (device, _) = device::open(&Request::Auto, None).unwrap();
+        let check = DeviceCheck::new(&device).unwrap();
+        for difference in [1e-6, 1e-5] {
+            let mut training = check.training.clone();
+            let Scaling { mean, std } = training.config.scaling();
+            let std = PerChannel::Same(std.of(0) * (1.0 + difference));
+            let normalization = Normalization::Custom(Scaling { mean, std });
+            training.config.data.normalization = normalization;
+            let computed = training.run(&device, Some(&check.reference)).unwrap();
+            let errors = RelativeErrors::new(&check.reference, &computed, Precision::F32);
+            for (stage, error) in STAGES.iter().zip(errors.errors) {
+                assert!(5.0 * error < stage.tolerance_f32, "{errors}");
+            }
+        }
     }
 
     #[test]
     fn rejects_values_that_are_not_finite_or_missing() {
         let precision = Precision::F32;
-        let errors = [0.0; 6];
+        let errors = [0.0; STAGES.len()];
         let mut errors = RelativeErrors { precision, errors };
         assert_eq!(errors.exceeded(), None);
         errors.errors[3] = f64::NAN;
         assert_eq!(errors.exceeded(), Some("gradients"));
         let tensors = |gradients: &[f32]| -> StageTensors {
             let gradients = gradients.iter().map(|&gradient| vec![gradient]).collect();
-            [vec![], vec![], vec![], gradients, vec![], vec![]]
+            [vec![], vec![], vec![], gradients, vec![], vec![], vec![]]
         };
         let reference = tensors(&[1.0, 2.0, 3.0]);
         for (computed, stage) in [
