@@ -1,6 +1,6 @@
 //! The commands summary, presets, bench and devices.
 
-use crate::support::WorkDir;
+use crate::support::{Output, WorkDir};
 
 #[test]
 fn summary_prints_the_layer_table() {
@@ -71,10 +71,70 @@ fn bench_measures_the_requested_batch_sizes() {
                 "{speed}"
             );
             assert!(speed["matmul_share"].as_f64().unwrap() > 0.0, "{speed}");
+            // 62,192 multiply-adds in inference; those of the gradients, except the images', in training.
+            let flops = match kind {
+                "inference" => 2.0 * 62_192.0,
+                _ => 2.0 * (3.0 * 62_192.0 - 48_672.0),
+            };
+            let gflops = speed["images_per_second"].as_f64().unwrap() * flops / 1e9;
+            let difference = speed["gflops"].as_f64().unwrap() / gflops - 1.0;
+            assert!(difference.abs() < 1e-9, "{speed}");
+            if cfg!(target_os = "linux") {
+                // The binary and the images have more.
+                assert!(speed["peak_memory_bytes"].as_u64().unwrap() > 10 << 20);
+            }
         }
     }
+    let percentiles = ["p50", "p90", "p99"].map(|name| report["latency"][name].as_f64().unwrap());
+    assert!(0.0 < percentiles[0] && percentiles.is_sorted(), "{report}");
     // The run folders of the benchmark are temporary.
     assert_eq!(std::fs::read_dir(dir.path(".")).unwrap().count(), 0);
+}
+
+#[test]
+fn bench_does_not_warn_of_a_training_that_does_not_learn() {
+    let dir = WorkDir::new();
+    let config = "preset = \"tiny\"\ndata.image_size = 8\nmodel.channels = 1\n\
+                  training.optimizer = \"sgd\"\ntraining.learning_rate = 1e-9\n\
+                  training.max_steps = 1\ntraining.max_time = \"1s\"\ntraining.early_stopping = 1\n";
+    std::fs::write(dir.path("noise.toml"), config).unwrap();
+    let arguments = "bench --config noise.toml --train 64 --inference 8 --runs 1";
+    let output = dir.trainer(arguments).success();
+    assert!(
+        output.stderr.contains("measuring on noise of 8x8 pixels"),
+        "{}",
+        output.stderr
+    );
+    assert!(!output.stderr.contains("warning"), "{}", output.stderr);
+    // Without batches of one image, there is no latency of one.
+    assert!(!output.stdout.contains("latency"), "{}", output.stdout);
+    let mut lines = output.stdout.lines();
+    let title = lines.next().unwrap();
+    assert!(title.starts_with("tiny on "), "{title}");
+    let header = "batch  images/s  GFLOP/s  of the peak  peak memory";
+    assert_eq!(lines.next().unwrap().trim_start(), header);
+    assert!(lines.next().unwrap().starts_with("train         64  "));
+    assert!(lines.next().unwrap().starts_with("inference      8  "));
+}
+
+#[test]
+fn the_instruction_set_is_chosen_by_the_environment() {
+    const VARIABLE: &str = "KERNELS_INSTRUCTION_SET";
+    let dir = WorkDir::new();
+    let arguments = "bench --preset tiny --device cpu --train 16 --inference 1 --runs 1 --json";
+    let output = Output::of(dir.command(arguments).env(VARIABLE, "portable")).success();
+    let report: serde_json::Value = serde_json::from_str(&output.stdout).unwrap();
+    assert_eq!(report["instruction_set"], "portable");
+
+    let error = Output::of(dir.command("presets").env(VARIABLE, "avx\n3")).error();
+    let expected =
+        "KERNELS_INSTRUCTION_SET is \"avx\\n3\", expected an instruction set of this processor: ";
+    assert!(error.starts_with(expected), "{error}");
+    assert!(
+        error.ends_with("portable") && error.lines().count() == 1,
+        "{error}"
+    );
+    Output::of(dir.command("presets").env(VARIABLE, "")).success();
 }
 
 #[test]

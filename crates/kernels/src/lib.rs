@@ -46,4 +46,5 @@ pub use conv_block::{PackedFilters, conv_block};
 pub use cpu::activation::Activation;
 pub use cpu::batch_norm::Moments;
 pub use cpu::conv_block::ConvBlockOptions;
+pub use cpu::simd::{UnknownInstructionSet, instruction_set};
 pub use fused_adam::FusedAdam;

@@ -35,7 +35,10 @@ pub fn run() -> ExitCode {
     let cli = cli::Cli::of_this_process();
     logging::init(cli.verbosity());
     // Burn panics if a device is lost. The user gets an error message.
-    let outcome = catch_panic(|| cli.run());
+    let outcome = catch_panic(|| {
+        kernels::instruction_set()?;
+        cli.run()
+    });
     let outcome = outcome.unwrap_or_else(|panic| Err(anyhow!("{panic}; -v prints the location")));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -97,11 +97,16 @@ impl Settings {
 
     /// Returns whether the network is for color images, which MNIST does not have.
     pub(crate) fn is_for_color(&self) -> bool {
-        let channels = self
-            .table
-            .get("model")
-            .and_then(|model| model.get("channels"));
-        channels.and_then(Value::as_integer) == Some(3)
+        self.channels() == Some(3)
+    }
+
+    /// Returns whether the network is for gray images. Without channels, it is for the images that it is trained on.
+    pub(crate) fn is_for_gray(&self) -> bool {
+        self.channels() == Some(1)
+    }
+
+    fn channels(&self) -> Option<i64> {
+        self.table.get("model")?.get("channels")?.as_integer()
     }
 
     /// Replaces the source of the images.

@@ -61,6 +61,7 @@ fn hardware(device: &Device) -> (String, bool) {
         return (identity.name, identity.physical.is_none());
     }
     let _ = device;
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    (format!("CPU, {threads} threads"), false)
+    let threads = rayon::current_num_threads();
+    let s = if threads == 1 { "" } else { "s" };
+    (format!("CPU, {threads} thread{s}"), false)
 }

@@ -244,7 +244,8 @@ impl Session {
     }
 
     /// Warns with a remedy at the first symptom of a training that does not learn. While the dashboard uses the
-    /// screen, the warning waits for its end.
+    /// screen, the warning waits for its end. Trainings within another command, such as a measurement of speed on
+    /// noise, may not learn.
     ///
     /// # Errors
     /// Returns an error if the event log cannot be written to.
@@ -255,8 +256,10 @@ impl Session {
         let steps = self.training.position.steps;
         let remedy = symptom.remedy(self.config.training.learning_rate);
         let message = format!("epoch {epoch}, step {steps}: {symptom}; {remedy}");
-        if self.style != Style::Dashboard {
-            warn!("{message}");
+        match self.style {
+            Style::Lines => warn!("{message}"),
+            Style::Details => debug!("{message}"),
+            Style::Dashboard => {}
         }
         self.log(&Event::Warning {
             epoch,

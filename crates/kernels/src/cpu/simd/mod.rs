@@ -12,6 +12,7 @@ mod math;
 
 pub(crate) use buffer::{AlignedBuffer, ScratchBuffer, init_vec};
 pub(crate) use instruction_set::InstructionSet;
+pub use instruction_set::{UnknownInstructionSet, instruction_set};
 pub(crate) use map::{VectorFunction, map_vectors};
 pub(crate) use math::{exp, polynomial};
 pub(crate) use transpose::{transpose, transpose_into};
