@@ -172,14 +172,7 @@ impl Bench {
             latency: None,
             is_memory_per_row: PeakMemory::start().is_restarted,
         };
-        for &batch in train {
-            info!("training at batch {batch}");
-            let memory = PeakMemory::start();
-            let rate = self.training(batch, matmul_gflops)?;
-            let flops = self.flops.train;
-            let speed = Speed::new(batch, rate, flops, matmul_gflops, &memory);
-            report.train.push(speed);
-        }
+        // First, since the allocator keeps memory of a training.
         for &batch in inference {
             info!("inference at batch {batch}");
             let memory = PeakMemory::start();
@@ -191,6 +184,14 @@ impl Bench {
             if batch == 1 {
                 report.latency = Some(timing.percentiles());
             }
+        }
+        for &batch in train {
+            info!("training at batch {batch}");
+            let memory = PeakMemory::start();
+            let rate = self.training(batch, matmul_gflops)?;
+            let flops = self.flops.train;
+            let speed = Speed::new(batch, rate, flops, matmul_gflops, &memory);
+            report.train.push(speed);
         }
         Ok(report)
     }

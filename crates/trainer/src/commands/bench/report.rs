@@ -46,7 +46,7 @@ pub(super) struct Speed {
     /// The arithmetic rate as a fraction of the matrix product's. Kernels that need fewer operations than the
     /// definition of the network can exceed 1.
     pub(super) matmul_share: f64,
-    /// Peak of the resident memory; `None` where the system does not record it.
+    /// Peak of the resident memory, with freed memory that the allocator keeps; `None` where the system does not record it.
     pub(super) peak_memory_bytes: Option<u64>,
 }
 
