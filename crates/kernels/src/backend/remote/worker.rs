@@ -53,7 +53,7 @@ fn run_forward<B: CpuBackend + BackendIr>(
     let [images, weight, bias] =
         [0, 1, 2].map(|at| handles.get_float_tensor::<B>(&request.inputs[at]));
     let save_argmax = request.outputs.len() > 1;
-    let (output, pool_argmax) = B::forward(images, weight, bias, shape, save_argmax);
+    let (output, pool_argmax) = B::forward(images, weight, bias, shape, None, save_argmax);
     handles.register_float_tensor::<B>(&request.outputs[0].id, output);
     if let Some(pool_argmax) = pool_argmax {
         // All tensors of a custom operation are float tensors.
