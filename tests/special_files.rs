@@ -246,6 +246,7 @@ fn the_server_answers_beside_runs_with_special_files() {
                 "lock",
                 "pretrained",
                 "pretrained-best",
+                "pretrained-cifar",
                 "shipped",
                 "weights"
             ]

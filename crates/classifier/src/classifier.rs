@@ -49,7 +49,7 @@ impl Classifier {
         Self::load(description, weights, device, &config, &path)
     }
 
-    /// Opens the embedded network `name`: `pretrained` or `pretrained-best`.
+    /// Opens the embedded network `name`: `pretrained`, `pretrained-best` or `pretrained-cifar`.
     ///
     /// # Errors
     /// Returns an error if there is no network of this name.

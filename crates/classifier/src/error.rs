@@ -18,8 +18,8 @@ pub enum Error {
     /// No pretrained network has this name.
     #[cfg(feature = "pretrained")]
     #[error(
-        "{name}: no pretrained network, expected {}",
-        crate::pretrained::ALL.map(|network| network.name).join(" or ")
+        "{name}: no pretrained network, expected one of {}",
+        crate::pretrained::ALL.map(|network| network.name).join(", ")
     )]
     UnknownName {
         /// The name.

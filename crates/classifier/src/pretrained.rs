@@ -27,8 +27,11 @@ pub static DEFAULT: Pretrained = pretrained!("pretrained");
 /// `pretrained-best`: the trainer's most accurate network for MNIST, with 99.67% test accuracy.
 pub static BEST: Pretrained = pretrained!("pretrained-best");
 
+/// `pretrained-cifar`: a network for color pictures of 32x32 pixels, trained on CIFAR-10, with 89.81% test accuracy.
+pub static CIFAR: Pretrained = pretrained!("pretrained-cifar");
+
 /// All embedded networks.
-pub static ALL: [&Pretrained; 2] = [&DEFAULT, &BEST];
+pub static ALL: [&Pretrained; 3] = [&DEFAULT, &BEST, &CIFAR];
 
 /// Returns the embedded network of this name.
 pub fn find(name: &str) -> Option<&'static Pretrained> {

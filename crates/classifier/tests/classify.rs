@@ -152,7 +152,34 @@ fn missing_files_are_named() {
     let error = Classifier::pretrained("best", &Device::default()).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "best: no pretrained network, expected pretrained or pretrained-best"
+        "best: no pretrained network, expected one of pretrained, pretrained-best, pretrained-cifar"
+    );
+}
+
+#[test]
+fn the_network_for_color_pictures_has_the_classes_of_cifar_10() {
+    let classifier = Classifier::pretrained("pretrained-cifar", &Device::default()).unwrap();
+    let classes = [
+        "airplane",
+        "automobile",
+        "bird",
+        "cat",
+        "deer",
+        "dog",
+        "frog",
+        "horse",
+        "ship",
+        "truck",
+    ];
+    assert_eq!(classifier.description.images.classes, classes);
+    // A blue sky above a blue sea: planes of red, green and blue.
+    let plane = |value: fn(u8) -> u8| (0..32).flat_map(move |y| [value(y); 32]);
+    let planes = [plane(|_| 60), plane(|y| 90 + 3 * y), plane(|_| 200)];
+    let image = planes.into_iter().flatten().collect();
+    let prediction = classifier.classify_image(image).unwrap();
+    assert!(
+        ["airplane", "ship"].contains(&prediction.class()),
+        "{prediction:?}"
     );
 }
 

@@ -19,8 +19,8 @@ use crate::run::run_dir::{DEFAULT_ROOT, RunDir};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Runs with the same classes: their folders, their names in --out, `latest`, `pretrained`, or
-    /// `pretrained-best`
+    /// Runs with the same classes: their folders, their names in --out, `latest`, or a network in the program
+    /// (`pretrained`, `pretrained-best`, `pretrained-cifar`)
     #[arg(value_name = "RUN", required = true, num_args = 2..)]
     runs: Vec<String>,
     #[command(flatten)]

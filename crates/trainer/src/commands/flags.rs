@@ -198,7 +198,8 @@ impl DevicesFlags {
 /// An existing run and the device that evaluates it.
 #[derive(Debug, Args)]
 pub(crate) struct RunFlags {
-    /// Run: its folder, its name in --out, `latest`, `pretrained` or `pretrained-best`
+    /// Run: its folder, its name in --out, `latest`, or a network in the program (`pretrained`,
+    /// `pretrained-best`, `pretrained-cifar`)
     run: String,
     #[command(flatten)]
     device: DeviceFlags,

@@ -26,8 +26,8 @@ Browsers open http://ADDRESS/?token=TOKEN, and programs send Authorization: Bear
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The run that predicts: a run folder, a name in --out, `latest`, `pretrained`, or
-    /// `pretrained-best` [default: the latest run with weights, or else pretrained]
+    /// The run that predicts: a run folder, a name in --out, `latest`, or a network in the program
+    /// (`pretrained`, `pretrained-best`, `pretrained-cifar`) [default: the latest run with weights, or else pretrained]
     run: Option<String>,
     /// Address and port to listen on; port 0 selects a free port
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]

@@ -77,7 +77,11 @@ pub(crate) fn page(run: &RunDir, classifier: &Classifier) -> Result<String> {
         figures: drawn.figures.iter().map(InlineFigure::from).collect(),
         reproduce: match &import {
             Some(_) => processes.first().map(|process| process.command.clone()),
-            None if run.is_shipped() => Some(format!("trainer --preset {}", config.preset)),
+            // In a checkout, the folder of the run is there.
+            None if run.is_shipped() => Some(format!(
+                "trainer --config artifacts/{}/config.toml",
+                run.name()
+            )),
             None => Some(format!(
                 "trainer --config {}",
                 quoted(&run.config_path().to_string_lossy())

@@ -34,28 +34,36 @@ struct Shipped {
     network: &'static Pretrained,
     evaluation: &'static [u8],
     event_log: &'static [u8],
-    image_record: &'static [u8],
+    /// `None` for a run on pictures: the record of each picture would be larger than the network.
+    image_record: Option<&'static [u8]>,
 }
 
-macro_rules! shipped {
-    ($network:expr, $name:literal) => {
-        Shipped {
-            network: $network,
-            evaluation: include_bytes!(concat!(
-                "../../../../artifacts/",
-                $name,
-                "/evaluation.json"
-            )),
-            event_log: include_bytes!(concat!("../../../../artifacts/", $name, "/metrics.jsonl")),
-            image_record: include_bytes!(concat!("../../../../artifacts/", $name, "/images.json")),
-        }
+macro_rules! artifact {
+    ($name:literal, $file:literal) => {
+        include_bytes!(concat!("../../../../artifacts/", $name, "/", $file))
     };
 }
 
 /// The embedded runs.
-static SHIPPED: [Shipped; 2] = [
-    shipped!(&pretrained::DEFAULT, "pretrained"),
-    shipped!(&pretrained::BEST, "pretrained-best"),
+static SHIPPED: [Shipped; 3] = [
+    Shipped {
+        network: &pretrained::DEFAULT,
+        evaluation: artifact!("pretrained", "evaluation.json"),
+        event_log: artifact!("pretrained", "metrics.jsonl"),
+        image_record: Some(artifact!("pretrained", "images.json")),
+    },
+    Shipped {
+        network: &pretrained::BEST,
+        evaluation: artifact!("pretrained-best", "evaluation.json"),
+        event_log: artifact!("pretrained-best", "metrics.jsonl"),
+        image_record: Some(artifact!("pretrained-best", "images.json")),
+    },
+    Shipped {
+        network: &pretrained::CIFAR,
+        evaluation: artifact!("pretrained-cifar", "evaluation.json"),
+        event_log: artifact!("pretrained-cifar", "metrics.jsonl"),
+        image_record: None,
+    },
 ];
 
 /// Maximum length of a new run's name, in bytes.
@@ -465,16 +473,16 @@ impl RunDir {
             return regular_file::read(path, self.size_limit(path));
         };
         let files = [
-            (self.config_path(), shipped.network.config.as_bytes()),
-            (self.model_path(), shipped.network.weights),
-            (self.evaluation_path(), shipped.evaluation),
-            (self.event_log_path(), shipped.event_log),
+            (self.config_path(), Some(shipped.network.config.as_bytes())),
+            (self.model_path(), Some(shipped.network.weights)),
+            (self.evaluation_path(), Some(shipped.evaluation)),
+            (self.event_log_path(), Some(shipped.event_log)),
             (self.image_record_path(), shipped.image_record),
         ];
         let file = files.into_iter().find(|(name, _)| name == path);
         match file {
-            Some((_, bytes)) => Ok(bytes.to_vec()),
-            None => Err(ErrorKind::NotFound.into()),
+            Some((_, Some(bytes))) => Ok(bytes.to_vec()),
+            _ => Err(ErrorKind::NotFound.into()),
         }
     }
 
@@ -742,7 +750,8 @@ mod tests {
                     "copy",
                     "older",
                     "pretrained",
-                    "pretrained-best"
+                    "pretrained-best",
+                    "pretrained-cifar"
                 ]
             );
         }

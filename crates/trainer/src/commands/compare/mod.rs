@@ -25,7 +25,8 @@ use crate::run::run_dir::{DEFAULT_ROOT, RunDir};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Runs: folders, names in --out, `latest`, `pretrained`, or `pretrained-best`
+    /// Runs: folders, names in --out, `latest`, or a network in the program (`pretrained`, `pretrained-best`,
+    /// `pretrained-cifar`)
     #[arg(value_name = "RUN", required = true, num_args = 2..)]
     runs: Vec<String>,
     /// Run whose test accuracy the gain is relative to [default: the first dense network]
