@@ -72,7 +72,8 @@ impl ConvNet {
     pub fn with_safetensors(mut self, bytes: Vec<u8>) -> Result<Self, WeightsError> {
         let mut store = store(Some(bytes))
             .remap(self.name_remapper(|burn, pytorch| (anchored(pytorch), burn.to_string()))?)
-            .with_from_adapter(PyTorchToBurnAdapter);
+            // Files may hold 16 bits, which not all backends have.
+            .with_from_adapter(PyTorchToBurnAdapter.chain(Storage::Single.adapter()));
         self.load_from(&mut store).map_err(error)?;
         Ok(self)
     }
