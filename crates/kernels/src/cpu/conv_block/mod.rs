@@ -52,15 +52,18 @@ pub(crate) fn forward(
     }
     // Without ReLU and pooling there is nothing to save.
     pool_argmax = pool_argmax.filter(|argmax| !argmax.is_empty());
-    if winograd::is_suited(&shape, cache.is_some()) {
+    let is_winograd = winograd::is_suited(&shape, cache.is_some());
+    let unshared = FilterCache::default();
+    let cache = cache.unwrap_or(&unshared);
+    if is_winograd {
         let argmax = pool_argmax.as_deref_mut();
-        let cache = cache.map(|cache| &cache.winograd);
-        if let Some(output) = winograd::forward(set, &shape, images, weight, bias, argmax, cache) {
+        let filters = &cache.winograd;
+        if let Some(output) = winograd::forward(set, &shape, images, weight, bias, argmax, filters)
+        {
             return output;
         }
     }
-    let cache = cache.map(|cache| &cache.direct);
-    direct::forward(set, shape, images, weight, bias, pool_argmax, cache)
+    direct::forward(set, shape, images, weight, bias, pool_argmax, &cache.direct)
 }
 
 /// Computes the gradients with respect to weight, bias and, if `needs_images`, the images.

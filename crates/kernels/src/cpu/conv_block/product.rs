@@ -13,6 +13,27 @@ pub(super) const fn max_rows(registers: usize) -> usize {
 }
 pub(super) const MAX_ROWS: usize = 14;
 
+/// Evaluates `$call` with the constant `$R` equal to `$rows`, which is 1 to [`max_rows`] of the registers of `$S`.
+macro_rules! dispatch_rows {
+    ($S:ty, $rows:expr, $R:ident => $call:expr) => {
+        if const { max_rows(<$S>::REGISTER_COUNT) == MAX_ROWS } {
+            dispatch_rows!(@match $rows, $R, $call, 1 2 3 4 5 6 7 8 9 10 11 12 13 14)
+        } else {
+            dispatch_rows!(@match $rows, $R, $call, 1 2 3 4 5 6)
+        }
+    };
+    (@match $rows:expr, $R:ident, $call:expr, $($r:literal)+) => {
+        match $rows {
+            $($r => {
+                const $R: usize = $r;
+                $call
+            })+
+            _ => unreachable!("a register tile has at most max_rows rows"),
+        }
+    };
+}
+pub(super) use dispatch_rows;
+
 /// A product `left * right`. The left matrix is read element by element, the right one in vectors.
 #[derive(Clone, Copy)]
 pub(super) struct Product {
@@ -45,20 +66,10 @@ impl Product {
         right: *const f32,
         sums: *mut f32,
     ) {
-        macro_rules! dispatch {
-            ($($r:literal)+) => {
-                match rows {
-                    // SAFETY: the caller guarantees that the matrices have this size.
-                    $($r => unsafe { self.tile::<S, $r, V>(simd, left, right, sums) },)+
-                    _ => unreachable!("the caller limits the rows"),
-                }
-            };
-        }
-        if const { max_rows(S::REGISTER_COUNT) == MAX_ROWS } {
-            dispatch!(1 2 3 4 5 6 7 8 9 10 11 12 13 14);
-        } else {
-            dispatch!(1 2 3 4 5 6);
-        }
+        dispatch_rows!(S, rows, R => {
+            // SAFETY: the caller guarantees that the matrices have this size.
+            unsafe { self.tile::<S, R, V>(simd, left, right, sums) }
+        });
     }
 
     /// Computes `R` rows.

@@ -1,5 +1,7 @@
 //! Tests of the kernels, on every instruction set of this processor, against a reference implementation in `f64`.
 
+use std::sync::OnceLock;
+
 use proptest::prelude::*;
 
 use super::shape::{BlockShape, RELU_CLIPPED};
@@ -177,7 +179,15 @@ impl Case {
         let argmax = &expected.pool_argmax;
         for set in InstructionSet::available() {
             let mut saved = vec![u8::MAX; gradient.len()];
-            let output = direct::forward(set, *shape, images, weight, bias, Some(&mut saved), None);
+            let output = direct::forward(
+                set,
+                *shape,
+                images,
+                weight,
+                bias,
+                Some(&mut saved),
+                &OnceLock::new(),
+            );
             expected.compare_output(set, &output, &saved);
             let gradients = sparse::backward(set, shape, images, weight, gradient, argmax, true);
             expected.compare_gradients(set, &gradients);
@@ -189,8 +199,15 @@ impl Case {
                 continue;
             }
             saved.fill(u8::MAX);
-            let output =
-                winograd::forward(set, shape, images, weight, bias, Some(&mut saved), None);
+            let output = winograd::forward(
+                set,
+                shape,
+                images,
+                weight,
+                bias,
+                Some(&mut saved),
+                &OnceLock::new(),
+            );
             expected.compare_output(set, &output.expect("finite"), &saved);
             let gradients = winograd::backward(set, shape, images, weight, gradient, argmax, true);
             expected.compare_gradients(set, &gradients.expect("finite"));
@@ -403,7 +420,15 @@ fn suited_shapes_with_a_value_that_is_not_finite_equal_the_direct_convolution() 
                 ..
             } = &case;
             let mut argmax = vec![0; gradient.len()];
-            let direct = direct::forward(set, shape, images, weight, bias, Some(&mut argmax), None);
+            let direct = direct::forward(
+                set,
+                shape,
+                images,
+                weight,
+                bias,
+                Some(&mut argmax),
+                &OnceLock::new(),
+            );
             let (output, _) = case.forward(set);
             if changed != "gradient" {
                 assert!(bits(&output) == bits(&direct), "{value} in {changed}");

@@ -2,12 +2,12 @@
 
 mod weight_gradient;
 
-use std::borrow::Cow;
+use std::sync::OnceLock;
 
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::shape::{BlockShape, RELU_CLIPPED};
+use super::shape::BlockShape;
 use super::sparse::{Gradients, sum};
 use super::{ConvBlockOptions, direct, sparse};
 use crate::cpu::simd::InstructionSet;
@@ -37,7 +37,7 @@ pub(super) fn backward(
         let shape = transposed(shape).expect("the shape is suited");
         let bias = vec![0.0; shape.out_channels];
         let weight = rotated(&shape, weight);
-        direct::forward(set, shape, gradient, &weight, &bias, None, None)
+        direct::forward(set, shape, gradient, &weight, &bias, None, &OnceLock::new())
     };
     let mut gradients = if shape.filter_len() <= MAX_TAPS {
         Gradients {
@@ -84,40 +84,6 @@ fn rotated(shape: &BlockShape, weight: &[f32]) -> Vec<f32> {
         .flat_map(|output| (0..shape.in_channels).flat_map(move |input| filter(output, input)))
         .copied()
         .collect()
-}
-
-/// Returns the gradient with respect to the convolution's output: zero where ReLU or pooling dropped the pixel.
-pub(super) fn convolution_gradient<'a>(
-    shape: &BlockShape,
-    gradient: &'a [f32],
-    pool_argmax: &[u8],
-) -> Cow<'a, [f32]> {
-    if !shape.relu && !shape.pool {
-        return Cow::Borrowed(gradient);
-    }
-    let plane_len = shape.conv_height() * shape.conv_width();
-    let mut pixels = vec![0.0; shape.batch * shape.out_channels * plane_len];
-    let (window, width) = (shape.window(), shape.out_width());
-    let planes = gradient
-        .par_chunks_exact(shape.out_plane_len())
-        .zip(pool_argmax.par_chunks_exact(shape.out_plane_len()));
-    let planes = pixels.par_chunks_exact_mut(plane_len).zip(planes);
-    planes.for_each(|(pixels, (gradient, argmax))| {
-        let rows = gradient.chunks_exact(width).zip(argmax.chunks_exact(width));
-        let windows = pixels.chunks_mut(window * shape.conv_width());
-        for ((gradient, argmax), pixels) in rows.zip(windows) {
-            for (x, (&gradient, &argmax)) in gradient.iter().zip(argmax).enumerate() {
-                let (row, column) = (usize::from(argmax >> 1 & 1), usize::from(argmax & 1));
-                let pixel = &mut pixels[row * shape.conv_width() + x * window + column];
-                *pixel = if argmax == RELU_CLIPPED {
-                    0.0
-                } else {
-                    gradient
-                };
-            }
-        }
-    });
-    Cow::Owned(pixels)
 }
 
 /// Sums the gradient over all pixels.

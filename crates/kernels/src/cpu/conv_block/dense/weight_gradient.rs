@@ -5,7 +5,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::cpu::conv_block::direct::pad;
-use crate::cpu::conv_block::product::{MAX_ROWS, VECTORS, max_rows};
+use crate::cpu::conv_block::product::{MAX_ROWS, VECTORS, dispatch_rows, max_rows};
 use crate::cpu::conv_block::shape::BlockShape;
 use crate::cpu::conv_block::sparse::{group_range, groups, sum_groups};
 use crate::cpu::simd::{AlignedBuffer, InstructionSet, load, mul_add, store, transpose};
@@ -132,21 +132,11 @@ impl AddPixels<'_> {
         assert!(
             (self.shape.out_plane_len() - 1) * self.pitch + V * S::F32_LANES <= self.pixels.len()
         );
-        macro_rules! dispatch {
-            ($($r:literal)+) => {
-                match rows {
-                    // SAFETY: the caller guarantees that the taps are those of the filter; the vectors lie within the
-                    // slices by the assertions.
-                    $($r => unsafe { self.add::<S, $r, V>(simd, sums.as_mut_ptr()) },)+
-                    _ => unreachable!("a block of taps fits into the registers"),
-                }
-            };
-        }
-        if const { max_rows(S::REGISTER_COUNT) == MAX_ROWS } {
-            dispatch!(1 2 3 4 5 6 7 8 9 10 11 12 13 14);
-        } else {
-            dispatch!(1 2 3 4 5 6);
-        }
+        dispatch_rows!(S, rows, R => {
+            // SAFETY: the caller guarantees that the taps are those of the filter; the vectors lie within the slices
+            // by the assertions.
+            unsafe { self.add::<S, R, V>(simd, sums.as_mut_ptr()) }
+        });
     }
 
     /// # Safety

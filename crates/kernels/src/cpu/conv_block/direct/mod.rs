@@ -25,17 +25,9 @@ pub(super) fn forward(
     weight: &[f32],
     bias: &[f32],
     pool_argmax: Option<&mut [u8]>,
-    cache: Option<&OnceLock<PackedFilters>>,
+    filters: &OnceLock<PackedFilters>,
 ) -> Vec<f32> {
-    let pack = || PackedFilters::new(set, &shape, weight, bias);
-    let packed;
-    let filters = match cache {
-        Some(cache) => cache.get_or_init(pack),
-        None => {
-            packed = pack();
-            &packed
-        }
-    };
+    let filters = filters.get_or_init(|| PackedFilters::new(set, &shape, weight, bias));
     let scratch = || Scratch::new(shape, set.lanes());
     let is_small = shape.products() < PARALLEL_THRESHOLD;
     // With fewer images than threads, a job is a group of channels of an image.

@@ -11,10 +11,13 @@ mod filters;
 mod convolution;
 mod weight_gradient;
 
+use std::borrow::Cow;
 use std::sync::OnceLock;
 
-use super::dense::{bias_gradient, convolution_gradient, transposed};
-use super::shape::BlockShape;
+use rayon::prelude::*;
+
+use super::dense::{bias_gradient, transposed};
+use super::shape::{BlockShape, RELU_CLIPPED};
 use super::sparse::Gradients;
 use crate::cpu::simd::InstructionSet;
 use convolution::convolve;
@@ -66,22 +69,14 @@ pub(super) fn forward(
     weight: &[f32],
     bias: &[f32],
     pool_argmax: Option<&mut [u8]>,
-    cache: Option<&OnceLock<Filters>>,
+    filters: &OnceLock<Filters>,
 ) -> Option<Vec<f32>> {
     let order = WeightOrder {
         output: shape.filter_len(),
         input: TAPS * TAPS,
         rotated: false,
     };
-    let transform = || Filters::new(set, shape, weight, order);
-    let transformed;
-    let filters = match cache {
-        Some(cache) => cache.get_or_init(transform),
-        None => {
-            transformed = transform();
-            &transformed
-        }
-    };
+    let filters = filters.get_or_init(|| Filters::new(set, shape, weight, order));
     convolve(set, shape, images, filters, Some(bias), pool_argmax)
 }
 
@@ -109,6 +104,40 @@ pub(super) fn backward(
         weight: weight_gradient,
         bias: bias_gradient(set, shape, &gradient),
     })
+}
+
+/// Returns the gradient with respect to the convolution's output: zero where ReLU or pooling dropped the pixel.
+fn convolution_gradient<'a>(
+    shape: &BlockShape,
+    gradient: &'a [f32],
+    pool_argmax: &[u8],
+) -> Cow<'a, [f32]> {
+    if !shape.relu && !shape.pool {
+        return Cow::Borrowed(gradient);
+    }
+    let plane_len = shape.conv_height() * shape.conv_width();
+    let mut pixels = vec![0.0; shape.batch * shape.out_channels * plane_len];
+    let (window, width) = (shape.window(), shape.out_width());
+    let planes = gradient
+        .par_chunks_exact(shape.out_plane_len())
+        .zip(pool_argmax.par_chunks_exact(shape.out_plane_len()));
+    let planes = pixels.par_chunks_exact_mut(plane_len).zip(planes);
+    planes.for_each(|(pixels, (gradient, argmax))| {
+        let rows = gradient.chunks_exact(width).zip(argmax.chunks_exact(width));
+        let windows = pixels.chunks_mut(window * shape.conv_width());
+        for ((gradient, argmax), pixels) in rows.zip(windows) {
+            for (x, (&gradient, &argmax)) in gradient.iter().zip(argmax).enumerate() {
+                let (row, column) = (usize::from(argmax >> 1 & 1), usize::from(argmax & 1));
+                let pixel = &mut pixels[row * shape.conv_width() + x * window + column];
+                *pixel = if argmax == RELU_CLIPPED {
+                    0.0
+                } else {
+                    gradient
+                };
+            }
+        }
+    });
+    Cow::Owned(pixels)
 }
 
 /// Computes the gradient with respect to the images: the convolution of the gradient with the rotated filters.
