@@ -160,7 +160,7 @@ fn measure(train: &ImageDataset) -> Result<Scaling, PixelError> {
             }
         }
         _ => {
-            let (mean, std) = train.mean_std()?;
+            let (mean, std) = channels[0];
             Scaling::same(mean, divisor(std))
         }
     })
