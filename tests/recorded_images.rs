@@ -242,7 +242,7 @@ fn unrecorded_run(dir: &WorkDir) -> Value {
 
 #[test]
 fn runs_without_a_record_still_evaluate_and_say_so() {
-    const LINE: &str = "created by a version that did not record the test files of a run";
+    const LINE: &str = "has no record of its images; they are read from";
     let dir = WorkDir::new();
     add_pictures(&dir, 0..20);
     let trained = unrecorded_run(&dir);

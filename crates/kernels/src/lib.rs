@@ -1,16 +1,17 @@
 //! Fused operations for training on CPUs: the convolution block [`conv_block()`], activations [`activate()`], batch
-//! normalization with activation [`batch_norm()`], and the optimizer [`FusedAdam`].
+//! normalization with activation [`batch_norm()`], and the optimizers [`FusedAdam`]
+//! and [`FusedSgd`].
 //!
 //! Burn computes convolution, bias, ReLU and max-pooling as four operations, each with its own pass over memory and
 //! its own gradient. Here they are one operation with its own backward pass. The same holds for batch normalization
-//! with activation, and for an Adam step, which reads and writes each parameter once.
+//! with activation, and for an optimizer step, which reads and writes each parameter once.
 //!
 //! The public functions accept any device and element type. They use the fused kernels for `f32` on the CPU backends
-//! `flex` and `ndarray`, and (except activations and batch normalization) on remote devices whose worker has such a
-//! backend; otherwise they compose Burn's operations.
+//! `flex` and `ndarray`; those of the convolution block and Adam also on remote devices whose worker has such a
+//! backend. Otherwise they compose Burn's operations.
 //!
 //! # Layers
-//! - `conv_block`, `activation`, `batch_norm`, `fused_adam`: the public operations
+//! - `conv_block`, `activation`, `batch_norm`, `fused_adam`, `fused_sgd`: the public operations
 //! - `backend`: registers the kernels and their gradients with Burn; the only place that names backends
 //! - `cpu`: the kernels, on slices of `f32`; independent of Burn
 //!
@@ -20,7 +21,9 @@
 mod conv_block;
 mod activation;
 mod batch_norm;
+mod dense_layer;
 mod fused_adam;
+mod fused_sgd;
 
 #[cfg_attr(
     feature = "ndarray",
@@ -47,4 +50,6 @@ pub use cpu::activation::Activation;
 pub use cpu::batch_norm::Moments;
 pub use cpu::conv_block::ConvBlockOptions;
 pub use cpu::simd::{UnknownInstructionSet, instruction_set};
+pub use dense_layer::dense_layer;
 pub use fused_adam::FusedAdam;
+pub use fused_sgd::{FusedSgd, FusedSgdState};

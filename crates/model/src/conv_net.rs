@@ -2,9 +2,8 @@
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::nn::{Dropout, Linear};
-use burn::tensor::module::linear;
 use burn::tensor::{DType, Tensor};
-use kernels::{Activation, activate};
+use kernels::{Activation, dense_layer};
 
 use crate::conv_block::ConvBlock;
 use crate::shortcut::Shortcut;
@@ -120,9 +119,10 @@ impl ConvNet {
         } = self.head;
         let mut x: Tensor<2> = features.flatten(1, 3);
         for layer in &self.hidden {
-            x = activate(dense(layer, x), activation);
+            x = dense(layer, x, activation);
         }
-        let logits = dense(&self.output, self.dropout.forward(x)).cast(DType::F32);
+        let x = self.dropout.forward(x);
+        let logits = dense(&self.output, x, Activation::None).cast(DType::F32);
         match logit_scale {
             1.0 => logits,
             factor => logits.mul_scalar(factor),
@@ -130,11 +130,11 @@ impl ConvNet {
     }
 }
 
-/// Applies a dense layer, `[N, inputs]` to `[N, outputs]`, in the number format of `x`.
-fn dense(layer: &Linear, x: Tensor<2>) -> Tensor<2> {
+/// Applies a dense layer and an activation, `[N, inputs]` to `[N, outputs]`, in the number format of `x`.
+fn dense(layer: &Linear, x: Tensor<2>, activation: Activation) -> Tensor<2> {
     let dtype = x.dtype();
     let bias = layer.bias.as_ref().map(|bias| bias.val().cast(dtype));
-    linear(x, layer.weight.val().cast(dtype), bias)
+    dense_layer(x, layer.weight.val().cast(dtype), bias, activation)
 }
 
 /// Checks that all visited parameters are finite.

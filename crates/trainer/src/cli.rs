@@ -16,6 +16,7 @@ use crate::commands::{
 };
 use crate::process::logging::Verbosity;
 use crate::process::printable::printable;
+use crate::process::thread_pool;
 
 /// The layout of clap without the empty line above the usage, so that `-h` fits a screen.
 const TEMPLATE: &str = "{about-with-newline}{usage-heading} {usage}\n\n{all-args}{after-help}";
@@ -165,11 +166,24 @@ impl Cli {
         }
     }
 
+    /// Whether the command computes on the main thread; others have a thread for requests.
+    fn computes_on_main_thread(&self) -> bool {
+        match self.command {
+            #[cfg(feature = "serve")]
+            Some(Command::Serve(_)) => false,
+            Some(Command::Worker(_)) => false,
+            _ => true,
+        }
+    }
+
     /// Runs the command.
     ///
     /// # Errors
     /// Returns the command's error.
     pub(crate) fn run(self) -> Result<()> {
+        if self.computes_on_main_thread() {
+            thread_pool::join();
+        }
         match self.command {
             None => train::run(self.train, self.quiet),
             Some(Command::Train(args)) => train::run(*args, self.quiet),

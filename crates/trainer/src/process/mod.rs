@@ -1,4 +1,4 @@
-//! The process: interruption by signals, log messages, memory, and what is printed on the terminal.
+//! The process: interruption by signals, log messages, threads, memory, and what is printed on the terminal.
 
 pub(crate) mod printable;
 pub(crate) mod interruption;
@@ -6,3 +6,4 @@ pub(crate) mod logging;
 pub(crate) mod peak_memory;
 pub(crate) mod progress_bar;
 pub(crate) mod table;
+pub(crate) mod thread_pool;

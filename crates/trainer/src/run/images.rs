@@ -266,7 +266,8 @@ fn limited(data: &DataConfig, train: &ImageDataset) -> ImageDataset {
     train.select(0..limit.min(train.len()))
 }
 
-/// Reads the images of a run without a record, which an older version created.
+/// Reads the images of a run without a record: one of an older version, or `pretrained-cifar`, whose record of 60,000
+/// files would be larger than its weights.
 fn read_unrecorded(
     run: &RunDir,
     config: &Config,
@@ -275,7 +276,7 @@ fn read_unrecorded(
     let source = &config.data.source;
     let expected = &config.images;
     info!(
-        "{}: created by a version that did not record the test files of a run",
+        "{} has no record of its images; they are read from {source}",
         run.name()
     );
     let opened = Source::open(source, TestSelection::Shuffled)?;

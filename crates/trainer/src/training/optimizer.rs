@@ -1,11 +1,9 @@
 //! The optimizer that the settings name.
 
 use burn::module::ParamGroup;
-use burn::optim::decay::WeightDecayConfig;
-use burn::optim::momentum::MomentumConfig;
-use burn::optim::{LearningRate, ModuleOptimizer, Optimizer, Sgd, SgdConfig};
+use burn::optim::{LearningRate, ModuleOptimizer, Optimizer};
 use burn::tensor::{Device, Tensor};
-use kernels::FusedAdam;
+use kernels::{FusedAdam, FusedSgd};
 use model::ConvNet;
 
 use crate::config::run_config::{Config, OptimizerKind};
@@ -15,8 +13,8 @@ use crate::training::parameter_groups::{ParameterGroup, parameter_groups};
 /// Adam's epsilon.
 const EPSILON: f32 = 1e-8;
 
-/// Builds the optimizer with PyTorch's defaults where Burn's differ: epsilon 1e-8, weight decay 0.01 for
-/// AdamW, momentum without dampening.
+/// Builds the optimizer with PyTorch's defaults where Burn's differ: epsilon 1e-8, and weight decay 0.01 for
+/// AdamW.
 pub(crate) fn optimizer(config: &Config, model: &ConvNet) -> ModuleOptimizer {
     let settings = &config.training;
     let groups = parameter_groups(config, model);
@@ -30,29 +28,20 @@ pub(crate) fn optimizer(config: &Config, model: &ConvNet) -> ModuleOptimizer {
             FusedAdam::adam_w(betas, EPSILON, decay as f32)
         }),
         OptimizerKind::Sgd => grouped(decay, &groups, |decay| {
-            sgd(settings.momentum, settings.nesterov, decay)
+            FusedSgd::new(settings.momentum as f32, settings.nesterov, decay as f32)
         }),
         OptimizerKind::Muon => {
             let (filters, others): (Vec<_>, Vec<_>) = groups
                 .into_iter()
                 .partition(|group| group.treatment.is_orthogonalized);
-            let others = grouped(decay, &others, |decay| sgd(settings.momentum, true, decay));
+            let others = grouped(decay, &others, |decay| {
+                FusedSgd::new(settings.momentum as f32, true, decay as f32)
+            });
             with_groups(others, decay, &filters, |decay| {
                 FilterMuon::new(settings.momentum, decay)
             })
         }
     }
-}
-
-fn sgd(momentum: f64, nesterov: bool, decay: f64) -> Sgd {
-    let momentum = MomentumConfig::new()
-        .with_momentum(momentum)
-        .with_dampening(0.0)
-        .with_nesterov(nesterov);
-    SgdConfig::new()
-        .with_momentum(Some(momentum))
-        .with_weight_decay(Some(WeightDecayConfig::new(decay as f32)))
-        .build()
 }
 
 /// Returns an optimizer for all parameters, with groups of other learning rate and weight decay. `build` returns

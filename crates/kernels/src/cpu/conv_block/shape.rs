@@ -7,9 +7,6 @@ const MAX_KERNEL: usize = 7;
 /// The largest padding that the fused block supports.
 const MAX_PADDING: usize = 3;
 
-/// Multiply-adds below which waking up other threads takes longer than the work.
-pub(super) const PARALLEL_THRESHOLD: usize = if cfg!(test) { 1 << 12 } else { 1 << 22 };
-
 /// Pool argmax of an output that the ReLU set to zero: no pixel of its window gets a gradient.
 ///
 /// All other outputs have the index of the maximum in their pooling window: 0 to 3 in row-major order, 0 without

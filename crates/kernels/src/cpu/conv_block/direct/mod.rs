@@ -10,7 +10,9 @@ use std::sync::OnceLock;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::shape::{BlockShape, PARALLEL_THRESHOLD};
+use super::init_unlocked;
+use super::shape::BlockShape;
+use crate::cpu::parallelism::is_small;
 use crate::cpu::simd::{AlignedBuffer, InstructionSet, init_vec};
 use direct_conv::{DirectConv, overread_len};
 pub(super) use epilogue::{OutputSlices, clip, pool_window};
@@ -27,9 +29,9 @@ pub(super) fn forward(
     pool_argmax: Option<&mut [u8]>,
     filters: &OnceLock<PackedFilters>,
 ) -> Vec<f32> {
-    let filters = filters.get_or_init(|| PackedFilters::new(set, &shape, weight, bias));
+    let filters = init_unlocked(filters, || PackedFilters::new(set, &shape, weight, bias));
     let scratch = || Scratch::new(shape, set.lanes());
-    let is_small = shape.products() < PARALLEL_THRESHOLD;
+    let is_small = is_small(shape.products());
     // With fewer images than threads, a job is a group of channels of an image.
     let group = GROUP_VECTORS * set.lanes();
     let channels = if !is_small && shape.batch < rayon::current_num_threads() {

@@ -17,6 +17,7 @@ use std::sync::OnceLock;
 use rayon::prelude::*;
 
 use super::dense::{bias_gradient, transposed};
+use super::init_unlocked;
 use super::shape::{BlockShape, RELU_CLIPPED};
 use super::sparse::Gradients;
 use crate::cpu::simd::InstructionSet;
@@ -76,7 +77,7 @@ pub(super) fn forward(
         input: TAPS * TAPS,
         rotated: false,
     };
-    let filters = filters.get_or_init(|| Filters::new(set, shape, weight, order));
+    let filters = init_unlocked(filters, || Filters::new(set, shape, weight, order));
     convolve(set, shape, images, filters, Some(bias), pool_argmax)
 }
 

@@ -3,7 +3,8 @@
 use pulp::Simd;
 
 use super::transform::{self, OUTPUTS, POINTS, SAVED_PRODUCTS};
-use crate::cpu::conv_block::shape::{BlockShape, PARALLEL_THRESHOLD};
+use crate::cpu::conv_block::shape::BlockShape;
+use crate::cpu::parallelism;
 use crate::cpu::simd::{AlignedBuffer, load, store, transpose};
 
 /// The division of the convolution's output into tiles of 4x4 pixels, row by row. Tiles at the lower and right border
@@ -42,9 +43,9 @@ pub(super) fn block_tiles(shape: &BlockShape) -> usize {
     }
 }
 
-/// Returns whether waking up other threads takes longer than the work.
+/// Returns whether the convolution is faster on this thread alone.
 pub(super) fn is_small(shape: &BlockShape) -> bool {
-    shape.products() / SAVED_PRODUCTS < PARALLEL_THRESHOLD
+    parallelism::is_small(shape.products() / SAVED_PRODUCTS)
 }
 
 /// The layout of the values of tiles at every point: `[points, tiles, pitch]`, where the first floats of a row are
