@@ -1,4 +1,6 @@
-//! The decision between one thread and several.
+//! The decision between one thread and several, and values that threads share.
+
+use std::sync::OnceLock;
 
 /// Multiply-adds that are worth a second thread, for a thread of the pool: other threads of the pool often still look
 /// for work.
@@ -16,4 +18,17 @@ pub(crate) fn is_small(multiply_adds: usize) -> bool {
         None => OUTSIDE_POOL,
     };
     multiply_adds < threshold
+}
+
+/// Returns the value of the cell; computes it if there is none. In contrast to [`OnceLock::get_or_init`], the cell is not
+/// locked in the meantime: a thread that waits for the parallel part of `init` may run other work of the pool, which
+/// may need the same cell.
+pub(crate) fn init_unlocked<T>(cell: &OnceLock<T>, init: impl FnOnce() -> T) -> &T {
+    match cell.get() {
+        Some(value) => value,
+        None => {
+            let value = init();
+            cell.get_or_init(|| value)
+        }
+    }
 }

@@ -27,18 +27,6 @@ pub(crate) struct FilterCache {
     winograd: OnceLock<winograd::Filters>,
 }
 
-/// Returns the value of the cell; computes it if there is none. In contrast to [`OnceLock::get_or_init`], the cell is not
-/// locked in the meantime: a thread that waits for the parallel part of `init` may run another convolution of the block.
-fn init_unlocked<T>(cell: &OnceLock<T>, init: impl FnOnce() -> T) -> &T {
-    match cell.get() {
-        Some(value) => value,
-        None => {
-            let value = init();
-            cell.get_or_init(|| value)
-        }
-    }
-}
-
 /// Computes the output `[batch, out_channels, out_height, out_width]` of a block. `cache` must belong to these weights
 /// and this bias.
 ///

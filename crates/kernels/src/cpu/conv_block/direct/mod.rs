@@ -10,9 +10,8 @@ use std::sync::OnceLock;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::init_unlocked;
 use super::shape::BlockShape;
-use crate::cpu::parallelism::is_small;
+use crate::cpu::parallelism::{init_unlocked, is_small};
 use crate::cpu::simd::{AlignedBuffer, InstructionSet, init_vec};
 use direct_conv::{DirectConv, overread_len};
 pub(super) use epilogue::{OutputSlices, clip, pool_window};

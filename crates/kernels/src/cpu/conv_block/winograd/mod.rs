@@ -17,9 +17,9 @@ use std::sync::OnceLock;
 use rayon::prelude::*;
 
 use super::dense::{bias_gradient, transposed};
-use super::init_unlocked;
 use super::shape::{BlockShape, RELU_CLIPPED};
 use super::sparse::Gradients;
+use crate::cpu::parallelism::init_unlocked;
 use crate::cpu::simd::InstructionSet;
 use convolution::convolve;
 pub(super) use filters::Filters;
