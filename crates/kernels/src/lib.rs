@@ -18,6 +18,8 @@
 //! This crate knows no data set, no network and no command line.
 #![recursion_limit = "256"]
 
+#[cfg(feature = "mimalloc")]
+mod allocator;
 mod conv_block;
 mod activation;
 mod batch_norm;
@@ -41,6 +43,8 @@ mod backend;
 mod cpu;
 
 pub use activation::activate;
+#[cfg(feature = "mimalloc")]
+pub use allocator::keep_freed_memory;
 pub use backend::is_cpu;
 #[cfg(feature = "remote")]
 pub use backend::{declare_fused, with_fused};
