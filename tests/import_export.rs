@@ -71,6 +71,38 @@ fn imported_network_works_with_all_commands() {
 }
 
 #[test]
+fn whole_models_of_keras_describe_themselves() {
+    let work = WorkDir::new();
+    let preset = format!(
+        "import {} --preset tiny --run-name preset",
+        fixture("tiny.pt")
+    );
+    work.trainer(&preset).success();
+    let expected = work.run_text("preset", "evaluation.json");
+    for name in ["tiny.keras", "tiny-whole.h5"] {
+        let import = work
+            .trainer(&format!("import {} --run-name {name}", fixture(name)))
+            .success();
+        assert_eq!(work.run_text(name, "evaluation.json"), expected, "{name}");
+        // The file does not say that pixels were divided by 255.
+        let choice = "normalization unit: of 5000 training images are classified correctly: 9";
+        assert!(import.stderr.contains(choice), "{}", import.stderr);
+        let config = work.run_text(name, "config.toml");
+        assert!(config.contains("normalization = \"unit\""), "{config}");
+    }
+    // A given normalization is not questioned.
+    work.trainer(&format!(
+        "import {} --normalization mean-std --run-name given",
+        fixture("tiny.keras")
+    ))
+    .success();
+    assert!(
+        work.run_text("given", "config.toml")
+            .contains("normalization = \"mean-std\"")
+    );
+}
+
+#[test]
 fn exported_weights_can_be_imported_unchanged() {
     let work = WorkDir::new();
     let import = |file: &str, run: &str| {

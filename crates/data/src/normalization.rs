@@ -72,6 +72,24 @@ impl Scaling {
     }
 }
 
+/// Difference of means and standard deviations that is rounding.
+const TOLERANCE: f64 = 1e-6;
+
+impl From<Scaling> for Normalization {
+    /// Returns the named normalization with these parameters up to rounding, or a custom one.
+    fn from(scaling: Scaling) -> Self {
+        let is_close = |named: &Self| {
+            let named = named.scaling(scaling);
+            let pairs = [(named.mean, scaling.mean), (named.std, scaling.std)];
+            pairs
+                .into_iter()
+                .all(|(named, given)| given.all(|given| (given - named.of(0)).abs() < TOLERANCE))
+        };
+        let named = [Self::Unit, Self::Half].into_iter().find(is_close);
+        named.unwrap_or(Self::Custom(scaling))
+    }
+}
+
 impl Normalization {
     /// Returns the mean and the standard deviation to normalize with, given those measured on the dataset.
     pub fn scaling(self, dataset: Scaling) -> Scaling {

@@ -11,12 +11,23 @@ use hdf5_reader::group::Group;
 use hdf5_reader::{Dataset, Datatype, Hdf5File, OpenOptions};
 use zip::ZipArchive;
 
+use crate::chain::{Architecture, translate};
 use crate::error::FormatError;
+use crate::keras_model::{self, Storage};
 use crate::limits::{MAX_BYTES, MemoryBudget};
 use crate::tensor::{Dtype, Tensor, Tensors};
 
 /// Name of the archive entry that holds the weights.
 pub(crate) const ENTRY: &str = "model.weights.h5";
+
+/// Name of the archive entry that holds the architecture.
+const CONFIG_ENTRY: &str = "config.json";
+/// Name of the attribute with the architecture of a whole model.
+const CONFIG_ATTRIBUTE: &str = "model_config";
+
+/// The tensors of a file, and its architecture if it has one. The architecture is an error if a network of this project
+/// cannot express it.
+pub(crate) type Model = (Tensors, Option<Result<Architecture, String>>);
 
 /// Largest accepted compression ratio of an archive. Keras does not compress, and weights hardly shrink.
 const MAX_RATIO: u64 = 8;
@@ -29,30 +40,39 @@ const MAX_MEMBERS: usize = 10_000;
 /// Largest accepted object header, in bytes.
 const MAX_HEADER: usize = 1 << 20;
 
-/// Reads the weights of a `.keras` archive.
+/// Reads the model of a `.keras` archive.
 ///
 /// # Errors
 /// Returns an error if the archive is damaged or unpacks to more than [`MAX_RATIO`] times its size.
-pub(crate) fn read_archive(bytes: &[u8]) -> Result<Tensors, FormatError> {
+pub(crate) fn read_archive(bytes: &[u8]) -> Result<Model, FormatError> {
     let mut archive = ZipArchive::new(Cursor::new(bytes))?;
     let limit = MAX_BYTES.min(MAX_RATIO * bytes.len() as u64);
-    let mut weights = Vec::new();
-    // The size stated by the entry may be wrong.
-    let unpacked = archive
-        .by_name(ENTRY)?
-        .take(limit + 1)
-        .read_to_end(&mut weights)?;
-    match unpacked as u64 > limit {
-        true => Err(format!("unpacks to more than {limit} bytes").into()),
-        false => read(weights),
-    }
+    let mut entry = |name| {
+        let mut content = Vec::new();
+        // The size stated by the entry may be wrong.
+        let unpacked = archive
+            .by_name(name)?
+            .take(limit + 1)
+            .read_to_end(&mut content)?;
+        match unpacked as u64 > limit {
+            true => Err(FormatError::from(format!(
+                "unpacks to more than {limit} bytes"
+            ))),
+            false => Ok(content),
+        }
+    };
+    let (tensors, _) = read(entry(ENTRY)?)?;
+    let config = String::from_utf8(entry(CONFIG_ENTRY)?)?;
+    let chain = keras_model::chain(&config, &tensors, Storage::ByClass);
+    let architecture = chain.and_then(translate);
+    Ok((tensors, Some(architecture)))
 }
 
-/// Reads the weights of an HDF5 file.
+/// Reads the weights of an HDF5 file, and the architecture of a whole model.
 ///
 /// # Errors
 /// Returns an error if the file is damaged or exceeds a limit.
-pub(crate) fn read(bytes: Vec<u8>) -> Result<Tensors, FormatError> {
+pub(crate) fn read(bytes: Vec<u8>) -> Result<Model, FormatError> {
     // Keras does not compress, so no object is larger than the file.
     let length = bytes.len();
     let options = OpenOptions::default()
@@ -67,8 +87,16 @@ pub(crate) fn read(bytes: Vec<u8>) -> Result<Tensors, FormatError> {
         budget: MemoryBudget::for_file(length),
         tensors: Tensors::new(),
     };
-    traversal.visit(&file.root_group()?, "", 0)?;
-    Ok(traversal.tensors)
+    let root = file.root_group()?;
+    traversal.visit(&root, "", 0)?;
+    let tensors = traversal.tensors;
+    let config = root.attribute(CONFIG_ATTRIBUTE).ok();
+    let config = config.map(|config| config.read_string()).transpose()?;
+    let architecture = config.map(|config| {
+        let chain = keras_model::chain(&config, &tensors, Storage::ByName);
+        chain.and_then(translate)
+    });
+    Ok((tensors, architecture))
 }
 
 /// A traversal of all groups, with the limits that remain.

@@ -1,7 +1,7 @@
 //! Weight files of other programs.
 //!
-//! [`read`] reads the tensors of a PyTorch, Keras, safetensors or burnpack file, [`match_to_network`] renames
-//! and permutes them for a network, and [`OnnxExport`] writes a network as an ONNX file.
+//! [`read`] reads the tensors of a PyTorch, Keras, safetensors or burnpack file, and the [`Architecture`] if the file
+//! has it; [`match_to_network`] renames and permutes tensors for a network that the file does not describe, and [`OnnxExport`] writes a network as an ONNX file.
 //!
 //! No code in a file is executed, and stated sizes are checked before memory is allocated. This crate knows no
 //! run folder and no command line.
@@ -18,6 +18,10 @@ mod keras;
 mod safetensors;
 mod burnpack;
 
+// Architectures.
+mod chain;
+mod keras_model;
+
 mod tensor;
 mod layout;
 mod batch_norm;
@@ -25,6 +29,7 @@ mod matching;
 mod onnx;
 
 pub use self::safetensors::{from_safetensors, to_safetensors};
+pub use chain::Architecture;
 pub use error::{FormatError, ReadError};
 pub use format::Format;
 pub use layout::Layout;

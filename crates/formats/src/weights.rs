@@ -5,6 +5,7 @@ use std::path::Path;
 use data::digest::sha256_hex;
 use data::regular_file;
 
+use crate::chain::Architecture;
 use crate::error::ReadError;
 use crate::format::Format;
 use crate::layout::Layout;
@@ -21,6 +22,8 @@ pub struct Weights {
     pub layout: Layout,
     /// Tensors by their names in the file.
     pub tensors: Tensors,
+    /// The network, if the file describes it; an error if this project has no such network.
+    pub architecture: Option<Result<Architecture, String>>,
     /// SHA-256 of the file, in hexadecimal.
     pub sha256: String,
 }
@@ -51,13 +54,18 @@ pub fn read(path: &Path) -> Result<Weights, ReadError> {
             ));
         }
     }
+    let mut architecture = None;
+    let mut described = |(tensors, description): keras::Model| {
+        architecture = description;
+        (Layout::Keras, tensors)
+    };
     let (layout, tensors) = match format {
         Format::PyTorch => {
             pytorch::read(path, bytes.len()).map(|tensors| (Layout::PyTorch, tensors))
         }
         Format::Safetensors => safetensors::read(&bytes),
-        Format::KerasWeights => keras::read(bytes).map(|tensors| (Layout::Keras, tensors)),
-        Format::KerasArchive => keras::read_archive(&bytes).map(|tensors| (Layout::Keras, tensors)),
+        Format::KerasWeights => keras::read(bytes).map(&mut described),
+        Format::KerasArchive => keras::read_archive(&bytes).map(&mut described),
         Format::Burnpack => burnpack::read(bytes).map(|tensors| (Layout::Burn, tensors)),
     }
     .map_err(malformed)?;
@@ -65,6 +73,7 @@ pub fn read(path: &Path) -> Result<Weights, ReadError> {
         format,
         layout,
         tensors,
+        architecture,
         sha256,
     })
 }

@@ -9,7 +9,7 @@ use burn::tensor::{Device, Tensor};
 use formats::{
     Dtype, Format, Layout, ReadError, Tensors, Weights, match_to_network, read, to_safetensors,
 };
-use model::{BlockConfig, ConvNet, ConvNetConfig, Stage, Storage};
+use model::{BlockConfig, ConvNet, ConvNetConfig, Initialization, Stage, Storage};
 use tempfile::TempDir;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
@@ -152,6 +152,7 @@ fn weights_named(layers: &[(&str, &[usize])]) -> Weights {
         format: Format::PyTorch,
         layout: Layout::PyTorch,
         tensors,
+        architecture: None,
         sha256: String::new(),
     }
 }
@@ -226,6 +227,29 @@ fn keeps_the_order_of_layers_of_equal_shape() {
     assert!(
         mismatch.0[0].starts_with("ambiguous order of model_weights/"),
         "{mismatch}"
+    );
+}
+
+#[test]
+fn whole_models_of_keras_have_an_architecture() {
+    let architecture = |name| read(&fixture(name)).unwrap().architecture.unwrap().unwrap();
+    for name in ["tiny.keras", "tiny-whole.h5"] {
+        let tiny = ConvNetConfig {
+            initialization: Initialization::Keras,
+            ..tiny()
+        };
+        assert_eq!(architecture(name).network, tiny, "{name}");
+        assert!(architecture(name).tensors == matched("tiny.pt"), "{name}");
+    }
+    // The configuration has the order that the names do not tell.
+    let deep = architecture("deep-whole.h5");
+    let expected = match_to_network(&read(&fixture("deep.pt")).unwrap(), &deep.network).unwrap();
+    assert!(deep.tensors == expected);
+    assert!(
+        read(&fixture("tiny.weights.h5"))
+            .unwrap()
+            .architecture
+            .is_none()
     );
 }
 

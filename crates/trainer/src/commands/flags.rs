@@ -313,6 +313,27 @@ impl SettingsFlags {
         })
     }
 
+    /// Returns whether `--preset` or `--config` describes the network.
+    pub(crate) fn describe_network(&self) -> bool {
+        self.preset.is_some() || self.config.is_some()
+    }
+
+    /// Returns whether a flag gives the normalization of the pixels.
+    pub(crate) fn give_normalization(&self) -> bool {
+        let data = self.settings.get("data");
+        data.is_some_and(|data| data.get("normalization").is_some())
+    }
+
+    /// Lays a table and the flags over the default preset.
+    ///
+    /// # Errors
+    /// Returns an error if a setting is unknown or out of range.
+    pub(crate) fn settings_with(&self, table: Table) -> Result<Settings> {
+        let mut settings = Settings::preset(presets::DEFAULT)?;
+        settings.overlay(table)?;
+        self.give(settings)
+    }
+
     /// Lays the flags over the settings.
     fn give(&self, mut settings: Settings) -> Result<Settings> {
         settings

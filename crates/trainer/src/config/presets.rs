@@ -72,7 +72,7 @@ mod tests {
         let mut cifar = table("cifar").unwrap();
         merge(
             &mut cifar,
-            "about = \"over 88% on CIFAR-10 in the least time\"\ntraining.epochs = 5"
+            "about = \"over 88% on CIFAR-10 in the least time\"\ntraining.epochs = 6"
                 .parse()
                 .unwrap(),
         );

@@ -1,13 +1,16 @@
 //! `trainer import FILE`: creates a run from the weights of another program.
 
+mod normalization;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result, bail};
 use burn::module::Module;
-use data::Scaling;
-use formats::{Mismatch, Weights};
+use data::{Normalization, Scaling};
+use formats::{Architecture, Mismatch, Weights};
 use model::{ConvNetConfig, Storage};
+use toml::{Table, Value};
 use tracing::{info, warn};
 
 use crate::commands::flags::{DeviceFlags, NewRunFlags, SettingsFlags};
@@ -32,14 +35,15 @@ const MAX_LISTED: usize = 20;
 const EXAMPLES: &str = "\
 Examples:
   trainer import simple_cnn.pth                        PyTorch weights of the network `convnet`
+  trainer import notebook.keras                        a whole model of Keras, with its architecture
   trainer import notebook.weights.h5 --preset dropout  Keras weights, trained on pixels from 0 to 1
   trainer --resume latest                              continue training the imported weights
 
 Formats: files of torch.save(model.state_dict(), ...) (.pt, .pth) of any PyTorch version;
 safetensors; Keras .weights.h5, .keras and .h5; burnpack. Code in a file is never executed.
 
---preset or --config describes the network and the normalization of its images; the other settings
-apply if the training is resumed. docs/weights.md describes how tensors are matched with layers.";
+--preset or --config describes the network and the normalization of its images, unless the file is
+a whole model of Keras; the other settings apply if the training is resumed. docs/weights.md describes how tensors are matched with layers.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -57,11 +61,19 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Result<()> {
     let place = || args.file.display().to_string();
     let weights = read(&args.file).with_context(place)?;
-    let settings = args.settings.settings_over(presets::DEFAULT)?;
-    let (config, images) = images::resolve(settings, PictureCache::Write(&args.new.out))?;
-    let tensors = formats::match_to_network(&weights, &config.model)
-        .map_err(|mismatch| mismatch_error(&weights, &mismatch, &config))
-        .with_context(place)?;
+    let architecture = architecture(&weights, &args.settings).with_context(place)?;
+    let settings = match architecture {
+        Some(architecture) => args.settings.settings_with(settings_of(architecture)?)?,
+        None => args.settings.settings_over(presets::DEFAULT)?,
+    };
+    let (mut config, images) =
+        images::resolve(settings, PictureCache::Write(&args.new.out)).with_context(place)?;
+    let tensors = match architecture {
+        Some(architecture) => architecture.tensors.clone(),
+        None => formats::match_to_network(&weights, &config.model)
+            .map_err(|mismatch| mismatch_error(&weights, &mismatch, &config))
+            .with_context(place)?,
+    };
     let non_finite = formats::not_finite(&tensors);
 
     let (device, reason) = args.device.open()?;
@@ -71,6 +83,15 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let network = network.with_safetensors(formats::to_safetensors(&tensors)?)?;
     let training = Training::with_model(&config, network);
     let model = training.model.valid();
+    let is_stated = args.settings.give_normalization()
+        || architecture.is_none_or(|architecture| architecture.scaling.is_some());
+    if !is_stated && non_finite.is_empty() {
+        let training = &images.split.train;
+        let (normalization, comparison) =
+            normalization::choose(&model, &config, training, &device.device).with_context(place)?;
+        info!("normalization {normalization}: {comparison}");
+        config.data.normalization = normalization;
+    }
     let test = match non_finite.is_empty() {
         false => None,
         true => {
@@ -118,6 +139,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
         source.format,
         config.model.parameters()?
     );
+    for note in architecture.map_or(&[][..], |architecture| &architecture.notes) {
+        info!("{note}");
+    }
     for (name, count, total) in &non_finite {
         warn!(
             "{}: {name}: {count} of {total} values are not finite",
@@ -145,6 +169,41 @@ fn read(path: &Path) -> Result<Weights> {
         Ok(weights) => Ok(weights?),
         Err(panic) => bail!("damaged: {panic}"),
     }
+}
+
+/// Returns the network that the file describes, unless the user does.
+fn architecture<'a>(
+    weights: &'a Weights,
+    settings: &SettingsFlags,
+) -> Result<Option<&'a Architecture>> {
+    match &weights.architecture {
+        _ if settings.describe_network() => Ok(None),
+        None => Ok(None),
+        Some(Ok(architecture)) => Ok(Some(architecture)),
+        Some(Err(reason)) => bail!(
+            "{}; if a network of this project has the same weights, describe it with --config",
+            printable(reason)
+        ),
+    }
+}
+
+/// Returns the settings of a network that a file describes.
+fn settings_of(architecture: &Architecture) -> Result<Table> {
+    let network = &architecture.network;
+    let mut data = Table::new();
+    if let [height, width] = network.input
+        && height == width
+    {
+        data.insert("image_size".into(), Value::try_from(height)?);
+    }
+    if let Some(scaling) = architecture.scaling {
+        let normalization = Normalization::from(scaling);
+        data.insert("normalization".into(), Value::try_from(normalization)?);
+    }
+    Ok(Table::from_iter([
+        ("model".into(), Value::try_from(network)?),
+        ("data".into(), Value::Table(data)),
+    ]))
 }
 
 /// Describes which tensors do not fit the network, and which presets or data would.

@@ -1,0 +1,637 @@
+//! Reader of the architecture in Keras's files: `config.json` of a `.keras` archive, or the attribute `model_config` of
+//! a whole model in HDF5, of Keras 1, 2 and 3.
+
+use std::collections::BTreeMap;
+
+use model::{Activation, Initialization, PoolKind};
+use serde_json::{Map, Value};
+
+use crate::chain::{Chain, ChainLayer, ChainOperation, ChannelOrder, Padding};
+use crate::layout::Layout;
+use crate::tensor::{Tensor, Tensors};
+
+/// Epsilon of Keras's batch normalization, if the configuration does not state it.
+const EPSILON: f64 = 1e-3;
+/// Largest size of images, kernels, strides and padding.
+const MAX_SIZE: usize = 1 << 16;
+/// Layers without an effect on the output of a trained network.
+const WITHOUT_EFFECT: [&str; 8] = [
+    "InputLayer",
+    "GaussianNoise",
+    "GaussianDropout",
+    "ActivityRegularization",
+    "RandomFlip",
+    "RandomRotation",
+    "RandomTranslation",
+    "RandomZoom",
+];
+
+/// Where a file keeps the tensors of a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Storage {
+    /// By the layer's class and number: `layers/conv2d_1/vars/0`.
+    ByClass,
+    /// By the layer's name: `model_weights/conv1/conv1/kernel`.
+    ByName,
+}
+
+/// Translates the architecture of a model in Keras's JSON.
+///
+/// # Errors
+/// Returns a message that names the layer or property that is not supported.
+pub(crate) fn chain(json: &str, tensors: &Tensors, storage: Storage) -> Result<Chain, String> {
+    let model: Value =
+        serde_json::from_str(json).map_err(|error| format!("model configuration: {error}"))?;
+    let layers = sequence(&model)?;
+    let mut reader = Reader {
+        tensors,
+        storage,
+        counts: BTreeMap::new(),
+        order: None,
+        layers: Vec::new(),
+    };
+    let input =
+        input_shape(&model, &layers).ok_or("the model does not state the shape of its images")?;
+    for layer in &layers {
+        reader
+            .read(layer)
+            .map_err(|reason| format!("layer {}: {reason}", layer.name))?;
+    }
+    let order = reader.order.unwrap_or(ChannelOrder::Last);
+    let input = match (input.as_slice(), order) {
+        (&[height, width], _) => [1, height, width],
+        (&[height, width, channels], ChannelOrder::Last)
+        | (&[channels, height, width], ChannelOrder::First) => [channels, height, width],
+        (&[pixels], _) if pixels == pixels.isqrt().pow(2) => [1, pixels.isqrt(), pixels.isqrt()],
+        (shape, _) => return Err(format!("images of shape {shape:?}")),
+    };
+    Ok(Chain {
+        input,
+        layers: reader.layers,
+        initialization: Initialization::Keras,
+    })
+}
+
+/// A layer of the configuration.
+#[derive(Clone, Copy, Debug)]
+struct LayerConfig<'a> {
+    class: &'a str,
+    name: &'a str,
+    config: &'a Map<String, Value>,
+}
+
+impl<'a> LayerConfig<'a> {
+    fn new(layer: &'a Value) -> Option<Self> {
+        let config = layer.get("config")?.as_object()?;
+        let name = config.get("name").or_else(|| layer.get("name"));
+        Some(Self {
+            class: layer.get("class_name")?.as_str()?,
+            name: name.and_then(Value::as_str).unwrap_or("without a name"),
+            config,
+        })
+    }
+
+    /// Returns the first of the keys that the layer has: versions of Keras name properties differently.
+    fn get(&self, keys: &[&str]) -> Option<&'a Value> {
+        let mut values = keys.iter().filter_map(|key| self.config.get(*key));
+        values.find(|value| !value.is_null())
+    }
+
+    fn text(&self, keys: &[&str]) -> Option<&'a str> {
+        self.get(keys)?.as_str()
+    }
+
+    fn number(&self, keys: &[&str]) -> Option<f64> {
+        self.get(keys)?.as_f64()
+    }
+
+    /// Returns a size that is the same in both dimensions.
+    fn size(&self, keys: &[&str]) -> Result<Option<usize>, String> {
+        let Some(value) = self.get(keys) else {
+            return Ok(None);
+        };
+        let sizes = match value {
+            Value::Array(sizes) => sizes.iter().map(whole).collect(),
+            size => whole(size).map(|size| vec![size]),
+        };
+        match sizes.as_deref() {
+            Some(&[size]) => Ok(Some(size)),
+            Some(&[height, width]) if height == width => Ok(Some(height)),
+            _ => Err(format!(
+                "{} {value}; only equal sizes are supported",
+                keys[0]
+            )),
+        }
+    }
+
+    fn padding(&self) -> Result<Padding, String> {
+        match self.text(&["padding", "border_mode"]).unwrap_or("valid") {
+            "valid" => Ok(Padding::Each(0)),
+            "same" => Ok(Padding::Same),
+            other => Err(format!("padding {other:?}")),
+        }
+    }
+
+    fn order(&self) -> Result<ChannelOrder, String> {
+        match self
+            .text(&["data_format", "dim_ordering"])
+            .unwrap_or("channels_last")
+        {
+            "channels_last" | "tf" | "default" => Ok(ChannelOrder::Last),
+            "channels_first" | "th" => Ok(ChannelOrder::First),
+            other => Err(format!("data format {other:?}")),
+        }
+    }
+}
+
+/// Returns a size; `None` if it is not a whole number or above [`MAX_SIZE`].
+fn whole(value: &Value) -> Option<usize> {
+    let value = value.as_u64().and_then(|value| usize::try_from(value).ok());
+    value.filter(|&value| value <= MAX_SIZE)
+}
+
+/// Returns the layers of a sequential model, or of a functional model without branches, in order.
+fn sequence(model: &Value) -> Result<Vec<LayerConfig<'_>>, String> {
+    let class = model
+        .get("class_name")
+        .and_then(Value::as_str)
+        .unwrap_or("");
+    let config = model
+        .get("config")
+        .ok_or("the model has no configuration")?;
+    // Keras 1 and early versions of Keras 2 have the list itself.
+    let layers = config.get("layers").unwrap_or(config).as_array();
+    let layers =
+        layers.ok_or_else(|| format!("a model of class {class:?} does not list its layers"))?;
+    let configs: Option<Vec<_>> = layers.iter().map(LayerConfig::new).collect();
+    let configs = configs.ok_or("a layer without class or configuration")?;
+    match class {
+        "Sequential" => Ok(configs),
+        "Functional" | "Model" => {
+            for (pair, layer) in configs.windows(2).zip(layers.iter().skip(1)) {
+                let is_next = inbound_names(layer) == [pair[0].name];
+                if !is_next {
+                    return Err(format!(
+                        "layer {}: branches are not supported",
+                        pair[1].name
+                    ));
+                }
+            }
+            Ok(configs)
+        }
+        other => Err(format!(
+            "a model of class {other:?} has no list of layers; save its weights, and describe it with --config"
+        )),
+    }
+}
+
+/// Returns the names of the layers whose outputs a layer takes.
+fn inbound_names(layer: &Value) -> Vec<&str> {
+    let mut names = Vec::new();
+    if let Some(nodes) = layer.get("inbound_nodes").and_then(Value::as_array) {
+        nodes
+            .iter()
+            .for_each(|node| collect_inbound(node, &mut names));
+    }
+    names
+}
+
+/// Collects the names in a node: `["name", 0, 0]` within lists, or `{"keras_history": ["name", 0, 0]}` in Keras 3.
+fn collect_inbound<'a>(node: &'a Value, names: &mut Vec<&'a str>) {
+    match node {
+        Value::Array(items) => match items.as_slice() {
+            [Value::String(name), Value::Number(_), ..] => names.push(name),
+            items => items.iter().for_each(|item| collect_inbound(item, names)),
+        },
+        Value::Object(fields) => fields
+            .values()
+            .for_each(|field| collect_inbound(field, names)),
+        _ => {}
+    }
+}
+
+/// Returns the shape of an image as the file states it.
+fn input_shape(model: &Value, layers: &[LayerConfig<'_>]) -> Option<Vec<usize>> {
+    let keys = ["batch_shape", "batch_input_shape"];
+    let stated = layers.iter().find_map(|layer| layer.get(&keys));
+    let built = || model.get("config")?.get("build_input_shape");
+    let shape = stated.or_else(built)?.as_array()?;
+    // The first dimension is the batch.
+    let shape = shape.get(1..)?;
+    shape.iter().map(whole).collect()
+}
+
+/// The translation of layers.
+struct Reader<'a> {
+    tensors: &'a Tensors,
+    storage: Storage,
+    /// Number of layers of each class so far.
+    counts: BTreeMap<&'a str, usize>,
+    /// Order of the dimensions of images.
+    order: Option<ChannelOrder>,
+    layers: Vec<ChainLayer>,
+}
+
+impl<'a> Reader<'a> {
+    fn read(&mut self, layer: &LayerConfig<'a>) -> Result<(), String> {
+        let number = self.counts.entry(layer.class).or_default();
+        let number = std::mem::replace(number, *number + 1);
+        match layer.class {
+            class if WITHOUT_EFFECT.contains(&class) => {}
+            "Reshape" => {
+                // It gives the pixels of a flat image their places.
+                if self.layers.iter().any(|layer| !is_rescaling(layer)) {
+                    return Err("reshaping after the first layer".into());
+                }
+            }
+            "Rescaling" => {
+                let scale = layer
+                    .number(&["scale"])
+                    .ok_or("a scale that is not a number")?;
+                let offset = layer.number(&["offset"]).unwrap_or(0.0);
+                self.push(layer, ChainOperation::Rescale { scale, offset });
+            }
+            "Normalization" => {
+                let statistic = |key: &str| single(layer.get(&[key])?);
+                let (mean, variance) = statistic("mean").zip(statistic("variance")).ok_or(
+                    "mean and variance that the configuration does not state as one number each",
+                )?;
+                let scale = 1.0 / variance.sqrt().max(1e-7);
+                let offset = -mean * scale;
+                self.push(layer, ChainOperation::Rescale { scale, offset });
+            }
+            "ZeroPadding2D" => {
+                let pixels = layer
+                    .get(&["padding"])
+                    .and_then(equal)
+                    .ok_or("unequal padding")?;
+                self.push(layer, ChainOperation::Pad(pixels));
+            }
+            "Conv2D" | "Convolution2D" => self.convolution(layer, number)?,
+            "Dense" => {
+                let [weight, bias] = self.weight_and_bias(layer, number, 2)?;
+                let weight = weight.ok_or("no weights in the file")?;
+                self.push(layer, ChainOperation::Dense { weight, bias });
+                self.activation(layer)?;
+            }
+            "BatchNormalization" => self.batch_normalization(layer, number)?,
+            "MaxPooling2D" | "MaxPool2D" => self.pool(layer, PoolKind::Max)?,
+            "AveragePooling2D" | "AvgPool2D" => self.pool(layer, PoolKind::Average)?,
+            "GlobalMaxPooling2D" | "GlobalMaxPool2D" => {
+                self.push(layer, ChainOperation::GlobalPool(PoolKind::Max));
+            }
+            "GlobalAveragePooling2D" | "GlobalAvgPool2D" => {
+                self.push(layer, ChainOperation::GlobalPool(PoolKind::Average));
+            }
+            "Activation" => self.activation(layer)?,
+            "ReLU" => {
+                let has_default = |key| layer.number(&[key]).is_none_or(|value| value == 0.0);
+                let is_relu = ["negative_slope", "threshold"].into_iter().all(has_default);
+                if !is_relu || layer.get(&["max_value"]).is_some() {
+                    return Err("a ReLU with a slope, a threshold or a maximum".into());
+                }
+                self.push(layer, ChainOperation::Activate(Activation::Relu));
+            }
+            "Softmax" => self.push(layer, ChainOperation::Softmax),
+            "Dropout" | "SpatialDropout2D" => {
+                let probability = layer.number(&["rate", "p"]).unwrap_or(0.0);
+                self.push(layer, ChainOperation::Dropout(probability));
+            }
+            "Flatten" => {
+                let order = match (layer.order()?, self.order) {
+                    // Flatten moves the channels of such images to the end.
+                    (ChannelOrder::First, Some(ChannelOrder::First)) => ChannelOrder::Last,
+                    (ChannelOrder::First, _) => {
+                        return Err("channels first after channels last".into());
+                    }
+                    (ChannelOrder::Last, order) => order.unwrap_or(ChannelOrder::Last),
+                };
+                self.push(layer, ChainOperation::Flatten { order });
+            }
+            class => return Err(format!("{class} is not supported")),
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, layer: &LayerConfig<'_>, operation: ChainOperation) {
+        let name = layer.name.to_owned();
+        self.layers.push(ChainLayer { name, operation });
+    }
+
+    /// Checks that a layer has the order of dimensions of the layers before.
+    fn check_order(&mut self, layer: &LayerConfig<'_>) -> Result<(), String> {
+        let order = layer.order()?;
+        match self.order.replace(order) {
+            Some(before) if before != order => {
+                Err("another data format than the layers before".into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn convolution(&mut self, layer: &LayerConfig<'a>, number: usize) -> Result<(), String> {
+        self.check_order(layer)?;
+        if layer.text(&["dim_ordering"]) == Some("th") {
+            return Err("filters of Keras 1 in Theano's order, which may be mirrored".into());
+        }
+        if layer
+            .size(&["dilation_rate"])?
+            .is_some_and(|rate| rate != 1)
+        {
+            return Err("dilation is not supported".into());
+        }
+        if layer.size(&["groups"])?.is_some_and(|groups| groups != 1) {
+            return Err("groups of channels are not supported".into());
+        }
+        let stride = layer.size(&["strides", "subsample"])?.unwrap_or(1);
+        let padding = layer.padding()?;
+        let [weight, bias] = self.weight_and_bias(layer, number, 4)?;
+        let convolution = ChainOperation::Convolution {
+            weight: weight.ok_or("no weights in the file")?,
+            bias,
+            stride,
+            padding,
+        };
+        self.push(layer, convolution);
+        self.activation(layer)
+    }
+
+    fn pool(&mut self, layer: &LayerConfig<'_>, kind: PoolKind) -> Result<(), String> {
+        self.check_order(layer)?;
+        let size = layer.size(&["pool_size"])?.unwrap_or(2);
+        let pool = ChainOperation::Pool {
+            kind,
+            size,
+            stride: layer.size(&["strides"])?.unwrap_or(size),
+            padding: layer.padding()?,
+        };
+        self.push(layer, pool);
+        Ok(())
+    }
+
+    /// Adds the activation that a layer names.
+    fn activation(&mut self, layer: &LayerConfig<'_>) -> Result<(), String> {
+        let activation = match layer.get(&["activation"]) {
+            None => return Ok(()),
+            Some(Value::String(name)) => name.as_str(),
+            Some(value) => value
+                .get("class_name")
+                .and_then(Value::as_str)
+                .unwrap_or("of its own"),
+        };
+        let activation = match activation {
+            "linear" => return Ok(()),
+            "softmax" | "log_softmax" | "Softmax" => {
+                self.push(layer, ChainOperation::Softmax);
+                return Ok(());
+            }
+            "relu" | "ReLU" => Activation::Relu,
+            "tanh" => Activation::Tanh,
+            "silu" | "swish" => Activation::Silu,
+            "gelu" => Activation::Gelu,
+            other => return Err(format!("activation {other} is not supported")),
+        };
+        self.push(layer, ChainOperation::Activate(activation));
+        Ok(())
+    }
+
+    fn batch_normalization(
+        &mut self,
+        layer: &LayerConfig<'a>,
+        number: usize,
+    ) -> Result<(), String> {
+        let has = |key| layer.get(&[key]).and_then(Value::as_bool).unwrap_or(true);
+        let mut values = self.layer_tensors(layer, number)?.into_iter();
+        let mut next = |name: &str| {
+            let tensor = values
+                .next()
+                .ok_or_else(|| format!("no {name} in the file"))?;
+            let values = tensor
+                .values()
+                .ok_or_else(|| format!("{name} is not a number"))?;
+            Ok::<_, String>(values.into_iter().map(f64::from).collect::<Vec<_>>())
+        };
+        let scale = has("scale").then(|| next("scale")).transpose()?;
+        let center = has("center").then(|| next("offset")).transpose()?;
+        let (mean, variance) = (next("mean")?, next("variance")?);
+        let channels = mean.len();
+        let scale = scale.unwrap_or_else(|| vec![1.0; channels]);
+        let center = center.unwrap_or_else(|| vec![0.0; channels]);
+        if [&variance, &scale, &center]
+            .iter()
+            .any(|values| values.len() != channels)
+        {
+            return Err("statistics of different lengths".into());
+        }
+        let epsilon = layer.number(&["epsilon"]).unwrap_or(EPSILON);
+        let factor = scale.iter().zip(&variance);
+        let factor: Vec<f64> = factor
+            .map(|(scale, variance)| scale / (variance + epsilon).sqrt())
+            .collect();
+        let shift = center.iter().zip(&mean).zip(&factor);
+        let shift = shift
+            .map(|((center, mean), factor)| center - mean * factor)
+            .collect();
+        self.push(layer, ChainOperation::Normalize { factor, shift });
+        Ok(())
+    }
+
+    /// Returns weight and bias of a layer, in PyTorch's layout.
+    fn weight_and_bias(
+        &self,
+        layer: &LayerConfig<'_>,
+        number: usize,
+        rank: usize,
+    ) -> Result<[Option<Tensor>; 2], String> {
+        let mut tensors = self.layer_tensors(layer, number)?.into_iter();
+        let (weight, bias) = (tensors.next(), tensors.next());
+        let weight = weight.map(|weight| {
+            let values = weight.values().ok_or("weights that are not numbers")?;
+            let shape = Layout::Keras.shape_to_pytorch(&weight.shape);
+            match shape.len() == rank {
+                true => {
+                    let values = Layout::Keras.values_to_pytorch(values, &shape, None);
+                    Ok(Tensor::from_values(shape, &values))
+                }
+                false => Err(format!("a weight of shape {:?}", weight.shape)),
+            }
+        });
+        Ok([weight.transpose()?, bias.cloned()])
+    }
+
+    /// Returns the tensors of a layer in Keras's order: kernel, bias; or scale, offset, mean, variance.
+    fn layer_tensors(
+        &self,
+        layer: &LayerConfig<'_>,
+        number: usize,
+    ) -> Result<Vec<&'a Tensor>, String> {
+        let mut tensors = Vec::new();
+        match self.storage {
+            Storage::ByClass => {
+                let class = snake_case(layer.class);
+                let folder = match number {
+                    0 => class,
+                    number => format!("{class}_{number}"),
+                };
+                let is_layer = |name: &str| {
+                    let (path, variable) = name.rsplit_once("/vars/")?;
+                    let parent = path.strip_suffix(folder.as_str())?;
+                    let is_whole = parent.is_empty() || parent.ends_with('/');
+                    let is_weight = is_whole && !parent.starts_with("optimizer");
+                    is_weight.then(|| variable.parse::<usize>().ok()).flatten()
+                };
+                for (name, tensor) in self.tensors {
+                    if let Some(variable) = is_layer(name) {
+                        tensors.push((variable, tensor));
+                    }
+                }
+            }
+            Storage::ByName => {
+                let group = format!("model_weights/{}/", layer.name);
+                for (name, tensor) in self.tensors {
+                    if let Some(rest) = name.strip_prefix(group.as_str()) {
+                        let rank = variable_rank(rest)
+                            .ok_or_else(|| format!("unknown variable {rest}"))?;
+                        tensors.push((rank, tensor));
+                    }
+                }
+            }
+        }
+        tensors.sort_by_key(|(rank, _)| *rank);
+        match tensors.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+            true => Err("several weights of the same name".into()),
+            false => Ok(tensors.into_iter().map(|(_, tensor)| tensor).collect()),
+        }
+    }
+}
+
+fn is_rescaling(layer: &ChainLayer) -> bool {
+    matches!(layer.operation, ChainOperation::Rescale { .. })
+}
+
+/// Returns the place of a variable among those of its layer.
+fn variable_rank(path: &str) -> Option<usize> {
+    let name = path.rsplit('/').next()?;
+    let name = name.split(':').next()?;
+    // Keras 1 puts the name of the layer before: `dense_1_W`.
+    const NAMES: [[&str; 2]; 6] = [
+        ["kernel", "_W"],
+        ["bias", "_b"],
+        ["gamma", "_gamma"],
+        ["beta", "_beta"],
+        ["moving_mean", "_running_mean"],
+        ["moving_variance", "_running_std"],
+    ];
+    NAMES
+        .iter()
+        .position(|[plain, suffix]| name == *plain || name.ends_with(suffix))
+}
+
+/// Returns the one number that a value holds, within lists.
+fn single(value: &Value) -> Option<f64> {
+    match value {
+        Value::Array(items) if items.len() == 1 => single(&items[0]),
+        value => value.as_f64(),
+    }
+}
+
+/// Returns the one number that all sides of a padding have.
+fn equal(value: &Value) -> Option<usize> {
+    match value {
+        Value::Array(items) => {
+            let mut sides = items.iter().map(equal);
+            let first = sides.next()??;
+            sides.all(|side| side == Some(first)).then_some(first)
+        }
+        value => whole(value),
+    }
+}
+
+/// Returns the name that Keras 3 gives to the weights of a class: `batch_normalization` for `BatchNormalization`.
+fn snake_case(class: &str) -> String {
+    let mut name = String::new();
+    let mut previous = None;
+    let letters = Vec::from_iter(class.chars());
+    for (at, &letter) in letters.iter().enumerate() {
+        let next_is_lower = letters
+            .get(at + 1)
+            .is_some_and(|next| next.is_ascii_lowercase());
+        let is_start = previous.is_some_and(|previous: char| {
+            previous.is_ascii_lowercase() || (previous.is_ascii_uppercase() && next_is_lower)
+        });
+        if letter.is_ascii_uppercase() && is_start {
+            name.push('_');
+        }
+        name.extend(letter.to_lowercase());
+        previous = Some(letter);
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_have_keras_names() {
+        assert_eq!(snake_case("Conv2D"), "conv2d");
+        assert_eq!(snake_case("BatchNormalization"), "batch_normalization");
+        assert_eq!(snake_case("Dense"), "dense");
+    }
+
+    /// Returns the error of a model with these layers, after an input of 8x8 pixels.
+    fn error(class: &str, layers: &str) -> String {
+        let input = r#"{"class_name": "InputLayer", "config": {"name": "in", "batch_shape": [null, 8, 8, 1]}}"#;
+        let json =
+            format!(r#"{{"class_name": "{class}", "config": {{"layers": [{input}, {layers}]}}}}"#);
+        chain(&json, &Tensors::new(), Storage::ByClass).unwrap_err()
+    }
+
+    #[test]
+    fn unsupported_models_are_refused_by_the_name_of_the_layer() {
+        let layer = |class: &str, config: &str| {
+            let layer =
+                format!(r#"{{"class_name": "{class}", "config": {{"name": "a"{config}}}}}"#);
+            error("Sequential", &layer)
+        };
+        assert_eq!(layer("Lambda", ""), "layer a: Lambda is not supported");
+        assert_eq!(layer("Dense", ""), "layer a: no weights in the file");
+        let dilated = layer("Conv2D", r#", "dilation_rate": [2, 2]"#);
+        assert_eq!(dilated, "layer a: dilation is not supported");
+        let stride = layer("Conv2D", r#", "strides": [1, 2]"#);
+        assert_eq!(
+            stride,
+            "layer a: strides [1,2]; only equal sizes are supported"
+        );
+        let huge = layer("ZeroPadding2D", r#", "padding": 18446744073709551615"#);
+        assert_eq!(huge, "layer a: unequal padding");
+        let theano = layer("Convolution2D", r#", "dim_ordering": "th""#);
+        assert!(theano.contains("may be mirrored"), "{theano}");
+        let activation = layer("Activation", r#", "activation": "sigmoid""#);
+        assert_eq!(activation, "layer a: activation sigmoid is not supported");
+        // The second layer takes its own output.
+        let branch = r#"{"class_name": "Flatten", "config": {"name": "a"}, "inbound_nodes": [[["a", 0, 0, {}]]]}"#;
+        assert_eq!(
+            error("Functional", branch),
+            "layer a: branches are not supported"
+        );
+        assert!(error("Subclassed", branch).contains("has no list of layers"));
+    }
+
+    #[test]
+    fn models_of_keras_1_have_other_names() {
+        let json = r#"{"class_name": "Sequential", "config": [
+            {"class_name": "Flatten", "config": {"name": "flatten_1", "batch_input_shape": [null, 8, 8, 1]}},
+            {"class_name": "Dense", "config": {"name": "dense_1", "output_dim": 2, "activation": "softmax"}}]}"#;
+        let weight = Tensor::from_values(vec![64, 2], &[0.0; 128]);
+        let tensors = Tensors::from([("model_weights/dense_1/dense_1_W".into(), weight)]);
+        let chain = chain(json, &tensors, Storage::ByName).unwrap();
+        assert_eq!(chain.input, [1, 8, 8]);
+        let names: Vec<_> = chain
+            .layers
+            .iter()
+            .map(|layer| layer.name.as_str())
+            .collect();
+        assert_eq!(names, ["flatten_1", "dense_1", "dense_1"]);
+    }
+}

@@ -1,0 +1,162 @@
+"""Imports networks of many kinds with `trainer import FILE` alone, and compares the accuracy on MNIST's test images with
+that of the framework:
+
+    pip install torch keras tensorflow-cpu
+    cargo build -p trainer
+    python tests/weights/corpus.py target/debug/trainer [NAME ...]
+
+Each file must be right (within 0.02 points) or refused with a message; none may be silently wrong. Prints a row per file
+and a table by format, and exits with 1 if a file is wrong.
+"""
+
+import collections
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+import keras
+import numpy as np
+from keras import layers as L
+
+from mnist import images
+
+TRAINER = pathlib.Path(sys.argv[1]).resolve()
+TRAINED, EPOCHS, SHAPE = 20_000, 2, (28, 28, 1)
+TOLERANCE = 0.02 / 100
+
+
+def unpadded(dense=128):
+    """The network of Keras's own example."""
+    return [L.Conv2D(32, 3, activation="relu"), L.MaxPooling2D(), L.Conv2D(64, 3, activation="relu"), L.MaxPooling2D(),
+            L.Flatten(), L.Dropout(0.5), *[L.Dense(width, activation="relu") for width in [dense] * (dense > 0)]]
+
+
+def head(*layers):
+    return [*layers, L.Dense(10, activation="softmax")]
+
+
+# Networks by name: their layers after the input, from pixels of 0 to 1 unless they rescale.
+NETWORKS = {
+    "example": lambda: head(*unpadded(0)),
+    "unpadded": lambda: head(*unpadded()),
+    "unpadded-64": lambda: head(*unpadded(64)),
+    "padded": lambda: head(L.Conv2D(16, 3, padding="same", activation="relu"), L.MaxPooling2D(), L.Flatten()),
+    "logits": lambda: [*unpadded(0), L.Dense(10)],
+    "softmax-layer": lambda: [*unpadded(0), L.Dense(10), L.Softmax()],
+    "activation-layers": lambda: [L.Conv2D(8, 3), L.Activation("relu"), L.MaxPooling2D(), L.Flatten(), L.Dense(32),
+                                  L.ReLU(), L.Dense(10), L.Activation("softmax")],
+    "kernels": lambda: head(L.Conv2D(8, 5, padding="same", activation="relu"), L.MaxPooling2D(),
+                            L.Conv2D(16, 3, activation="relu"), L.Flatten(), L.Dense(32, activation="relu")),
+    "unpooled": lambda: head(L.Conv2D(8, 3, activation="relu"), L.Conv2D(8, 3, activation="relu"),
+                             L.MaxPooling2D(), L.Dropout(0.25), L.Flatten(), L.Dense(64, activation="relu"),
+                             L.Dropout(0.5)),
+    "four": lambda: head(*[layer for _ in range(2) for layer in (
+        L.Conv2D(8, 3, padding="same", activation="relu"), L.Conv2D(8, 3, padding="same", activation="relu"),
+        L.MaxPooling2D())], L.Flatten()),
+    "average": lambda: head(L.Conv2D(8, 3, activation="relu"), L.AveragePooling2D(2), L.Flatten()),
+    "average-before-relu": lambda: head(L.Conv2D(8, 3), L.AveragePooling2D(2), L.Activation("relu"), L.Flatten()),
+    "lenet": lambda: head(L.Conv2D(6, 5, padding="same", activation="tanh"), L.AveragePooling2D(2),
+                          L.Conv2D(16, 5, activation="tanh"), L.AveragePooling2D(2), L.Flatten(),
+                          L.Dense(120, activation="tanh"), L.Dense(84, activation="tanh")),
+    "pool-3": lambda: head(L.Conv2D(8, 3, activation="relu"), L.MaxPooling2D(3, strides=2), L.Flatten()),
+    "strided": lambda: head(L.Conv2D(8, 5, strides=2, activation="relu"), L.Conv2D(16, 3, activation="relu"),
+                            L.Flatten()),
+    "strided-same": lambda: head(L.Conv2D(8, 3, strides=2, padding="same", activation="relu"), L.Flatten()),
+    "zero-padding": lambda: head(L.ZeroPadding2D(2), L.Conv2D(8, 5, activation="relu"), L.MaxPooling2D(), L.Flatten()),
+    "global": lambda: head(L.Conv2D(16, 3, activation="relu"), L.MaxPooling2D(), L.Conv2D(32, 3, activation="relu"),
+                           L.GlobalAveragePooling2D()),
+    "global-max": lambda: head(L.Conv2D(32, 5, activation="relu"), L.GlobalMaxPooling2D()),
+    "norm": lambda: head(L.Conv2D(8, 3, use_bias=False), L.BatchNormalization(momentum=0.9), L.ReLU(), L.MaxPooling2D(),
+                         L.Flatten(), L.Dense(32), L.BatchNormalization(momentum=0.9), L.ReLU()),
+    "norm-after-relu": lambda: head(L.Conv2D(8, 3, activation="relu"), L.BatchNormalization(momentum=0.9), L.MaxPooling2D(),
+                                    L.Flatten()),
+    "norm-after-pool": lambda: head(L.Conv2D(8, 3), L.MaxPooling2D(), L.BatchNormalization(momentum=0.9), L.ReLU(), L.Flatten()),
+    "gelu": lambda: head(L.Conv2D(8, 3, activation="gelu"), L.MaxPooling2D(), L.Flatten(),
+                         L.Dense(32, activation="gelu")),
+    "silu-before-pool": lambda: head(L.Conv2D(8, 3), L.MaxPooling2D(), L.Activation("silu"), L.Flatten()),
+    "softmax-middle": lambda: head(L.Conv2D(8, 3, activation="softmax"), L.MaxPooling2D(), L.Flatten()),
+    "sigmoid": lambda: head(L.Conv2D(8, 3, activation="sigmoid"), L.MaxPooling2D(), L.Flatten()),
+    "mixed": lambda: head(L.Flatten(), L.Dense(32, activation="relu"), L.Dense(32, activation="tanh")),
+    "dense": lambda: head(L.Flatten(), L.Dense(128, activation="relu"), L.Dropout(0.2)),
+    "linear": lambda: head(L.Flatten()),
+    "rescaled": lambda: head(L.Rescaling(1 / 255), *unpadded(0)),
+    "rescaled-half": lambda: head(L.Rescaling(1 / 127.5, offset=-1), *unpadded(0)),
+    "flipped": lambda: head(L.RandomTranslation(0.1, 0.1), *unpadded(0)),
+    "separable": lambda: head(L.SeparableConv2D(8, 3, activation="relu"), L.Flatten()),
+    "wide-kernel": lambda: head(L.Conv2D(8, (3, 5), activation="relu"), L.Flatten()),
+    "lambda": lambda: head(L.Conv2D(8, 3, activation="relu"), L.Lambda(lambda x: x * 2), L.Flatten()),
+}
+
+
+def functional(layers):
+    inputs = x = keras.Input(SHAPE)
+    for layer in layers:
+        x = layer(x)
+    return keras.Model(inputs, x)
+
+
+def branched():
+    inputs = keras.Input(SHAPE)
+    left, right = (L.Conv2D(8, 3, activation="relu")(inputs) for _ in range(2))
+    return keras.Model(inputs, L.Dense(10, activation="softmax")(L.Flatten()(L.Add()([left, right]))))
+
+
+def trained(model, name):
+    scale = 1 if name.startswith("rescaled") else 255
+    logits = model.layers[-1].__class__.__name__ == "Dense" and model.layers[-1].activation.__name__ == "linear"
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=logits)
+    model.compile("adam", loss, metrics=["accuracy"])
+    pixels, labels = (part[:TRAINED] for part in images("train"))
+    model.fit(pixels.reshape(-1, *SHAPE).astype("float32") / scale, labels, batch_size=32, epochs=EPOCHS, verbose=0)
+    pixels, labels = images("t10k")
+    accuracy = np.mean(model.predict(pixels.reshape(-1, *SHAPE).astype("float32") / scale, 500, verbose=0).argmax(1)
+                       == labels)
+    return float(accuracy)
+
+
+def imported(path, folder):
+    """Returns the accuracy of the imported network, or the message of the refusal."""
+    folder = folder / "runs"
+    result = subprocess.run([TRAINER, "import", path, "--out", folder, "--run-name", path.name], capture_output=True,
+                            text=True)
+    if result.returncode:
+        return result.stderr.strip().splitlines()[-1].removeprefix("error: ")
+    return json.loads((folder / path.name / "evaluation.json").read_text())["accuracy"]
+
+
+def main():
+    names = sys.argv[2:] or [*NETWORKS, "branched"]
+    table = collections.defaultdict(collections.Counter)
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        for index, name in enumerate(names):
+            keras.utils.set_random_seed(1)
+            # Every other network is functional.
+            layers = NETWORKS[name]() if name in NETWORKS else None
+            model = branched() if layers is None else functional(layers) if index % 2 else keras.Sequential(
+                [keras.Input(SHAPE), *layers])
+            expected = trained(model, name)
+            for extension in (".keras", ".h5"):
+                path = folder / (name + extension)
+                model.save(path)
+                actual = imported(path, folder)
+                if isinstance(actual, str):
+                    verdict, detail = "refused", actual.replace(f"{path}: ", "")
+                else:
+                    verdict = "right" if abs(actual - expected) <= TOLERANCE else "wrong"
+                    detail = f"{expected:.2%} in Keras, {actual:.2%} here"
+                table[extension][verdict] += 1
+                print(f"{path.name:28} {verdict:8} {detail}", flush=True)
+    print("\n| format | right | refused | wrong |\n|---|---|---|---|")
+    for extension, counts in table.items():
+        print(f"| {extension} | {counts['right']} | {counts['refused']} | {counts['wrong']} |")
+    sys.exit(any(counts["wrong"] for counts in table.values()))
+
+
+main()
