@@ -1,17 +1,17 @@
-//! Batch normalization in files of PyTorch, folded into the convolution before it.
+//! Batch normalization in files, folded into the layer before it.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use crate::tensor::{Tensor, Tensors};
 
-/// Added to each variance: PyTorch's default.
+/// PyTorch's default of the number that is added to each variance.
 const EPSILON: f64 = 1e-5;
 /// Names of normalization layers that follow a layer `conv`.
 const NORMS: [&str; 4] = ["bn", "norm", "batchnorm", "batch_norm"];
 
-/// Normalization of the output of a convolution: `factor * x + shift` for each channel.
-struct Normalization {
+/// Normalization of the output of a layer: `factor * x + shift` for each channel.
+#[derive(Debug)]
+pub(crate) struct Normalization {
     factor: Vec<f64>,
     shift: Vec<f64>,
 }
@@ -41,11 +41,13 @@ pub(crate) fn fold(tensors: &Tensors) -> Folded<'_> {
         let Some(convolution) = convolution else {
             continue;
         };
+        let names = ["weight", "bias"].map(|part| format!("{convolution}.{part}"));
+        let [weight, bias] = names.each_ref().map(|name| tensors.get(name));
         if let Some(normalization) = Normalization::read(tensors, norm)
-            && let Some(parts) = normalization.apply(tensors, &convolution)
+            && let Some(parts) = weight.and_then(|weight| normalization.apply(weight, bias))
         {
             let tensors = folded.tensors.to_mut();
-            tensors.extend(parts);
+            tensors.extend(names.into_iter().zip(parts));
             let prefix = format!("{norm}.");
             tensors.retain(|name, _| !name.starts_with(&prefix));
             if normalization.factor.iter().any(|factor| *factor < 0.0) {
@@ -78,40 +80,44 @@ fn is_convolution(tensors: &Tensors, name: &str) -> bool {
 }
 
 impl Normalization {
+    /// Creates a normalization from the statistics of each channel, and its learned scale and bias if it has them;
+    /// `None` if their lengths differ.
+    pub(crate) fn new(
+        [mean, variance]: [&[f32]; 2],
+        [scale, bias]: [Option<Vec<f32>>; 2],
+        epsilon: f64,
+    ) -> Option<Self> {
+        let channels = mean.len();
+        let scale = scale.unwrap_or_else(|| vec![1.0; channels]);
+        let bias = bias.unwrap_or_else(|| vec![0.0; channels]);
+        if [variance, &scale, &bias].map(<[f32]>::len) != [channels; 3] {
+            return None;
+        }
+        let factor = variance.iter().zip(&scale);
+        let factor: Vec<f64> = factor
+            .map(|(variance, scale)| f64::from(*scale) / (f64::from(*variance) + epsilon).sqrt())
+            .collect();
+        let shift = bias.iter().zip(mean).zip(&factor);
+        let shift =
+            shift.map(|((bias, mean), factor)| f64::from(*bias) - f64::from(*mean) * factor);
+        Some(Self {
+            shift: shift.collect(),
+            factor,
+        })
+    }
+
     fn read(tensors: &Tensors, norm: &str) -> Option<Self> {
         let values = |part: &str| tensors.get(&format!("{norm}.{part}"))?.values();
         let (mean, variance) = (values("running_mean")?, values("running_var")?);
-        let channels = mean.len();
-        // Without affine parameters.
-        let scale = values("weight").unwrap_or_else(|| vec![1.0; channels]);
-        let bias = values("bias").unwrap_or_else(|| vec![0.0; channels]);
-        let has_length = |values: &[f32]| values.len() == channels;
-        [&variance, &scale, &bias]
-            .into_iter()
-            .all(|values| has_length(values))
-            .then(|| {
-                let factor: Vec<f64> = variance
-                    .iter()
-                    .zip(&scale)
-                    .map(|(variance, scale)| {
-                        f64::from(*scale) / (f64::from(*variance) + EPSILON).sqrt()
-                    })
-                    .collect();
-                let shift = bias.iter().zip(&mean).zip(&factor);
-                let shift = shift
-                    .map(|((bias, mean), factor)| f64::from(*bias) - f64::from(*mean) * factor);
-                Self {
-                    shift: shift.collect(),
-                    factor,
-                }
-            })
+        Self::new(
+            [&mean, &variance],
+            [values("weight"), values("bias")],
+            EPSILON,
+        )
     }
 
-    /// Returns weight and bias of a convolution with this normalization; `None` if the channels do not match.
-    fn apply(&self, tensors: &Tensors, convolution: &str) -> Option<BTreeMap<String, Tensor>> {
-        let [weight_name, bias_name] =
-            ["weight", "bias"].map(|part| format!("{convolution}.{part}"));
-        let weight = tensors.get(&weight_name)?;
+    /// Returns weight and bias of a layer followed by this normalization; `None` if the channels do not match.
+    pub(crate) fn apply(&self, weight: &Tensor, bias: Option<&Tensor>) -> Option<[Tensor; 2]> {
         let channels = self.factor.len();
         if weight.shape.first() != Some(&channels) || channels == 0 {
             return None;
@@ -123,7 +129,7 @@ impl Normalization {
                 filter.iter().map(move |x| (f64::from(*x) * factor) as f32)
             })
             .collect();
-        let bias = match tensors.get(&bias_name) {
+        let bias = match bias {
             Some(bias) => bias.values().filter(|bias| bias.len() == channels)?,
             None => vec![0.0; channels],
         };
@@ -131,13 +137,10 @@ impl Normalization {
         let bias: Vec<f32> = bias
             .map(|((bias, factor), shift)| (f64::from(*bias) * factor + shift) as f32)
             .collect();
-        Some(BTreeMap::from([
-            (
-                weight_name,
-                Tensor::from_values(weight.shape.clone(), &scaled),
-            ),
-            (bias_name, Tensor::from_values(vec![channels], &bias)),
-        ]))
+        Some([
+            Tensor::from_values(weight.shape.clone(), &scaled),
+            Tensor::from_values(vec![channels], &bias),
+        ])
     }
 }
 

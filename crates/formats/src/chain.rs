@@ -1,11 +1,12 @@
 //! The layers of a network in a file, one after another, and their translation to a description of this project.
 //!
-//! Each reader of an architecture translates its file to a [`Chain`]; what a network of this project cannot express
-//! is refused here, once, with the name of the layer.
+//! Each reader of an architecture translates its file to a [`Chain`]. The layers that this project does not support are
+//! refused here, by name.
 
 use data::Scaling;
 use model::{Activation, BlockConfig, ConvNetConfig, Initialization, Pool, PoolKind, Stage};
 
+use crate::batch_norm::Normalization;
 use crate::layout::permute;
 use crate::tensor::{Tensor, Tensors};
 
@@ -26,8 +27,8 @@ pub(crate) struct ChainLayer {
     pub(crate) operation: ChainOperation,
 }
 
-/// The operation of a layer. Weights are in PyTorch's layout; those of the first dense layer have their inputs in the
-/// order of [`Flatten`](Self::Flatten).
+/// The operation of a layer. Weights are in PyTorch's layout, except that [`Flatten`](Self::Flatten) determines the
+/// order of the inputs of the first dense layer.
 #[derive(Debug)]
 pub(crate) enum ChainOperation {
     /// A value `x` becomes `scale * x + offset`. Before other layers, `x` is a pixel from 0 to 255.
@@ -44,11 +45,8 @@ pub(crate) enum ChainOperation {
         stride: usize,
         padding: Padding,
     },
-    /// Batch normalization: channel `c` is multiplied by `factor[c]`, then `shift[c]` is added.
-    Normalize {
-        factor: Vec<f64>,
-        shift: Vec<f64>,
-    },
+    /// Batch normalization.
+    Normalize(Normalization),
     Activate(Activation),
     Pool {
         kind: PoolKind,
@@ -101,7 +99,7 @@ pub struct Architecture {
 /// Translates a chain.
 ///
 /// # Errors
-/// Returns a message that names the layer that a network of this project cannot express.
+/// Returns a message with the name of the unsupported layer.
 pub(crate) fn translate(chain: Chain) -> Result<Architecture, String> {
     let mut translation = Translation::new(chain.input);
     for ChainLayer { name, operation } in chain.layers {
@@ -137,7 +135,7 @@ struct Translation {
     values: Values,
     blocks: Vec<BlockConfig>,
     dense: Vec<Dense>,
-    /// Weight and bias of each layer, in order, in `f64` while normalizations are folded into them.
+    /// Weight and bias of each layer, in order.
     parameters: Vec<Parameters>,
     /// Scale and offset of the pixels.
     rescale: Option<[f64; 2]>,
@@ -150,47 +148,19 @@ struct Translation {
 /// Weight and bias of a layer.
 #[derive(Debug)]
 struct Parameters {
-    shape: Vec<usize>,
-    weight: Vec<f32>,
-    bias: Option<Vec<f32>>,
+    weight: Tensor,
+    bias: Option<Tensor>,
 }
 
 impl Parameters {
-    fn new(weight: &Tensor, bias: Option<&Tensor>) -> Result<Self, String> {
-        let numbers = |tensor: &Tensor| tensor.values().ok_or("weights that are not numbers");
+    fn new(weight: Tensor, bias: Option<Tensor>) -> Result<Self, String> {
         let outputs = *weight.shape.first().ok_or("a weight without dimensions")?;
-        let bias = bias.map(numbers).transpose()?;
-        if bias.as_ref().is_some_and(|bias| bias.len() != outputs) {
-            return Err(format!("a bias that does not fit its {outputs} outputs"));
-        }
-        Ok(Self {
-            shape: weight.shape.clone(),
-            weight: numbers(weight)?,
-            bias,
-        })
-    }
-
-    /// Multiplies each output by its factor and adds its shift.
-    fn normalize(&mut self, factor: &[f64], shift: &[f64]) -> Result<(), String> {
-        let outputs = self.shape[0];
-        if factor.len() != outputs || shift.len() != outputs {
-            return Err(format!(
-                "{} channels, but the layer before has {outputs}",
-                factor.len()
-            ));
-        }
-        let filter = self.weight.len() / outputs.max(1);
-        for (weights, factor) in self.weight.chunks_mut(filter.max(1)).zip(factor) {
-            for weight in weights {
-                *weight = (f64::from(*weight) * factor) as f32;
+        match &bias {
+            Some(bias) if bias.shape != [outputs] => {
+                Err(format!("a bias that does not fit its {outputs} outputs"))
             }
+            _ => Ok(Self { weight, bias }),
         }
-        let bias = self.bias.take().unwrap_or_else(|| vec![0.0; outputs]);
-        let normalized = bias.iter().zip(factor).zip(shift);
-        let normalized =
-            normalized.map(|((bias, factor), shift)| f64::from(*bias) * factor + shift);
-        self.bias = Some(normalized.map(|bias| bias as f32).collect());
-        Ok(())
     }
 }
 
@@ -230,8 +200,8 @@ impl Translation {
                 bias,
                 stride,
                 padding,
-            } => self.convolution(&weight, bias.as_ref(), stride, padding),
-            ChainOperation::Normalize { factor, shift } => self.normalize(&factor, &shift),
+            } => self.convolution(weight, bias, stride, padding),
+            ChainOperation::Normalize(normalization) => self.normalize(&normalization),
             ChainOperation::Activate(activation) => self.activate(activation),
             ChainOperation::Pool {
                 kind,
@@ -252,7 +222,7 @@ impl Translation {
                 }
                 Ok(())
             }
-            ChainOperation::Dense { weight, bias } => self.dense(&weight, bias.as_ref()),
+            ChainOperation::Dense { weight, bias } => self.dense(weight, bias),
             ChainOperation::Softmax => match self.values {
                 Values::Features(_) => {
                     self.is_softmax = true;
@@ -282,8 +252,8 @@ impl Translation {
 
     fn convolution(
         &mut self,
-        weight: &Tensor,
-        bias: Option<&Tensor>,
+        weight: Tensor,
+        bias: Option<Tensor>,
         stride: usize,
         padding: Padding,
     ) -> Result<(), String> {
@@ -322,7 +292,7 @@ impl Translation {
         Ok(())
     }
 
-    fn normalize(&mut self, factor: &[f64], shift: &[f64]) -> Result<(), String> {
+    fn normalize(&mut self, normalization: &Normalization) -> Result<(), String> {
         const POSITION: &str =
             "batch normalization is supported directly after a convolution or dense layer";
         let is_direct = match self.dense.last() {
@@ -333,7 +303,12 @@ impl Translation {
             }),
         };
         match self.parameters.last_mut() {
-            Some(parameters) if is_direct => parameters.normalize(factor, shift)?,
+            Some(Parameters { weight, bias }) if is_direct => {
+                let [scaled, shifted] = normalization
+                    .apply(weight, bias.as_ref())
+                    .ok_or("another number of channels than the layer before")?;
+                (*weight, *bias) = (scaled, Some(shifted));
+            }
             _ => return Err(POSITION.into()),
         }
         if self.dense.is_empty()
@@ -418,14 +393,13 @@ impl Translation {
         Ok(())
     }
 
-    fn dense(&mut self, weight: &Tensor, bias: Option<&Tensor>) -> Result<(), String> {
+    fn dense(&mut self, mut weight: Tensor, bias: Option<Tensor>) -> Result<(), String> {
         let &[outputs, inputs] = weight.shape.as_slice() else {
             return Err(format!(
                 "a dense layer with a weight of shape {:?}",
                 weight.shape
             ));
         };
-        let mut parameters = Parameters::new(weight, bias)?;
         let features = match self.values {
             Values::Features(features) => features,
             // Maps of one pixel have one order.
@@ -435,7 +409,9 @@ impl Translation {
                 let features = channels.saturating_mul(height).saturating_mul(width);
                 if order == ChannelOrder::Last && inputs == features {
                     let maps = [outputs, height, width, channels];
-                    parameters.weight = permute(&parameters.weight, maps, [0, 3, 1, 2]);
+                    let values = weight.values().ok_or("weights that are not numbers")?;
+                    let values = permute(&values, maps, [0, 3, 1, 2]);
+                    weight = Tensor::from_values(weight.shape, &values);
                 }
                 features
             }
@@ -446,7 +422,7 @@ impl Translation {
             ));
         }
         self.values = Values::Features(outputs);
-        self.parameters.push(parameters);
+        self.parameters.push(Parameters::new(weight, bias)?);
         self.dense.push(Dense {
             activation: Activation::None,
             dropout: 0.0,
@@ -487,7 +463,7 @@ impl Translation {
             classes,
             dense: self.parameters[self.blocks.len()..self.parameters.len() - 1]
                 .iter()
-                .map(|parameters| parameters.shape[0])
+                .map(|parameters| parameters.weight.shape[0])
                 .collect(),
             dense_activation,
             dropout: self.head_dropout(),
@@ -526,23 +502,18 @@ impl Translation {
         let layers = layers.iter().filter(|layer| !layer.weights.is_empty());
         let mut tensors = Tensors::new();
         for (layer, parameters) in layers.zip(&self.parameters) {
-            if layer.weights != parameters.shape {
-                let shape = &parameters.shape;
+            let Parameters { weight, bias } = parameters;
+            if layer.weights != weight.shape {
                 return Err(format!(
-                    "{}: a weight of shape {shape:?} instead of {:?}",
-                    layer.name, layer.weights
+                    "{}: a weight of shape {:?} instead of {:?}",
+                    layer.name, weight.shape, layer.weights
                 ));
             }
-            let weight = Tensor::from_values(parameters.shape.clone(), &parameters.weight);
-            tensors.insert(format!("{}.weight", layer.name), weight);
+            tensors.insert(format!("{}.weight", layer.name), weight.clone());
             // Hidden dense layers always have a bias.
-            let zeros = || vec![0.0; parameters.shape[0]];
-            let bias = match &parameters.bias {
-                Some(bias) => Some(bias.clone()),
-                None => layer.bias.then(zeros),
-            };
-            if let Some(bias) = bias {
-                let bias = Tensor::from_values(vec![bias.len()], &bias);
+            let outputs = weight.shape[0];
+            let zeros = || Tensor::from_values(vec![outputs], &vec![0.0; outputs]);
+            if let Some(bias) = bias.clone().or_else(|| layer.bias.then(zeros)) {
                 tensors.insert(format!("{}.bias", layer.name), bias);
             }
         }
@@ -731,10 +702,14 @@ mod tests {
             weight: weight.clone(),
             bias: Some(Tensor::from_values(vec![2], &[1.0, 1.0])),
         };
-        let normalize = ChainOperation::Normalize {
-            factor: vec![2.0, 4.0],
-            shift: vec![10.0, 20.0],
-        };
+        let normalize = ChainOperation::Normalize(
+            Normalization::new(
+                [&[0.0, 0.0], &[1.0, 1.0]],
+                [Some(vec![2.0, 4.0]), Some(vec![10.0, 20.0])],
+                0.0,
+            )
+            .unwrap(),
+        );
         let architecture = translated(vec![
             convolution([2, 1, 4, 4], Padding::Each(0)),
             FLATTEN,
@@ -754,9 +729,9 @@ mod tests {
     #[test]
     fn what_a_network_cannot_express_is_refused_by_the_name_of_the_layer() {
         let convolution = || convolution([1, 1, 3, 3], Padding::Same);
-        let normalize = || ChainOperation::Normalize {
-            factor: vec![1.0],
-            shift: vec![0.0],
+        let normalize = || {
+            let normalization = Normalization::new([&[0.0], &[1.0]], [None, None], 0.0);
+            ChainOperation::Normalize(normalization.unwrap())
         };
         let strided = ChainOperation::Convolution {
             weight: zeros(&[1, 1, 3, 3]),

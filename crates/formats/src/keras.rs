@@ -25,8 +25,7 @@ const CONFIG_ENTRY: &str = "config.json";
 /// Name of the attribute with the architecture of a whole model.
 const CONFIG_ATTRIBUTE: &str = "model_config";
 
-/// The tensors of a file, and its architecture if it has one. The architecture is an error if a network of this project
-/// cannot express it.
+/// The tensors of a file, and its architecture if it has one: an error if it is not supported.
 pub(crate) type Model = (Tensors, Option<Result<Architecture, String>>);
 
 /// Largest accepted compression ratio of an archive. Keras does not compress, and weights hardly shrink.
@@ -62,9 +61,8 @@ pub(crate) fn read_archive(bytes: &[u8]) -> Result<Model, FormatError> {
         }
     };
     let (tensors, _) = read(entry(ENTRY)?)?;
-    let config = String::from_utf8(entry(CONFIG_ENTRY)?)?;
-    let chain = keras_model::chain(&config, &tensors, Storage::ByClass);
-    let architecture = chain.and_then(translate);
+    let config = entry(CONFIG_ENTRY).and_then(|config| Ok(String::from_utf8(config)?));
+    let architecture = architecture(config, &tensors, Storage::ByClass);
     Ok((tensors, Some(architecture)))
 }
 
@@ -90,13 +88,21 @@ pub(crate) fn read(bytes: Vec<u8>) -> Result<Model, FormatError> {
     let root = file.root_group()?;
     traversal.visit(&root, "", 0)?;
     let tensors = traversal.tensors;
-    let config = root.attribute(CONFIG_ATTRIBUTE).ok();
-    let config = config.map(|config| config.read_string()).transpose()?;
-    let architecture = config.map(|config| {
-        let chain = keras_model::chain(&config, &tensors, Storage::ByName);
-        chain.and_then(translate)
+    let architecture = root.attribute(CONFIG_ATTRIBUTE).ok().map(|config| {
+        let config = config.read_string().map_err(FormatError::from);
+        architecture(config, &tensors, Storage::ByName)
     });
     Ok((tensors, architecture))
+}
+
+/// Translates a model configuration. If it is damaged, the weights can still be read.
+fn architecture(
+    config: Result<String, FormatError>,
+    tensors: &Tensors,
+    storage: Storage,
+) -> Result<Architecture, String> {
+    let config = config.map_err(|error| format!("model configuration: {error}"))?;
+    keras_model::chain(&config, tensors, storage).and_then(translate)
 }
 
 /// A traversal of all groups, with the limits that remain.

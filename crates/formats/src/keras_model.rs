@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use model::{Activation, Initialization, PoolKind};
 use serde_json::{Map, Value};
 
+use crate::batch_norm::Normalization;
 use crate::chain::{Chain, ChainLayer, ChainOperation, ChannelOrder, Padding};
 use crate::layout::Layout;
 use crate::tensor::{Tensor, Tensors};
@@ -46,19 +47,19 @@ pub(crate) fn chain(json: &str, tensors: &Tensors, storage: Storage) -> Result<C
     let mut reader = Reader {
         tensors,
         storage,
+        input: input_shape(&model, &layers)
+            .ok_or("the model does not state the shape of its images")?,
         counts: BTreeMap::new(),
         order: None,
         layers: Vec::new(),
     };
-    let input =
-        input_shape(&model, &layers).ok_or("the model does not state the shape of its images")?;
     for layer in &layers {
         reader
             .read(layer)
             .map_err(|reason| format!("layer {}: {reason}", layer.name))?;
     }
     let order = reader.order.unwrap_or(ChannelOrder::Last);
-    let input = match (input.as_slice(), order) {
+    let input = match (reader.input.as_slice(), order) {
         (&[height, width], _) => [1, height, width],
         (&[height, width, channels], ChannelOrder::Last)
         | (&[channels, height, width], ChannelOrder::First) => [channels, height, width],
@@ -185,7 +186,7 @@ fn sequence(model: &Value) -> Result<Vec<LayerConfig<'_>>, String> {
     }
 }
 
-/// Returns the names of the layers whose outputs a layer takes.
+/// Returns the names of the input layers of a layer.
 fn inbound_names(layer: &Value) -> Vec<&str> {
     let mut names = Vec::new();
     if let Some(nodes) = layer.get("inbound_nodes").and_then(Value::as_array) {
@@ -217,14 +218,19 @@ fn input_shape(model: &Value, layers: &[LayerConfig<'_>]) -> Option<Vec<usize>> 
     let built = || model.get("config")?.get("build_input_shape");
     let shape = stated.or_else(built)?.as_array()?;
     // The first dimension is the batch.
-    let shape = shape.get(1..)?;
-    shape.iter().map(whole).collect()
+    shape.get(1..)?.iter().map(whole).collect()
+}
+
+fn shape(value: &Value) -> Option<Vec<usize>> {
+    value.as_array()?.iter().map(whole).collect()
 }
 
 /// The translation of layers.
 struct Reader<'a> {
     tensors: &'a Tensors,
     storage: Storage,
+    /// Shape of an image, in the order of its dimensions in the file.
+    input: Vec<usize>,
     /// Number of layers of each class so far.
     counts: BTreeMap<&'a str, usize>,
     /// Order of the dimensions of images.
@@ -239,16 +245,20 @@ impl<'a> Reader<'a> {
         match layer.class {
             class if WITHOUT_EFFECT.contains(&class) => {}
             "Reshape" => {
-                // It gives the pixels of a flat image their places.
                 if self.layers.iter().any(|layer| !is_rescaling(layer)) {
                     return Err("reshaping after the first layer".into());
                 }
+                let shape = layer.get(&["target_shape", "dims"]).and_then(shape);
+                self.input = shape.ok_or("a shape that is not stated")?;
             }
             "Rescaling" => {
                 let scale = layer
                     .number(&["scale"])
                     .ok_or("a scale that is not a number")?;
-                let offset = layer.number(&["offset"]).unwrap_or(0.0);
+                let offset = match layer.get(&["offset"]) {
+                    None => 0.0,
+                    Some(offset) => offset.as_f64().ok_or("an offset that is not a number")?,
+                };
                 self.push(layer, ChainOperation::Rescale { scale, offset });
             }
             "Normalization" => {
@@ -285,7 +295,11 @@ impl<'a> Reader<'a> {
             }
             "Activation" => self.activation(layer)?,
             "ReLU" => {
-                let has_default = |key| layer.number(&[key]).is_none_or(|value| value == 0.0);
+                let has_default = |key| {
+                    layer
+                        .get(&[key])
+                        .is_none_or(|value| single(value) == Some(0.0))
+                };
                 let is_relu = ["negative_slope", "threshold"].into_iter().all(has_default);
                 if !is_relu || layer.get(&["max_value"]).is_some() {
                     return Err("a ReLU with a slope, a threshold or a maximum".into());
@@ -370,22 +384,24 @@ impl<'a> Reader<'a> {
     }
 
     /// Adds the activation that a layer names.
-    fn activation(&mut self, layer: &LayerConfig<'_>) -> Result<(), String> {
+    fn activation(&mut self, layer: &LayerConfig<'a>) -> Result<(), String> {
         let activation = match layer.get(&["activation"]) {
             None => return Ok(()),
             Some(Value::String(name)) => name.as_str(),
-            Some(value) => value
-                .get("class_name")
-                .and_then(Value::as_str)
-                .unwrap_or("of its own"),
+            // A layer, with settings of its own.
+            Some(value) => {
+                let layer = LayerConfig::new(value);
+                let layer = layer.filter(|layer| ["ReLU", "Softmax"].contains(&layer.class));
+                return self.read(&layer.ok_or("an activation of its own is not supported")?);
+            }
         };
         let activation = match activation {
             "linear" => return Ok(()),
-            "softmax" | "log_softmax" | "Softmax" => {
+            "softmax" | "log_softmax" => {
                 self.push(layer, ChainOperation::Softmax);
                 return Ok(());
             }
-            "relu" | "ReLU" => Activation::Relu,
+            "relu" => Activation::Relu,
             "tanh" => Activation::Tanh,
             "silu" | "swish" => Activation::Silu,
             "gelu" => Activation::Gelu,
@@ -395,44 +411,48 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    /// Checks that batch normalization normalizes the channels.
+    fn check_axis(&self, layer: &LayerConfig<'_>) -> Result<(), String> {
+        let is_flat = self.layers.iter().any(|layer| {
+            matches!(
+                layer.operation,
+                ChainOperation::Flatten { .. }
+                    | ChainOperation::Dense { .. }
+                    | ChainOperation::GlobalPool(_)
+            )
+        });
+        let expected: &[f64] = match (is_flat, self.order) {
+            (true, _) => &[-1.0, 1.0],
+            (false, Some(ChannelOrder::First)) => &[1.0],
+            (false, _) => &[-1.0, 3.0],
+        };
+        let axis = layer.get(&["axis"]).map_or(Some(-1.0), single);
+        match axis {
+            Some(axis) if expected.contains(&axis) => Ok(()),
+            _ => Err("batch normalization over an axis that is not the channels".into()),
+        }
+    }
+
     fn batch_normalization(
         &mut self,
         layer: &LayerConfig<'a>,
         number: usize,
     ) -> Result<(), String> {
+        self.check_axis(layer)?;
         let has = |key| layer.get(&[key]).and_then(Value::as_bool).unwrap_or(true);
-        let mut values = self.layer_tensors(layer, number)?.into_iter();
+        let mut tensors = self.layer_tensors(layer, number)?.into_iter();
         let mut next = |name: &str| {
-            let tensor = values
-                .next()
-                .ok_or_else(|| format!("no {name} in the file"))?;
-            let values = tensor
-                .values()
-                .ok_or_else(|| format!("{name} is not a number"))?;
-            Ok::<_, String>(values.into_iter().map(f64::from).collect::<Vec<_>>())
+            let tensor = tensors.next();
+            let values = tensor.and_then(Tensor::values);
+            values.ok_or_else(|| format!("no {name} in the file"))
         };
         let scale = has("scale").then(|| next("scale")).transpose()?;
         let center = has("center").then(|| next("offset")).transpose()?;
         let (mean, variance) = (next("mean")?, next("variance")?);
-        let channels = mean.len();
-        let scale = scale.unwrap_or_else(|| vec![1.0; channels]);
-        let center = center.unwrap_or_else(|| vec![0.0; channels]);
-        if [&variance, &scale, &center]
-            .iter()
-            .any(|values| values.len() != channels)
-        {
-            return Err("statistics of different lengths".into());
-        }
         let epsilon = layer.number(&["epsilon"]).unwrap_or(EPSILON);
-        let factor = scale.iter().zip(&variance);
-        let factor: Vec<f64> = factor
-            .map(|(scale, variance)| scale / (variance + epsilon).sqrt())
-            .collect();
-        let shift = center.iter().zip(&mean).zip(&factor);
-        let shift = shift
-            .map(|((center, mean), factor)| center - mean * factor)
-            .collect();
-        self.push(layer, ChainOperation::Normalize { factor, shift });
+        let normalization = Normalization::new([&mean, &variance], [scale, center], epsilon)
+            .ok_or("statistics of different lengths")?;
+        self.push(layer, ChainOperation::Normalize(normalization));
         Ok(())
     }
 
@@ -509,7 +529,7 @@ fn is_rescaling(layer: &ChainLayer) -> bool {
     matches!(layer.operation, ChainOperation::Rescale { .. })
 }
 
-/// Returns the place of a variable among those of its layer.
+/// Returns the index of a variable in Keras's order.
 fn variable_rank(path: &str) -> Option<usize> {
     let name = path.rsplit('/').next()?;
     let name = name.split(':').next()?;
@@ -609,6 +629,19 @@ mod tests {
         assert!(theano.contains("may be mirrored"), "{theano}");
         let activation = layer("Activation", r#", "activation": "sigmoid""#);
         assert_eq!(activation, "layer a: activation sigmoid is not supported");
+        let relu6 = r#", "activation": {"class_name": "ReLU", "config": {"max_value": 6.0}}"#;
+        let relu6 = layer("Activation", relu6);
+        assert_eq!(
+            relu6,
+            "layer a: a ReLU with a slope, a threshold or a maximum"
+        );
+        let offset = layer("Rescaling", r#", "scale": 1.0, "offset": [1.0, 2.0]"#);
+        assert_eq!(offset, "layer a: an offset that is not a number");
+        let rows = layer("BatchNormalization", r#", "axis": 1"#);
+        assert_eq!(
+            rows,
+            "layer a: batch normalization over an axis that is not the channels"
+        );
         // The second layer takes its own output.
         let branch = r#"{"class_name": "Flatten", "config": {"name": "a"}, "inbound_nodes": [[["a", 0, 0, {}]]]}"#;
         assert_eq!(
@@ -616,6 +649,15 @@ mod tests {
             "layer a: branches are not supported"
         );
         assert!(error("Subclassed", branch).contains("has no list of layers"));
+    }
+
+    #[test]
+    fn a_reshaped_image_has_the_shape_that_the_layer_states() {
+        let json = r#"{"class_name": "Sequential", "config": {"layers": [
+            {"class_name": "InputLayer", "config": {"name": "in", "batch_shape": [null, 64]}},
+            {"class_name": "Reshape", "config": {"name": "a", "target_shape": [4, 16, 1]}}]}}"#;
+        let chain = chain(json, &Tensors::new(), Storage::ByClass).unwrap();
+        assert_eq!(chain.input, [1, 4, 16]);
     }
 
     #[test]

@@ -4,10 +4,11 @@ use burn::optim::{
     Adam, AdamConfig, AdamState, AdamW, AdamWConfig, AdamWState, AdaptiveMomentumState,
     LearningRate, Optimizer, decay::WeightDecayConfig,
 };
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{Device, Tensor};
 
 use crate::backend;
 use crate::cpu::adam::AdamStep;
+use crate::fused_step::is_supported;
 
 /// Adam or AdamW. Updates each parameter in one pass, in place, on devices with fused operations; uses Burn's
 /// optimizer on others. State and formula are Burn's, so a saved state works with both.
@@ -76,23 +77,20 @@ impl FusedAdam {
     }
 }
 
-/// Returns whether the fused step supports these tensors: `f32`, equal shapes, a device with fused operations, no
-/// autodiff, and no third moment (AMSGrad).
-fn is_supported<const D: usize>(
+/// Returns whether the fused step supports these tensors on their device. It has no third moment (AMSGrad).
+fn is_fused<const D: usize>(
     tensor: &Tensor<D>,
     grad: &Tensor<D>,
     state: Option<&AdamState<D>>,
 ) -> bool {
-    let matches = |other: &Tensor<D>| other.dims() == tensor.dims() && other.dtype() == DType::F32;
-    let device = tensor.device();
-    matches(tensor)
-        && matches(grad)
-        && state.is_none_or(|AdamState { momentum, .. }| {
-            let moments = [&momentum.moment_1, &momentum.moment_2];
-            moments.into_iter().all(matches) && momentum.max_moment_2.is_none()
-        })
-        && !device.is_autodiff()
-        && backend::is_fused(&device)
+    let momentum = state.map(|state| &state.momentum);
+    let moments = momentum
+        .map(|momentum| [&momentum.moment_1, &momentum.moment_2])
+        .into_iter()
+        .flatten();
+    momentum.is_none_or(|momentum| momentum.max_moment_2.is_none())
+        && backend::is_fused(&tensor.device())
+        && is_supported(tensor, std::iter::once(grad).chain(moments))
 }
 
 impl Optimizer for FusedAdam {
@@ -105,7 +103,7 @@ impl Optimizer for FusedAdam {
         grad: Tensor<D>,
         state: Option<Self::State<D>>,
     ) -> (Tensor<D>, Option<Self::State<D>>) {
-        if is_supported(&tensor, &grad, state.as_ref()) {
+        if is_fused(&tensor, &grad, state.as_ref()) {
             let mut momentum = state.map_or_else(
                 || AdaptiveMomentumState::new(0, tensor.zeros_like(), tensor.zeros_like()),
                 |state| state.momentum,

@@ -1,10 +1,11 @@
 //! Stochastic gradient descent with momentum as an optimizer of burn-optim.
 
 use burn::optim::{LearningRate, Optimizer, RecordState, StateSink, StateSource, join_path};
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{Device, Tensor};
 
 use crate::backend;
 use crate::cpu::sgd::SgdStep;
+use crate::fused_step::is_supported;
 
 /// Stochastic gradient descent with momentum, without dampening, as in PyTorch. Updates each parameter in one pass,
 /// in place, on CPUs of this process; composes Burn's operations on other devices. Saved states have the names of
@@ -57,21 +58,6 @@ impl FusedSgd {
     }
 }
 
-/// Returns whether the fused step supports these tensors: `f32`, equal shapes, a CPU of this process, no autodiff.
-fn is_supported<const D: usize>(
-    tensor: &Tensor<D>,
-    grad: &Tensor<D>,
-    velocity: Option<&Tensor<D>>,
-) -> bool {
-    let matches = |other: &Tensor<D>| other.dims() == tensor.dims() && other.dtype() == DType::F32;
-    let device = tensor.device();
-    matches(tensor)
-        && matches(grad)
-        && velocity.is_none_or(matches)
-        && !device.is_autodiff()
-        && backend::is_cpu(&device)
-}
-
 impl Optimizer for FusedSgd {
     type State<const D: usize> = FusedSgdState<D>;
 
@@ -83,7 +69,9 @@ impl Optimizer for FusedSgd {
         state: Option<Self::State<D>>,
     ) -> (Tensor<D>, Option<Self::State<D>>) {
         let velocity = state.map(|state| state.velocity);
-        let (tensor, velocity) = if is_supported(&tensor, &grad, velocity.as_ref()) {
+        let is_fused = backend::is_cpu(&tensor.device())
+            && is_supported(&tensor, std::iter::once(&grad).chain(&velocity));
+        let (tensor, velocity) = if is_fused {
             let velocity = velocity.unwrap_or_else(|| tensor.zeros_like());
             let step = SgdStep {
                 learning_rate: lr as f32,

@@ -7,7 +7,7 @@
 //! with activation, and for an optimizer step, which reads and writes each parameter once.
 //!
 //! The public functions accept any device and element type. They use the fused kernels for `f32` on the CPU backends
-//! `flex` and `ndarray`; those of the convolution block and Adam also on remote devices whose worker has such a
+//! `flex` and `ndarray`; the convolution block and Adam also on remote devices whose worker has such a
 //! backend. Otherwise they compose Burn's operations.
 //!
 //! # Layers
@@ -24,6 +24,7 @@ mod conv_block;
 mod activation;
 mod batch_norm;
 mod dense_layer;
+mod fused_step;
 mod fused_adam;
 mod fused_sgd;
 

@@ -166,12 +166,18 @@ impl Cli {
         }
     }
 
-    /// Whether the command computes on the main thread; others have a thread for requests.
+    /// Returns whether the command computes on the main thread. Others print tables, or compute on threads for requests.
     fn computes_on_main_thread(&self) -> bool {
         match self.command {
             #[cfg(feature = "serve")]
             Some(Command::Serve(_)) => false,
-            Some(Command::Worker(_)) => false,
+            Some(
+                Command::Worker(_)
+                | Command::Compare(_)
+                | Command::Export(_)
+                | Command::Summary(_)
+                | Command::Presets(_),
+            ) => false,
             _ => true,
         }
     }
@@ -182,7 +188,7 @@ impl Cli {
     /// Returns the command's error.
     pub(crate) fn run(self) -> Result<()> {
         if self.computes_on_main_thread() {
-            thread_pool::join();
+            thread_pool::start();
         }
         match self.command {
             None => train::run(self.train, self.quiet),

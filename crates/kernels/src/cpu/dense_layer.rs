@@ -12,7 +12,7 @@ use crate::cpu::simd::{InstructionSet, mul_add};
 const VECTORS: usize = 4;
 /// Sums of each output in registers: of the even and of the odd inputs. One sum would wait for its last addition.
 const SUMS: usize = 2;
-/// Multiply-adds of a convolution that take as long as one of this layer, whose weights are used only once.
+/// Cost of a multiply-add relative to one in a convolution: each weight is loaded for one use.
 const COST: usize = 4;
 
 /// Returns `activation(input * weight + bias)` of the input `[inputs]` and the weight `[inputs, outputs]`, for

@@ -1,4 +1,4 @@
-//! The process: interruption by signals, log messages, threads, memory, and what is printed on the terminal.
+//! The process: signals, log messages, the thread pool, memory, and terminal output.
 
 pub(crate) mod printable;
 pub(crate) mod interruption;

@@ -9,12 +9,12 @@ use rayon::ThreadPoolBuilder;
 /// The variable with the number of threads, which the pool reads.
 const VARIABLE: &str = "RAYON_NUM_THREADS";
 
-/// Makes this thread one of those of the pool, for a command that computes on the thread. On another thread, each
-/// operation would sleep until a thread of the pool wakes up and has done it.
+/// Starts the global pool with this thread as one of its threads. Each operation of a thread outside the pool waits
+/// until a thread of the pool wakes up and has done it.
 ///
 /// A pool of one thread stays apart: it would do the work of a data loader only while this thread waits for other work
 /// of the pool, not while it waits for the loader.
-pub(crate) fn join() {
+pub(crate) fn start() {
     let requested = env::var(VARIABLE)
         .ok()
         .and_then(|threads| threads.parse().ok());

@@ -266,8 +266,8 @@ fn limited(data: &DataConfig, train: &ImageDataset) -> ImageDataset {
     train.select(0..limit.min(train.len()))
 }
 
-/// Reads the images of a run without a record: one of an older version, or `pretrained-cifar`, whose record of 60,000
-/// files would be larger than its weights.
+/// Reads the images of a run without a record. Older versions wrote none; that of `pretrained-cifar`, of 60,000 files, is
+/// left out because of its size.
 fn read_unrecorded(
     run: &RunDir,
     config: &Config,

@@ -43,7 +43,8 @@ Formats: files of torch.save(model.state_dict(), ...) (.pt, .pth) of any PyTorch
 safetensors; Keras .weights.h5, .keras and .h5; burnpack. Code in a file is never executed.
 
 --preset or --config describes the network and the normalization of its images, unless the file is
-a whole model of Keras; the other settings apply if the training is resumed. docs/weights.md describes how tensors are matched with layers.";
+a whole model of Keras; the other settings apply if the training is resumed. docs/weights.md
+describes how tensors are matched with layers.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]

@@ -49,7 +49,7 @@ impl NormalizationResult {
     }
 }
 
-/// Compares the usual normalizations on training images; never on test images, whose accuracy would be too high then.
+/// Compares the usual normalizations on training images. A choice on test images would bias their accuracy.
 ///
 /// # Errors
 /// Returns an error if an image cannot be read, or no normalization is clearly better than the others.
