@@ -4,6 +4,7 @@
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
 
 use crate::conv_net::ConvNet;
 
@@ -32,16 +33,44 @@ pub fn scale(gradients: GradientsParams, model: &ConvNet, factor: Tensor<1>) -> 
     scaling.gradients
 }
 
-/// Removes the gradients of the frozen filters of a whitening block, and of its bias unless it is trained.
+/// Layers whose weights a training keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Freeze {
+    /// None.
+    #[default]
+    None,
+    /// The convolutional blocks.
+    Blocks,
+    /// All layers but the last.
+    AllButHead,
+}
+
+/// Removes the gradients of frozen layers: of `freeze`, of the filters of a whitening block, and of its bias unless it is
+/// trained.
 pub fn without_frozen(
     mut gradients: GradientsParams,
     model: &ConvNet,
     trains_bias: bool,
+    freeze: Freeze,
 ) -> GradientsParams {
-    for block in &model.blocks {
-        if block.options.is_frozen {
+    let projections = model.shortcuts.iter();
+    let projections = projections.filter_map(|shortcut| shortcut.projection.as_ref());
+    for block in model.blocks.iter().chain(projections) {
+        let is_frozen = freeze != Freeze::None;
+        if block.options.is_frozen || is_frozen {
             gradients.remove::<4>(block.conv.weight.id);
-            if let (Some(bias), false) = (&block.conv.bias, trains_bias) {
+        }
+        if let Some(bias) = &block.conv.bias
+            && (is_frozen || (block.options.is_frozen && !trains_bias))
+        {
+            gradients.remove::<1>(bias.id);
+        }
+    }
+    if freeze == Freeze::AllButHead {
+        for layer in &model.hidden {
+            gradients.remove::<2>(layer.weight.id);
+            if let Some(bias) = &layer.bias {
                 gradients.remove::<1>(bias.id);
             }
         }

@@ -307,10 +307,15 @@ impl SettingsFlags {
     /// # Errors
     /// Returns an error if a setting is unknown or out of range.
     pub(crate) fn settings_over(&self, default: &str) -> Result<Settings> {
-        self.give(match &self.config {
-            Some(path) => Settings::file(path, self.preset.as_deref())?,
-            None => Settings::preset(self.preset.as_deref().unwrap_or(default))?,
-        })
+        self.give(self.base(default)?)
+    }
+
+    /// Combines defaults, preset and file.
+    fn base(&self, default: &str) -> Result<Settings> {
+        match &self.config {
+            Some(path) => Settings::file(path, self.preset.as_deref()),
+            None => Settings::preset(self.preset.as_deref().unwrap_or(default)),
+        }
     }
 
     /// Returns whether `--preset` or `--config` describes the network.
@@ -324,12 +329,12 @@ impl SettingsFlags {
         data.is_some_and(|data| data.get("normalization").is_some())
     }
 
-    /// Lays a table and the flags over the default preset.
+    /// Lays a table and the flags over preset and file. Without both, the preset is the default one.
     ///
     /// # Errors
     /// Returns an error if a setting is unknown or out of range.
     pub(crate) fn settings_with(&self, table: Table) -> Result<Settings> {
-        let mut settings = Settings::preset(presets::DEFAULT)?;
+        let mut settings = self.base(presets::DEFAULT)?;
         settings.overlay(table)?;
         self.give(settings)
     }

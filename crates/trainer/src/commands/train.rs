@@ -8,6 +8,7 @@ use anyhow::{Context, Error, Result, bail, ensure};
 use burn::tensor::Device;
 use data::ImageDataset;
 use model::Precision;
+use model::gradients::Freeze;
 use tracing::{info, warn};
 
 use crate::commands::flags::{DevicesFlags, NewRunFlags, SettingsFlags};
@@ -23,18 +24,21 @@ use crate::process::printable::printable;
 use crate::run::checkpoint::Checkpoint;
 use crate::run::environment::{Environment, quoted};
 use crate::run::epoch::best_epoch;
-use crate::run::event_log::{Event, EventLog, State};
+use crate::run::event_log::{Event, EventLog, Import, State};
 use crate::run::image_record::ImageRecord;
 use crate::run::image_source::skipped_messages;
-use crate::run::images::{DataSplit, RunImages};
+use crate::run::images::{self, DataSplit, RunImages};
 use crate::run::loaders::{evaluation_loader, steps_per_epoch, uncached_training_loader};
 use crate::run::lock::Lock;
 use crate::run::metrics::{Metrics, table};
 use crate::run::picture_cache::PictureCache;
 use crate::run::run_dir::RunDir;
+use crate::run::source_network::SourceNetwork;
 use crate::training::progress::Style;
+use crate::training::state::Training;
 use crate::training::stop_reason::StopReason;
 use crate::training::train::{Trained, train};
+use crate::training::transfer::{Transferred, transfer};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -51,6 +55,17 @@ pub(crate) struct Args {
         help_heading = "Run"
     )]
     resume: Option<String>,
+    /// Start from the weights of a trained network: a run, or a file that describes its network
+    ///
+    /// The network is that of the run or file. Layers of another shape, and the last one for other classes, are
+    /// initialized anew
+    #[arg(
+        long,
+        value_name = "RUN|FILE",
+        conflicts_with = "resume",
+        help_heading = "Run"
+    )]
+    init_from: Option<String>,
     #[command(flatten)]
     device: DevicesFlags,
     #[command(flatten)]
@@ -102,12 +117,13 @@ pub(crate) fn run(args: Args, quiet: bool) -> Result<()> {
             (run, devices)
         }
         None => {
-            let cache = PictureCache::Write(&args.new.out);
-            let (config, images, given) = args.settings.resolve(cache)?;
             // Before the folder is created, so that nothing is left behind if a device fails.
             let devices = args.device.open()?;
-            precision::check(config.training.precision, &devices.all)?;
-            (create(config, images, given, &args.new)?, devices)
+            let run = match &args.init_from {
+                Some(source) => start_from(source, &args, &devices)?,
+                None => start(&args, &devices)?,
+            };
+            (run, devices)
         }
     };
     let environment = Environment::of_this_process(&devices.to_string());
@@ -133,16 +149,62 @@ pub(crate) fn run(args: Args, quiet: bool) -> Result<()> {
     logged
 }
 
-/// Creates the folder of a new run.
+/// Starts a run with fresh weights.
+fn start(args: &Args, devices: &OpenDevices) -> Result<ActiveRun> {
+    let cache = PictureCache::Write(&args.new.out);
+    let (config, images, given) = args.settings.resolve(cache)?;
+    precision::check(config.training.precision, &devices.all)?;
+    ensure!(
+        config.training.freeze == Freeze::None,
+        "training.freeze keeps the weights of a trained network: name it with --init-from"
+    );
+    create(config, images, given, &args.new, None)
+}
+
+/// Starts a run with the weights of another run, or of a file.
+fn start_from(name: &str, args: &Args, devices: &OpenDevices) -> Result<ActiveRun> {
+    let device = &devices.main().device;
+    let source = SourceNetwork::open(&args.new.out, name, device)?;
+    let settings = args.settings.settings_with(source.settings()?)?;
+    let given = settings.given().clone();
+    let (mut config, images) = images::resolve(settings, PictureCache::Write(&args.new.out))?;
+    config.model = config.model.folded();
+    precision::check(config.training.precision, &devices.all)?;
+    let Transferred { model, notes } = transfer(&config, &source, &device.clone().autodiff())?;
+    info!("weights of {}", printable(&source.origin.file));
+    for note in notes {
+        info!("{note}");
+    }
+    let checkpoint = Training::with_model(&config, model).checkpoint(&config)?;
+    create(
+        config,
+        images,
+        given,
+        &args.new,
+        Some((checkpoint, &source.origin)),
+    )
+}
+
+/// Creates the folder of a new run, with a checkpoint before the first step if it starts from other weights.
 fn create(
     config: Config,
     images: RunImages,
     given: Given,
     flags: &NewRunFlags,
+    initial: Option<(Checkpoint, &Import)>,
 ) -> Result<ActiveRun> {
     let record = images.record(&config.images.classes)?;
     warn_of_duplicates(&record);
-    let folder = flags.create(&config, |run| record.write(run))?;
+    let folder = flags.create(&config, |run| {
+        record.write(run)?;
+        match &initial {
+            Some((checkpoint, origin)) => {
+                run.write_checkpoint(0, &checkpoint.to_bytes()?, None)?;
+                EventLog::append(run)?.write(&Event::Import(origin))
+            }
+            None => Ok(()),
+        }
+    })?;
     let lock = folder.lock()?;
     Ok(ActiveRun {
         config,
@@ -150,7 +212,7 @@ fn create(
         given,
         folder,
         lock,
-        checkpoint: None,
+        checkpoint: initial.map(|(checkpoint, _)| checkpoint),
     })
 }
 
@@ -309,7 +371,9 @@ impl ActiveRun {
         if let Some(Checkpoint { position, .. }) = checkpoint {
             let epochs = position.epochs.len();
             let steps = position.steps;
-            if epochs >= config.training.epochs {
+            if steps == 0 {
+                info!("starting from the weights of the checkpoint before the first step");
+            } else if epochs >= config.training.epochs {
                 info!("already trained to its end, at step {steps}; --epochs adds more");
             } else {
                 info!("resuming in epoch {} after step {steps}", epochs + 1);

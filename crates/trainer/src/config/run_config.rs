@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Error, Result, bail, ensure};
 use classifier::MAX_CONFIG_BYTES;
 use data::{Augmentation, DatasetInfo, Normalization, Scaling, SplitMethod, regular_file};
+use model::gradients::Freeze;
 use model::{ConvNetConfig, Precision};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -117,6 +118,8 @@ pub(crate) struct TrainingConfig {
     /// Optimizer steps between the updates of the slow weights of lookahead, which are evaluated and saved in
     /// place of the last weights; 0 for no lookahead.
     pub(crate) lookahead: u64,
+    /// Layers that keep the weights of the network that the training starts from.
+    pub(crate) freeze: Freeze,
     /// Label smoothing factor (Szegedy et al. 2016).
     pub(crate) label_smoothing: f64,
     /// Epochs without a better validation accuracy after which training stops.

@@ -390,6 +390,14 @@ pub(crate) const SETTINGS: &[Setting] = &[
             "Above 0, training continues from the slow weights after each update, and they are evaluated and \
              saved. They follow the weights ever more slowly (Jordan 2024).",
         ),
+    setting(
+        "training.freeze",
+        OneOf(&["none", "blocks", "all-but-head"]),
+    )
+    .default("none")
+    .flag("freeze", "LAYERS")
+    .help("Layers that keep the weights of --init-from: none, the convolutional blocks, or all but the last")
+    .details("Fewer trained weights need fewer images."),
     setting("training.label_smoothing", Number(0.0, 0.9))
         .default("0.0")
         .flag("label-smoothing", "P")

@@ -130,7 +130,12 @@ pub(crate) fn update(
     let trains_whitening_bias = settings
         .whitening_bias_epochs
         .is_none_or(|epochs| training.position.epochs.len() < epochs);
-    let gradients = gradients::without_frozen(gradients, &training.model, trains_whitening_bias);
+    let gradients = gradients::without_frozen(
+        gradients,
+        &training.model,
+        trains_whitening_bias,
+        settings.freeze,
+    );
     let gradients = match settings.gradient_clip {
         None => gradients,
         Some(limit) => gradients::clip_norm(gradients, &training.model, limit),

@@ -4,7 +4,7 @@ mod candidate;
 mod comparison;
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Error, Result, anyhow, bail};
 use burn::module::Module;
@@ -19,7 +19,6 @@ use crate::commands::import::candidate::{Candidate, fitting_presets};
 use crate::commands::import::comparison::Comparison;
 use crate::config::presets;
 use crate::config::run_config::Config;
-use crate::device::panics::catch_panic;
 use crate::inference::evaluation::evaluate;
 use crate::process::logging::{self, FILE_ONLY};
 use crate::process::printable::{LinesError, printable};
@@ -29,6 +28,7 @@ use crate::run::images;
 use crate::run::loaders::evaluation_loader;
 use crate::run::metrics::table;
 use crate::run::picture_cache::PictureCache;
+use crate::run::source_network::read_weights;
 use crate::training::state::Training;
 
 /// Number of mismatched tensors listed in an error message.
@@ -69,7 +69,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> Result<()> {
     let place = || args.file.display().to_string();
-    let weights = read(&args.file).with_context(place)?;
+    let weights = read_weights(&args.file).with_context(place)?;
     let image_size = args
         .settings
         .settings_over(presets::DEFAULT)?
@@ -134,9 +134,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
             }
         }
     };
-    config.model = architecture.network.clone();
+    config.model = architecture.network.folded();
     let non_finite = formats::not_finite(&architecture.tensors);
-    let folded = config.model.folded();
     let training = Training::with_model(&config, candidate::load(&architecture, &device.device)?);
     let model = training.model.valid();
     let test = match non_finite.is_empty() {
@@ -183,11 +182,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let run = args.new.create(&config, |run| {
         record.write(run)?;
         run.write(&run.model_path(), &model.to_safetensors(Storage::Single)?)?;
-        // Batch normalization is folded into the weights and cannot be recovered, so training cannot be
-        // resumed.
-        if folded == config.model {
-            run.write_checkpoint(0, &training.checkpoint(&config)?.to_bytes()?, None)?;
-        }
+        run.write_checkpoint(0, &training.checkpoint(&config)?.to_bytes()?, None)?;
         if let Some(test) = &test {
             test.write(run)?;
         }
@@ -209,6 +204,11 @@ pub(crate) fn run(args: Args) -> Result<()> {
         source.format,
         config.model.parameters()?
     );
+    if architecture.network.has_batch_norm() {
+        info!(
+            "batch normalization is part of the weights; a training that continues them has none"
+        );
+    }
     for note in &architecture.notes {
         info!("{note}");
     }
@@ -230,15 +230,6 @@ pub(crate) fn run(args: Args) -> Result<()> {
     );
     info!(target: FILE_ONLY, lines = %results, "result:");
     Ok(write!(std::io::stdout().lock(), "{results}")?)
-}
-
-/// Reads the weights of a file.
-fn read(path: &Path) -> Result<Weights> {
-    // The parsers of foreign formats may panic on damaged files.
-    match catch_panic(|| formats::read(path)) {
-        Ok(weights) => Ok(weights?),
-        Err(panic) => bail!("damaged: {panic}"),
-    }
 }
 
 /// The description of a network.
