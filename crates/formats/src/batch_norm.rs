@@ -10,10 +10,10 @@ const EPSILON: f64 = 1e-5;
 const NORMS: [&str; 4] = ["bn", "norm", "batchnorm", "batch_norm"];
 
 /// Normalization of the output of a layer: `factor * x + shift` for each channel.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Normalization {
-    factor: Vec<f64>,
-    shift: Vec<f64>,
+    pub(crate) factor: Vec<f64>,
+    pub(crate) shift: Vec<f64>,
 }
 
 /// The tensors of a file with batch normalization folded into convolutions.
@@ -106,6 +106,28 @@ impl Normalization {
         })
     }
 
+    /// Returns this normalization followed by `next`; `None` if their channels differ.
+    pub(crate) fn then(&self, next: &Self) -> Option<Self> {
+        let channels = self.factor.len();
+        let shift = self.shift.iter().zip(&next.factor).zip(&next.shift);
+        (next.factor.len() == channels).then(|| Self {
+            factor: self
+                .factor
+                .iter()
+                .zip(&next.factor)
+                .map(|(a, b)| a * b)
+                .collect(),
+            shift: shift
+                .map(|((shift, factor), next)| shift * factor + next)
+                .collect(),
+        })
+    }
+
+    /// Returns whether it preserves the order of values, so that it commutes with a maximum.
+    pub(crate) fn is_increasing(&self) -> bool {
+        self.factor.iter().all(|factor| *factor >= 0.0)
+    }
+
     fn read(tensors: &Tensors, norm: &str) -> Option<Self> {
         let values = |part: &str| tensors.get(&format!("{norm}.{part}"))?.values();
         let (mean, variance) = (values("running_mean")?, values("running_var")?);
@@ -140,6 +162,44 @@ impl Normalization {
         Some([
             Tensor::from_values(weight.shape.clone(), &scaled),
             Tensor::from_values(vec![channels], &bias),
+        ])
+    }
+
+    /// Returns weight `[out, in, ...]` and bias of an unpadded layer after this normalization of its inputs; `None` if the
+    /// channels do not match.
+    pub(crate) fn apply_before(
+        &self,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+    ) -> Option<[Tensor; 2]> {
+        let channels = self.factor.len();
+        let &[outputs, inputs, ..] = weight.shape.as_slice() else {
+            return None;
+        };
+        let values = weight.values()?;
+        let taps = values.len().checked_div(outputs.checked_mul(inputs)?)?;
+        if inputs != channels || taps == 0 {
+            return None;
+        }
+        let mut sums: Vec<f64> = match bias {
+            Some(bias) => bias
+                .values()
+                .filter(|bias| bias.len() == outputs)?
+                .into_iter()
+                .map(f64::from)
+                .collect(),
+            None => vec![0.0; outputs],
+        };
+        let scaled = values.iter().enumerate().map(|(index, x)| {
+            let (channel, x) = (index / taps % channels, f64::from(*x));
+            sums[index / taps / channels] += x * self.shift[channel];
+            (x * self.factor[channel]) as f32
+        });
+        let scaled: Vec<f32> = scaled.collect();
+        let bias: Vec<f32> = sums.iter().map(|sum| *sum as f32).collect();
+        Some([
+            Tensor::from_values(weight.shape.clone(), &scaled),
+            Tensor::from_values(vec![outputs], &bias),
         ])
     }
 }

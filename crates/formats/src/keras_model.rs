@@ -7,7 +7,7 @@ use model::{Activation, Initialization, PoolKind};
 use serde_json::{Map, Value};
 
 use crate::batch_norm::Normalization;
-use crate::chain::{Chain, ChainLayer, ChainOperation, ChannelOrder, Padding};
+use crate::chain::{Chain, ChainLayer, ChainOperation, ChannelOrder, Padding, Sides};
 use crate::layout::Layout;
 use crate::tensor::{Tensor, Tensors};
 
@@ -271,11 +271,11 @@ impl<'a> Reader<'a> {
                 self.push(layer, ChainOperation::Rescale { scale, offset });
             }
             "ZeroPadding2D" => {
-                let pixels = layer
+                let sides = layer
                     .get(&["padding"])
-                    .and_then(equal)
-                    .ok_or("unequal padding")?;
-                self.push(layer, ChainOperation::Pad(pixels));
+                    .map_or(Some([1; 4]), padding_sides)
+                    .ok_or("padding that is not a number of pixels")?;
+                self.push(layer, ChainOperation::Pad(sides));
             }
             "Conv2D" | "Convolution2D" => self.convolution(layer, number)?,
             "Dense" => {
@@ -348,23 +348,18 @@ impl<'a> Reader<'a> {
         if layer.text(&["dim_ordering"]) == Some("th") {
             return Err("filters of Keras 1 in Theano's order, which may be mirrored".into());
         }
-        if layer
-            .size(&["dilation_rate"])?
-            .is_some_and(|rate| rate != 1)
-        {
-            return Err("dilation is not supported".into());
-        }
-        if layer.size(&["groups"])?.is_some_and(|groups| groups != 1) {
-            return Err("groups of channels are not supported".into());
-        }
         let stride = layer.size(&["strides", "subsample"])?.unwrap_or(1);
         let padding = layer.padding()?;
+        let dilation = layer.size(&["dilation_rate"])?.unwrap_or(1);
+        let groups = layer.size(&["groups"])?.unwrap_or(1);
         let [weight, bias] = self.weight_and_bias(layer, number, 4)?;
         let convolution = ChainOperation::Convolution {
             weight: weight.ok_or("no weights in the file")?,
             bias,
             stride,
             padding,
+            dilation,
+            groups,
         };
         self.push(layer, convolution);
         self.activation(layer)
@@ -399,6 +394,10 @@ impl<'a> Reader<'a> {
             "linear" => return Ok(()),
             "softmax" | "log_softmax" => {
                 self.push(layer, ChainOperation::Softmax);
+                return Ok(());
+            }
+            "sigmoid" => {
+                self.push(layer, ChainOperation::Sigmoid);
                 return Ok(());
             }
             "relu" => Activation::Relu,
@@ -555,16 +554,23 @@ fn single(value: &Value) -> Option<f64> {
     }
 }
 
-/// Returns the one number that all sides of a padding have.
-fn equal(value: &Value) -> Option<usize> {
-    match value {
-        Value::Array(items) => {
-            let mut sides = items.iter().map(equal);
-            let first = sides.next()??;
-            sides.all(|side| side == Some(first)).then_some(first)
-        }
-        value => whole(value),
-    }
+/// Returns the padding at the top, left, bottom and right: `1`, `[1, 2]` or `[[1, 1], [2, 2]]`.
+fn padding_sides(value: &Value) -> Option<Sides> {
+    let pair = |value: &Value| match value {
+        Value::Array(items) => match items.as_slice() {
+            [before, after] => Some([whole(before)?, whole(after)?]),
+            _ => None,
+        },
+        value => whole(value).map(|pixels| [pixels; 2]),
+    };
+    let ([top, bottom], [left, right]) = match value {
+        Value::Array(items) => match items.as_slice() {
+            [vertical, horizontal] => (pair(vertical)?, pair(horizontal)?),
+            _ => return None,
+        },
+        value => (pair(value)?, pair(value)?),
+    };
+    Some([top, left, bottom, right])
 }
 
 /// Returns the name that Keras 3 gives to the weights of a class: `batch_normalization` for `BatchNormalization`.
@@ -616,19 +622,22 @@ mod tests {
         };
         assert_eq!(layer("Lambda", ""), "layer a: Lambda is not supported");
         assert_eq!(layer("Dense", ""), "layer a: no weights in the file");
-        let dilated = layer("Conv2D", r#", "dilation_rate": [2, 2]"#);
-        assert_eq!(dilated, "layer a: dilation is not supported");
+        let dilated = layer("Conv2D", r#", "dilation_rate": [1, 2]"#);
+        assert_eq!(
+            dilated,
+            "layer a: dilation_rate [1,2]; only equal sizes are supported"
+        );
         let stride = layer("Conv2D", r#", "strides": [1, 2]"#);
         assert_eq!(
             stride,
             "layer a: strides [1,2]; only equal sizes are supported"
         );
         let huge = layer("ZeroPadding2D", r#", "padding": 18446744073709551615"#);
-        assert_eq!(huge, "layer a: unequal padding");
+        assert_eq!(huge, "layer a: padding that is not a number of pixels");
         let theano = layer("Convolution2D", r#", "dim_ordering": "th""#);
         assert!(theano.contains("may be mirrored"), "{theano}");
-        let activation = layer("Activation", r#", "activation": "sigmoid""#);
-        assert_eq!(activation, "layer a: activation sigmoid is not supported");
+        let activation = layer("Activation", r#", "activation": "selu""#);
+        assert_eq!(activation, "layer a: activation selu is not supported");
         let relu6 = r#", "activation": {"class_name": "ReLU", "config": {"max_value": 6.0}}"#;
         let relu6 = layer("Activation", relu6);
         assert_eq!(

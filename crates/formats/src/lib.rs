@@ -20,6 +20,8 @@ mod burnpack;
 
 // Architectures.
 mod chain;
+mod translation;
+mod windows;
 mod keras_model;
 
 mod tensor;
@@ -29,7 +31,7 @@ mod matching;
 mod onnx;
 
 pub use self::safetensors::{from_safetensors, to_safetensors};
-pub use chain::Architecture;
+
 pub use error::{FormatError, ReadError};
 pub use format::Format;
 pub use layout::Layout;
@@ -37,4 +39,5 @@ pub use limits::MAX_BYTES;
 pub use matching::{Mismatch, channels_and_classes, match_to_network, not_finite};
 pub use onnx::{ExportError, OnnxExport};
 pub use tensor::{Dtype, SizeError, Tensor, Tensors};
+pub use translation::Architecture;
 pub use weights::{Weights, read};

@@ -5,12 +5,12 @@ use std::path::Path;
 use data::digest::sha256_hex;
 use data::regular_file;
 
-use crate::chain::Architecture;
 use crate::error::ReadError;
 use crate::format::Format;
 use crate::layout::Layout;
 use crate::limits::MAX_BYTES;
 use crate::tensor::Tensors;
+use crate::translation::Architecture;
 use crate::{burnpack, keras, pytorch, safetensors};
 
 /// The weights of a file.
