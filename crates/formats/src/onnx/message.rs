@@ -11,6 +11,7 @@ pub(super) const UINT16: i32 = 4;
 pub(super) const INT16: i32 = 5;
 pub(super) const INT32: i32 = 6;
 pub(super) const INT64: i32 = 7;
+pub(super) const BOOL: i32 = 9;
 pub(super) const FLOAT16: i32 = 10;
 pub(super) const DOUBLE: i32 = 11;
 pub(super) const UINT32: i32 = 12;
