@@ -12,7 +12,7 @@ use model::{
 use crate::batch_norm::Normalization;
 use crate::chain::{Chain, ChainLayer, ChainOperation, ChannelOrder, Padding, Projection, Sides};
 use crate::layout::permute;
-use crate::tensor::{Tensor, Tensors};
+use crate::tensor::{Dtype, Tensor, Tensors};
 use crate::windows::{self, SquareKernel};
 
 /// Largest number of channels of a layer that is inserted between two layers of the file.
@@ -891,11 +891,12 @@ impl Translation {
                     layer.name, weight.shape, layer.weights
                 ));
             }
-            tensors.insert(format!("{}.weight", layer.name), weight.clone());
+            tensors.insert(format!("{}.weight", layer.name), single(weight)?);
             // Hidden dense layers always have a bias.
             let outputs = weight.shape[0];
             let zeros = || Tensor::from_values(vec![outputs], &vec![0.0; outputs]);
-            if let Some(bias) = bias.clone().or_else(|| layer.bias.then(zeros)) {
+            let bias = bias.as_ref().map(single).transpose()?;
+            if let Some(bias) = bias.or_else(|| layer.bias.then(zeros)) {
                 tensors.insert(format!("{}.bias", layer.name), bias);
             }
         }
@@ -915,6 +916,15 @@ impl Translation {
             false => Err(format!("a rescaling of the pixels by {scale}")),
         }
     }
+}
+
+/// Returns a tensor in single precision.
+fn single(tensor: &Tensor) -> Result<Tensor, String> {
+    if tensor.dtype == Dtype::F32 {
+        return Ok(tensor.clone());
+    }
+    let values = tensor.values().ok_or("weights that are not numbers")?;
+    Ok(Tensor::from_values(tensor.shape.clone(), &values))
 }
 
 /// Whether the function increases everywhere.

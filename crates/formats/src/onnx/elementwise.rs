@@ -9,6 +9,9 @@ use crate::onnx::constant::{Constant, Extent, Integers};
 use crate::onnx::values::{Axis, Data, Form, Network, StepKind, Value, is_close};
 use crate::tensor::{Dtype, Tensor};
 
+/// The refusal of powers, which networks hardly have but in GELU.
+pub(super) const POWERS: &str = "powers are not supported, as in the tanh approximation of GELU";
+
 /// An operator of two values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Binary {
@@ -107,6 +110,9 @@ impl Network<'_> {
     fn sum_or_product(&mut self, operator: Binary, inputs: &[String]) -> Result<Data, String> {
         match operator {
             Binary::Mul => {
+                if inputs.first() == inputs.get(1) {
+                    return Err(POWERS.into());
+                }
                 let (a, b) = (self.function(inputs, 0)?, self.function(inputs, 1)?);
                 let product = match (&a.form, &b.form) {
                     _ if a.step != b.step || a.dims != b.dims => None,

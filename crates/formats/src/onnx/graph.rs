@@ -9,7 +9,7 @@ use crate::chain::ChainOperation;
 use crate::limits::MemoryBudget;
 use crate::onnx::attributes::Attributes;
 use crate::onnx::constant::{Constant, Extent, Integers, MAX_INTEGERS};
-use crate::onnx::elementwise::Binary;
+use crate::onnx::elementwise::{Binary, POWERS};
 use crate::onnx::message::{
     BFLOAT16, DOUBLE, FLOAT, FLOAT16, Graph, INT8, INT16, INT32, INT64, Node, UINT8, UINT16,
     ValueInfo, dimension,
@@ -269,7 +269,7 @@ impl<'a> Network<'a> {
                 "none" => self.activation(Activation::Gelu, inputs),
                 _ => Err("the tanh approximation of GELU is not supported".into()),
             },
-            "Pow" => Err("powers are not supported, as in the tanh approximation of GELU".into()),
+            "Pow" => Err(POWERS.into()),
             "Sigmoid" => self.sigmoid(inputs),
             "Erf" => self.erf(inputs),
             "Add" => self.binary(Binary::Add, inputs),

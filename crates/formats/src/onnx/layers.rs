@@ -303,8 +303,13 @@ impl Network<'_> {
             None => (0..rank).collect(),
         };
         let pads = pads.ok_or("padding that is not constant")?;
-        if mode != "constant" || value != 0.0 {
-            return Err(format!("padding with {mode} values other than 0"));
+        if mode != "constant" {
+            return Err(format!(
+                "padding of the mode {mode}; only zeros are supported"
+            ));
+        }
+        if value != 0.0 {
+            return Err(format!("padding with {value}; only zeros are supported"));
         }
         if pads.len() != 2 * axes.len() {
             return Err(format!("padding {pads:?} for {} dimensions", axes.len()));
