@@ -15,13 +15,11 @@ use crate::onnx::message::{
     ValueInfo, dimension,
 };
 use crate::onnx::shapes::{image_dims, image_shape};
-use crate::onnx::values::{Data, Form, Network, Step, StepKind, Value};
+use crate::onnx::values::{Data, Form, MAX_NAME, Network, Step, StepKind, Value};
 use crate::tensor::Tensor;
 
 /// Largest number of nodes; networks for small images have less than a thousand.
 const MAX_NODES: usize = 20_000;
-/// Longest name of a node in a message.
-const MAX_NAME: usize = 100;
 /// First version of the operator set where reductions have their axes as an input.
 const AXES_AS_INPUT: i64 = 18;
 /// First version where squeezing has its axes as an input.

@@ -29,7 +29,6 @@ pub(super) fn chain(evaluation: Evaluation, scaling: Option<Scaling>) -> Result<
     };
     let mut layers = Vec::new();
     let mut pixels = Affine::identity();
-    let mut rescale_name = None;
     for item in sequence {
         match item {
             Item::Single(index) => {
@@ -37,7 +36,6 @@ pub(super) fn chain(evaluation: Evaluation, scaling: Option<Scaling>) -> Result<
                 match kind {
                     StepKind::Rescale { factor, shift } => {
                         pixels = pixels.then(&factor, &shift, image[0])?;
-                        rescale_name = Some(name);
                     }
                     StepKind::Layer(operation) => layers.push(ChainLayer { name, operation }),
                     StepKind::Image { .. } | StepKind::Add { .. } => {}
@@ -71,19 +69,11 @@ pub(super) fn chain(evaluation: Evaluation, scaling: Option<Scaling>) -> Result<
             }
         }
     }
-    let is_rescaled = pixels != Affine::identity();
-    let rescale = match rescale_name {
-        Some(name) if is_rescaled => {
-            let pixels = pixels.of_pixels(has_integer_pixels);
-            Some(
-                pixels
-                    .and_then(Affine::into_operation)
-                    .map_err(|reason| format!("layer {name}: {reason}"))?,
-            )
-        }
+    let rescale = match pixels != Affine::identity() {
+        true => Some(pixels.of_pixels(has_integer_pixels)?.into_operation()?),
         // Pixels of integers are not normalized outside of the graph.
-        _ if has_integer_pixels => Some(Affine::identity().into_operation()?),
-        _ => scaling.map(|scaling| {
+        false if has_integer_pixels => Some(pixels.into_operation()?),
+        false => scaling.map(|scaling| {
             let (factor, shift) = scaling.factor_and_shift();
             ChainOperation::Rescale {
                 scale: factor,

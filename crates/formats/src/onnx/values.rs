@@ -67,6 +67,9 @@ impl Form {
     }
 }
 
+/// Longest name of a node or value in a message.
+pub(super) const MAX_NAME: usize = 100;
+
 /// Relative difference of constants that is rounding, also in half precision.
 const TOLERANCE: f64 = 5e-4;
 
@@ -203,7 +206,10 @@ impl<'a> Network<'a> {
         let Some(Value::Data(data)) = self.values.get(name).cloned() else {
             return Err(format!("no input {}", index + 1));
         };
-        let data = self.materialize(data)?;
+        let data = self.materialize(data).map_err(|reason| {
+            let name: String = name.chars().take(MAX_NAME).collect();
+            format!("input {name}: {reason}")
+        })?;
         if let Some(value) = self.values.get_mut(name) {
             *value = Value::Data(data.clone());
         }
