@@ -22,6 +22,8 @@ mod burnpack;
 // Architectures.
 mod chain;
 mod translation;
+mod file_layers;
+mod readings;
 mod windows;
 mod keras_model;
 
@@ -39,6 +41,7 @@ pub use layout::Layout;
 pub use limits::MAX_BYTES;
 pub use matching::{Mismatch, channels_and_classes, match_to_network, not_finite};
 pub use onnx::{ExportError, OnnxExport};
+pub use readings::{Reading, Readings};
 pub use tensor::{Dtype, SizeError, Tensor, Tensors};
 pub use translation::Architecture;
 pub use weights::{Weights, read};

@@ -21,7 +21,7 @@ const MAX_INSERTED: usize = 2048;
 const MAX_FLATTENED: usize = 1 << 24;
 
 /// A network that a file describes.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Architecture {
     /// The description. Batch normalization is part of the weights.
     pub network: ConvNetConfig,
