@@ -83,6 +83,11 @@ def small(activation=nn.ReLU, pool=None, **options):
     return seq(conv(1, 8, padding=1, **options), activation(), pool or nn.MaxPool2d(2), head(8 * 14 * 14))
 
 
+def features():
+    """Two convolutions with batch normalization."""
+    return seq(conv(1, 16), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2), conv(16, 32), nn.BatchNorm2d(32), nn.ReLU())
+
+
 def residual(inputs, outputs, stride=1, norm=nn.BatchNorm2d, activation=nn.ReLU):
     layers = seq(conv(inputs, outputs, stride=stride, padding=1, bias=False), norm(outputs), activation(),
                  conv(outputs, outputs, padding=1, bias=False), norm(outputs))
@@ -185,18 +190,14 @@ NETWORKS = {
     "relu6": (lambda: small(nn.ReLU6), UNIT, dict(opset_version=13)),
     "mixed": (lambda: seq(nn.Flatten(), nn.Linear(784, 32), nn.ReLU(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 10)),
               UNIT, dict(opset_version=13)),
-    "global": (lambda: seq(conv(1, 16), nn.ReLU(), nn.MaxPool2d(2), conv(16, 32), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
-                           head(32)), MEAN_STD, dict(opset_version=17)),
-    "global-mean": (lambda: seq(conv(1, 16), nn.ReLU(), nn.MaxPool2d(2), conv(16, 32), nn.ReLU(),
-                                Function(lambda x: x.mean((2, 3))), nn.Linear(32, 10)), MEAN_STD,
+    "global": (lambda: seq(*features(), nn.AdaptiveAvgPool2d(1), head(32)), MEAN_STD, dict(opset_version=17)),
+    "global-mean": (lambda: seq(*features(), Function(lambda x: x.mean((2, 3))), nn.Linear(32, 10)), MEAN_STD,
                     dict(opset_version=17)),
-    "global-mean-dynamo": (lambda: seq(conv(1, 16), nn.ReLU(), nn.MaxPool2d(2), conv(16, 32), nn.ReLU(),
-                                       Function(lambda x: x.mean((2, 3))), nn.Linear(32, 10)), MEAN_STD,
+    "global-mean-dynamo": (lambda: seq(*features(), Function(lambda x: x.mean((2, 3))), nn.Linear(32, 10)), MEAN_STD,
                            dict(dynamo=True)),
-    "global-max": (lambda: seq(conv(1, 32, 5), nn.ReLU(), Function(lambda x: x.amax((2, 3))), nn.Linear(32, 10)), UNIT,
+    "global-max": (lambda: seq(*features(), Function(lambda x: x.amax((2, 3))), nn.Linear(32, 10)), UNIT,
                    dict(opset_version=18)),
-    "global-logits": (lambda: seq(conv(1, 16), nn.ReLU(), nn.MaxPool2d(2), conv(16, 10), nn.AdaptiveAvgPool2d(1),
-                                  nn.Flatten()), MEAN_STD, dict(opset_version=17)),
+    "global-logits": (lambda: seq(*features(), conv(32, 10, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()), MEAN_STD, dict(opset_version=17)),
     "softmax": (lambda: seq(*small(), nn.Softmax(1)), UNIT, dict(opset_version=17)),
     "softmax-9": (lambda: seq(*small(), nn.Softmax(-1)), UNIT, dict(opset_version=9)),
     "log-softmax": (lambda: seq(*small(), nn.LogSoftmax(1)), MEAN_STD, dict(opset_version=11)),

@@ -12,6 +12,7 @@ use model::{
 use crate::batch_norm::Normalization;
 use crate::chain::{Chain, ChainLayer, ChainOperation, ChannelOrder, Padding, Projection, Sides};
 use crate::layout::permute;
+use crate::limits::MAX_BYTES;
 use crate::tensor::{Dtype, Tensor, Tensors};
 use crate::windows::{self, SquareKernel};
 
@@ -74,6 +75,8 @@ struct Translation {
     dense: Vec<Dense>,
     /// Weight and bias of each layer, in order, without those of projections.
     parameters: Vec<Parameters>,
+    /// Number of bytes of all weights.
+    bytes: usize,
     groups: Vec<Group>,
     /// The feature maps before the first dense layer.
     flattened: [usize; 3],
@@ -129,6 +132,7 @@ impl Translation {
             blocks: Vec::new(),
             dense: Vec::new(),
             parameters: Vec::new(),
+            bytes: 0,
             groups: Vec::new(),
             flattened: input,
             rescale: None,
@@ -406,7 +410,7 @@ impl Translation {
             pool: Pool::None,
             ..BlockConfig::default()
         });
-        self.parameters.push(Parameters { weight, bias });
+        self.push_parameters(Parameters { weight, bias })?;
         Ok(())
     }
 
@@ -447,6 +451,18 @@ impl Translation {
             }
             _ => self.pending = Some(normalization),
         }
+        Ok(())
+    }
+
+    /// Adds weight and bias of a layer. Layers that are inserted, or kernels with added zeros, can be much larger than
+    /// the file.
+    fn push_parameters(&mut self, parameters: Parameters) -> Result<(), String> {
+        let total = self.bytes.saturating_add(parameters.weight.bytes.len());
+        if total as u64 > MAX_BYTES {
+            return Err(format!("weights of more than {MAX_BYTES} bytes"));
+        }
+        self.bytes = total;
+        self.parameters.push(parameters);
         Ok(())
     }
 
@@ -694,7 +710,7 @@ impl Translation {
             Values::Features(_) => {}
         }
         self.values = Values::Features(outputs);
-        self.parameters.push(Parameters { weight, bias });
+        self.push_parameters(Parameters { weight, bias })?;
         self.dense.push(Dense {
             activation: Activation::None,
             dropout: 0.0,

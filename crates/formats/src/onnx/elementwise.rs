@@ -9,6 +9,9 @@ use crate::onnx::constant::{Constant, Extent, Integers};
 use crate::onnx::values::{Axis, Data, Form, Network, StepKind, Value, is_close};
 use crate::tensor::{Dtype, Tensor};
 
+/// Largest number of values of a constant that is computed from others.
+const MAX_NUMBERS: usize = 1024;
+
 /// The refusal of powers, which networks hardly have but in GELU.
 pub(super) const POWERS: &str = "powers are not supported, as in the tanh approximation of GELU";
 
@@ -285,26 +288,25 @@ fn coefficients(constant: &Constant, data: &Data) -> Result<Vec<f64>, String> {
     }
 }
 
-/// Computes with two constants, of which one may be a single number.
+/// Computes with two constants of the same shape, or with a single number.
 fn constants(operator: Binary, a: &Constant, b: &Constant) -> Result<Constant, String> {
-    let count = |constant: &Constant| match constant {
-        Constant::Tensor(tensor) => tensor.bytes.len(),
-        Constant::Integers(integers) => integers.values.len(),
+    let is_single = |constant: &Constant| constant.shape().iter().all(|size| *size == 1);
+    let shape = match (a.shape(), b.shape()) {
+        (shape, _) if is_single(b) => shape.to_vec(),
+        (_, shape) if is_single(a) => shape.to_vec(),
+        (a, b) if a == b => a.to_vec(),
+        _ => return Err("constants of different shapes".into()),
     };
-    let shape = match count(a) >= count(b) {
-        true => a.shape().to_vec(),
-        false => b.shape().to_vec(),
-    };
+    let count = shape
+        .iter()
+        .try_fold(1, |count: usize, size| count.checked_mul(*size));
+    if count.is_none_or(|count| count > MAX_NUMBERS) {
+        return Err("arithmetic with large constants".into());
+    }
     if let (Constant::Integers(a), Constant::Integers(b)) = (a, b) {
         let numbers = a.numbers().zip(b.numbers());
         let (a, b) = numbers.ok_or("arithmetic with the number of images")?;
         let longest = a.len().max(b.len());
-        if [a.len(), b.len()]
-            .iter()
-            .any(|&length| length != longest && length != 1)
-        {
-            return Err("constants of different sizes".into());
-        }
         let at = |numbers: &[i64], index: usize| numbers.get(index).or(numbers.first()).copied();
         let values = (0..longest).map(|index| {
             let value = operator.apply_to_integers(at(&a, index)?, at(&b, index)?)?;
@@ -314,12 +316,49 @@ fn constants(operator: Binary, a: &Constant, b: &Constant) -> Result<Constant, S
         let values = values.ok_or("a number that overflows")?;
         return Ok(Constant::Integers(Integers { shape, values }));
     }
-    if count(a).max(count(b)) > 1 << 16 {
-        return Err("arithmetic with large constants".into());
-    }
     let values = zip(&a.floats()?, &b.floats()?, |a, b| operator.apply(a, b))?;
     let values: Vec<f32> = values.into_iter().map(|value| value as f32).collect();
     Ok(Constant::Tensor(Rc::new(Tensor::from_values(
         shape, &values,
     ))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn floats(shape: &[usize], values: &[f32]) -> Constant {
+        Constant::Tensor(Rc::new(Tensor::from_values(shape.to_vec(), values)))
+    }
+
+    fn integers(values: &[i64]) -> Constant {
+        let values = values.iter().copied().map(Extent::Number).collect();
+        Constant::Integers(Integers::vector(values))
+    }
+
+    #[test]
+    fn constants_are_computed() {
+        let one = floats(&[], &[1.0]);
+        let pair = floats(&[2], &[1.0, 2.0]);
+        let sum = constants(Binary::Add, &one, &pair).unwrap();
+        assert_eq!((sum.shape(), sum.floats()), (&[2][..], Ok(vec![2.0, 3.0])));
+        let quotient = constants(Binary::Div, &integers(&[6]), &integers(&[2])).unwrap();
+        assert_eq!(quotient.floats(), Ok(vec![3.0]));
+        let mixed = constants(Binary::Mul, &integers(&[2, 3]), &one).unwrap();
+        assert_eq!(
+            (mixed.shape(), mixed.floats()),
+            (&[2][..], Ok(vec![2.0, 3.0]))
+        );
+        let error =
+            |operator, a: &Constant, b: &Constant| constants(operator, a, b).map(drop).unwrap_err();
+        let row = floats(&[1, 2], &[1.0, 2.0]);
+        assert_eq!(
+            error(Binary::Add, &pair, &row),
+            "constants of different shapes"
+        );
+        let overflow = error(Binary::Mul, &integers(&[i64::MAX]), &integers(&[2]));
+        assert_eq!(overflow, "a number that overflows");
+        let division = error(Binary::Div, &integers(&[1]), &integers(&[0]));
+        assert_eq!(division, "a number that overflows");
+    }
 }

@@ -419,8 +419,8 @@ impl Network<'_> {
                 .try_fold(1, |count: usize, size| count.checked_mul(*size))
         };
         let count = product(all).ok_or("a shape that overflows")?;
-        let known = target.iter().filter(|size| **size != -1);
-        let known = known.enumerate().map(|(index, &size)| match size {
+        let known = target.iter().enumerate().filter(|(_, size)| **size != -1);
+        let known = known.map(|(index, &size)| match size {
             0 => all.get(index).copied(),
             size => usize::try_from(size).ok(),
         });
