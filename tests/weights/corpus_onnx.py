@@ -83,9 +83,15 @@ def small(activation=nn.ReLU, pool=None, **options):
     return seq(conv(1, 8, padding=1, **options), activation(), pool or nn.MaxPool2d(2), head(8 * 14 * 14))
 
 
+def normalization():
+    """Normalizes pixels from 0 to 255."""
+    return Function(lambda x: (x / 255 - 0.1307) / 0.3081)
+
+
 def features():
-    """Two convolutions with batch normalization."""
-    return seq(conv(1, 16), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2), conv(16, 32), nn.BatchNorm2d(32), nn.ReLU())
+    """The normalization of pixels from 0 to 255, and two convolutions with batch normalization."""
+    return seq(normalization(), conv(1, 16), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2), conv(16, 32),
+               nn.BatchNorm2d(32), nn.ReLU())
 
 
 def residual(inputs, outputs, stride=1, norm=nn.BatchNorm2d, activation=nn.ReLU):
@@ -190,19 +196,19 @@ NETWORKS = {
     "relu6": (lambda: small(nn.ReLU6), UNIT, dict(opset_version=13)),
     "mixed": (lambda: seq(nn.Flatten(), nn.Linear(784, 32), nn.ReLU(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 10)),
               UNIT, dict(opset_version=13)),
-    "global": (lambda: seq(*features(), nn.AdaptiveAvgPool2d(1), head(32)), MEAN_STD, dict(opset_version=17)),
-    "global-mean": (lambda: seq(*features(), Function(lambda x: x.mean((2, 3))), nn.Linear(32, 10)), MEAN_STD,
+    "global": (lambda: seq(*features(), nn.AdaptiveAvgPool2d(1), head(32)), None, dict(opset_version=17)),
+    "global-mean": (lambda: seq(*features(), Function(lambda x: x.mean((2, 3))), nn.Linear(32, 10)), None,
                     dict(opset_version=17)),
-    "global-mean-dynamo": (lambda: seq(*features(), Function(lambda x: x.mean((2, 3))), nn.Linear(32, 10)), MEAN_STD,
+    "global-mean-dynamo": (lambda: seq(*features(), Function(lambda x: x.mean((2, 3))), nn.Linear(32, 10)), None,
                            dict(dynamo=True)),
-    "global-max": (lambda: seq(*features(), Function(lambda x: x.amax((2, 3))), nn.Linear(32, 10)), UNIT,
+    "global-max": (lambda: seq(*features(), Function(lambda x: x.amax((2, 3))), nn.Linear(32, 10)), None,
                    dict(opset_version=18)),
-    "global-logits": (lambda: seq(*features(), conv(32, 10, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()), MEAN_STD, dict(opset_version=17)),
+    "global-logits": (lambda: seq(*features(), conv(32, 10, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()), None, dict(opset_version=17)),
     "softmax": (lambda: seq(*small(), nn.Softmax(1)), UNIT, dict(opset_version=17)),
     "softmax-9": (lambda: seq(*small(), nn.Softmax(-1)), UNIT, dict(opset_version=9)),
     "log-softmax": (lambda: seq(*small(), nn.LogSoftmax(1)), MEAN_STD, dict(opset_version=11)),
     "normalized-half": (lambda: seq(Function(lambda x: (x - 0.5) / 0.5), *small()), UNIT, dict(opset_version=17)),
-    "normalized": (lambda: seq(Function(lambda x: (x / 255 - 0.1307) / 0.3081), *small()), None,
+    "normalized": (lambda: seq(normalization(), *small()), None,
                    dict(opset_version=17)),
     "normalized-bytes": (lambda: seq(Function(lambda x: (x.float() / 255 - 0.1307) / 0.3081), *small()), "bytes",
                          dict(opset_version=17)),
@@ -233,7 +239,7 @@ NETWORKS = {
                         dict(opset_version=17)),
     "branches": (lambda: seq(Residual(conv(1, 8), conv(1, 8)), nn.ReLU(), nn.MaxPool2d(2), head(8 * 169)), UNIT,
                  dict(opset_version=17)),
-    "half": (lambda: small(), UNIT, dict(opset_version=17), "half"),
+    "half": (lambda: seq(normalization(), *small()), None, dict(opset_version=17), "half"),
     "external": (lambda: small(), UNIT, dict(dynamo=True, external_data=True)),
 }
 
@@ -292,7 +298,7 @@ def imported(path, folder):
     result = subprocess.run([TRAINER, "import", path, "--out", folder, "--run-name", path.name], capture_output=True,
                             text=True)
     if result.returncode:
-        return result.stderr.strip().splitlines()[-1].removeprefix("error: ")
+        return result.stderr.partition("error: ")[2].splitlines()[0]
     return json.loads((folder / path.name / "evaluation.json").read_text())["accuracy"]
 
 
