@@ -2,6 +2,7 @@
 //!
 //! Each reader of an architecture translates its file to a [`Chain`].
 
+use data::PerChannel;
 use model::{Activation, Initialization, PoolKind};
 
 use crate::batch_norm::Normalization;
@@ -30,8 +31,8 @@ pub(crate) struct ChainLayer {
 pub(crate) enum ChainOperation {
     /// A value `x` becomes `scale * x + offset`. Before other layers, `x` is a pixel from 0 to 255.
     Rescale {
-        scale: f64,
-        offset: f64,
+        scale: PerChannel,
+        offset: PerChannel,
     },
     /// Zeros at the top, left, bottom and right.
     Pad(Sides),
@@ -65,6 +66,20 @@ pub(crate) enum ChainOperation {
     },
     Softmax,
     Sigmoid,
+    /// The following layers are residual: their input, or its projection, is added to their output.
+    ResidualStart,
+    ResidualEnd {
+        projection: Option<Projection>,
+    },
+}
+
+/// An unpadded 1x1 convolution of the input of residual layers.
+#[derive(Debug)]
+pub(crate) struct Projection {
+    /// `[out, in, 1, 1]`
+    pub(crate) weight: Tensor,
+    pub(crate) bias: Option<Tensor>,
+    pub(crate) stride: usize,
 }
 
 /// Pixels at the top, left, bottom and right of an image.

@@ -15,8 +15,8 @@ pub enum ReadError {
     Io(#[from] io::Error),
     /// The content has no known format.
     #[error(
-        "unknown file format: expected PyTorch (.pt, .pth), safetensors, Keras (.weights.h5, .keras, .h5) or \
-         burnpack (.bpk); ONNX is for export only"
+        "unknown file format: expected PyTorch (.pt, .pth), safetensors, Keras (.weights.h5, .keras, .h5), \
+         ONNX (.onnx) or burnpack (.bpk)"
     )]
     UnknownFormat,
     /// The file extension belongs to another format than the content.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use zip::ZipArchive;
 
-use crate::{keras, pytorch};
+use crate::{keras, onnx, pytorch};
 
 /// First line of PyTorch's legacy files in pickle protocol 0: their magic number.
 const TEXT_PICKLE: &[u8] = b"L119547037146038801333356L\n";
@@ -23,6 +23,8 @@ pub enum Format {
     KerasArchive,
     /// burnpack, Burn's own format.
     Burnpack,
+    /// ONNX.
+    Onnx,
 }
 
 impl Format {
@@ -43,6 +45,8 @@ impl Format {
             Some(Self::KerasWeights)
         } else if bytes.starts_with(&burn_pack::MAGIC_NUMBER.to_le_bytes()) {
             Some(Self::Burnpack)
+        } else if onnx::is_model(bytes) {
+            Some(Self::Onnx)
         } else if bytes.get(8) == Some(&b'{') {
             // A JSON header after its length in 8 bytes.
             Some(Self::Safetensors)
@@ -63,6 +67,7 @@ impl Format {
             "h5" | "hdf5" => Self::KerasWeights,
             "keras" => Self::KerasArchive,
             burn_pack::EXTENSION => Self::Burnpack,
+            "onnx" => Self::Onnx,
             _ => return None,
         })
     }
@@ -75,6 +80,7 @@ impl Format {
             Self::KerasWeights => "Keras weights (HDF5)",
             Self::KerasArchive => "a Keras archive",
             Self::Burnpack => "burnpack",
+            Self::Onnx => "ONNX",
         }
     }
 
@@ -85,6 +91,7 @@ impl Format {
             Self::KerasWeights => "weights.h5",
             Self::KerasArchive => "keras",
             Self::Burnpack => burn_pack::EXTENSION,
+            Self::Onnx => "onnx",
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use data::PerChannel;
 use model::{Activation, Initialization, PoolKind};
 use serde_json::{Map, Value};
 
@@ -259,6 +260,7 @@ impl<'a> Reader<'a> {
                     None => 0.0,
                     Some(offset) => offset.as_f64().ok_or("an offset that is not a number")?,
                 };
+                let [scale, offset] = [scale, offset].map(PerChannel::Same);
                 self.push(layer, ChainOperation::Rescale { scale, offset });
             }
             "Normalization" => {
@@ -268,6 +270,7 @@ impl<'a> Reader<'a> {
                 )?;
                 let scale = 1.0 / variance.sqrt().max(1e-7);
                 let offset = -mean * scale;
+                let [scale, offset] = [scale, offset].map(PerChannel::Same);
                 self.push(layer, ChainOperation::Rescale { scale, offset });
             }
             "ZeroPadding2D" => {

@@ -1,7 +1,8 @@
 //! Weight files of other programs.
 //!
-//! [`read`] reads the tensors of a PyTorch, Keras, safetensors or burnpack file, and the [`Architecture`] if the file
-//! has it; [`match_to_network`] renames and permutes tensors for a network that the file does not describe, and [`OnnxExport`] writes a network as an ONNX file.
+//! [`read`] reads the tensors of a PyTorch, Keras, safetensors, ONNX or burnpack file, and the [`Architecture`] if the
+//! file has it; [`match_to_network`] renames and permutes tensors for a network that the file does not describe, and
+//! [`OnnxExport`] writes a network as an ONNX file.
 //!
 //! No code in a file is executed, and stated sizes are checked before memory is allocated. This crate knows no
 //! run folder and no command line.

@@ -7,6 +7,7 @@ pub const MAX_BYTES: u64 = 2 << 30;
 
 /// Number of bytes that the remaining tensors of a file may take. Many tensors can refer to the same few bytes
 /// of a file.
+#[derive(Debug)]
 pub(crate) struct MemoryBudget(usize);
 
 impl MemoryBudget {

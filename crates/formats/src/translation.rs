@@ -3,13 +3,17 @@
 //! A layer that a network of this project has at another place only becomes an equal one: batch normalization is part of
 //! the weights of its neighbors, or a 1x1 convolution between them. Other layers are refused by name.
 
-use data::Scaling;
-use model::{Activation, BlockConfig, ConvNetConfig, Initialization, Pool, PoolKind, Stage};
+use data::{PerChannel, Scaling};
+use model::{
+    Activation, BlockConfig, ConvNetConfig, Initialization, Operation, Pool, PoolKind,
+    ResidualConfig, Stage,
+};
 
 use crate::batch_norm::Normalization;
-use crate::chain::{Chain, ChainLayer, ChainOperation, ChannelOrder, Padding, Sides};
+use crate::chain::{Chain, ChainLayer, ChainOperation, ChannelOrder, Padding, Projection, Sides};
 use crate::layout::permute;
-use crate::tensor::{Tensor, Tensors};
+use crate::limits::MAX_BYTES;
+use crate::tensor::{Dtype, Tensor, Tensors};
 use crate::windows::{self, SquareKernel};
 
 /// Largest number of channels of a layer that is inserted between two layers of the file.
@@ -69,12 +73,15 @@ struct Translation {
     values: Values,
     blocks: Vec<BlockConfig>,
     dense: Vec<Dense>,
-    /// Weight and bias of each layer, in order.
+    /// Weight and bias of each layer, in order, without those of projections.
     parameters: Vec<Parameters>,
+    /// Number of bytes of all weights.
+    bytes: usize,
+    groups: Vec<Group>,
     /// The feature maps before the first dense layer.
     flattened: [usize; 3],
     /// Scale and offset of the pixels.
-    rescale: Option<[f64; 2]>,
+    rescale: Option<[PerChannel; 2]>,
     /// Padding before the next convolution.
     pad: Sides,
     /// Normalization of the values, not yet part of a layer: of each channel, or of each of flattened values.
@@ -82,6 +89,21 @@ struct Translation {
     /// The function of the logits, once the network has ended.
     probabilities: Option<&'static str>,
     notes: Vec<String>,
+}
+
+/// A residual group.
+#[derive(Debug)]
+struct Group {
+    /// Number of blocks before it.
+    start: usize,
+    /// Number of blocks before its end; `None` within it.
+    end: Option<usize>,
+    /// Shape of its input.
+    input: [usize; 3],
+    /// Projection of its input, and its stride.
+    projection: Option<(Parameters, usize)>,
+    activation: Activation,
+    pool: Pool,
 }
 
 /// Weight and bias of a layer.
@@ -110,6 +132,8 @@ impl Translation {
             blocks: Vec::new(),
             dense: Vec::new(),
             parameters: Vec::new(),
+            bytes: 0,
+            groups: Vec::new(),
             flattened: input,
             rescale: None,
             pad: [0; 4],
@@ -165,10 +189,12 @@ impl Translation {
             } => self.pool(kind, size, stride, padding),
             ChainOperation::GlobalPool(kind) => {
                 let [channels, ..] = self.maps()?;
-                self.pooled_block(kind, true)?.pool = Pool::Global(kind);
+                *self.free_pool(kind, true)? = Pool::Global(kind);
                 self.values = Values::Maps([channels, 1, 1]);
                 Ok(())
             }
+            ChainOperation::ResidualStart => self.start_group(),
+            ChainOperation::ResidualEnd { projection } => self.end_group(projection),
             ChainOperation::Dropout(probability) => self.dropout(probability),
             ChainOperation::Flatten { order } => self.flatten(order),
             ChainOperation::Dense { weight, bias } => self.dense(Parameters::new(weight, bias)?),
@@ -211,17 +237,118 @@ impl Translation {
         }
     }
 
-    fn rescale(&mut self, scale: f64, offset: f64) -> Result<(), String> {
+    fn rescale(&mut self, scale: PerChannel, offset: PerChannel) -> Result<(), String> {
+        let channels = self.channels();
+        if !(scale.fits(channels) && offset.fits(channels)) {
+            return Err(format!("one factor for each of {channels} channels"));
+        }
         if self.parameters.is_empty() && self.pending.is_none() {
-            let [before, shift] = self.rescale.unwrap_or([1.0, 0.0]);
-            self.rescale = Some([before * scale, shift * scale + offset]);
+            let [before, shift] = self
+                .rescale
+                .unwrap_or([PerChannel::Same(1.0), PerChannel::Same(0.0)]);
+            let shift = shift.zip(scale, |shift, scale| shift * scale);
+            self.rescale = Some([
+                before.zip(scale, |before, scale| before * scale),
+                shift.zip(offset, |shift, offset| shift + offset),
+            ]);
             return Ok(());
         }
-        let channels = self.channels();
+        let numbers =
+            |number: PerChannel| (0..channels).map(|channel| number.of(channel)).collect();
         self.normalize(Normalization {
-            factor: vec![scale; channels],
-            shift: vec![offset; channels],
+            factor: numbers(scale),
+            shift: numbers(offset),
         })
+    }
+
+    /// Returns the residual group that ends with the last block.
+    fn ended_group(&mut self) -> Option<&mut Group> {
+        let blocks = self.blocks.len();
+        let group = self
+            .groups
+            .last_mut()
+            .filter(|group| group.end == Some(blocks));
+        group.filter(|_| self.dense.is_empty())
+    }
+
+    /// Returns the last block, if the last layer is part of it.
+    fn last_block(&mut self) -> Option<&mut BlockConfig> {
+        let blocks = self.blocks.len();
+        let is_border = |group: &Group| match group.end {
+            Some(end) => end == blocks,
+            None => group.start == blocks,
+        };
+        let is_other = self.groups.last().is_some_and(is_border);
+        self.blocks.last_mut().filter(|_| !is_other)
+    }
+
+    /// Returns activation and pool of the last block or residual group.
+    fn last_maps(&mut self) -> Option<(Activation, Pool)> {
+        if let Some(group) = self.ended_group() {
+            return Some((group.activation, group.pool));
+        }
+        let block = self.last_block()?;
+        Some((block.activation, block.pool))
+    }
+
+    fn start_group(&mut self) -> Result<(), String> {
+        if self.groups.last().is_some_and(|group| group.end.is_none()) {
+            return Err("residual layers within residual layers".into());
+        }
+        self.maps()?;
+        self.insert_pending()?;
+        self.groups.push(Group {
+            start: self.blocks.len(),
+            end: None,
+            input: self.maps()?,
+            projection: None,
+            activation: Activation::None,
+            pool: Pool::None,
+        });
+        Ok(())
+    }
+
+    fn end_group(&mut self, projection: Option<Projection>) -> Result<(), String> {
+        self.insert_pending()?;
+        if self
+            .groups
+            .last()
+            .is_some_and(|group| group.start == self.blocks.len())
+        {
+            self.insert_identity()?;
+        }
+        let output = self.maps()?;
+        let end = self.blocks.len();
+        let last = self
+            .blocks
+            .last_mut()
+            .ok_or("residual layers without a convolution")?;
+        let group = self.groups.last_mut().filter(|group| group.end.is_none());
+        let group = group.ok_or("the end of residual layers without their start")?;
+        group.end = Some(end);
+        match (projection, group.input == output) {
+            (None, true) => {}
+            (Some(_), true) => {
+                return Err("a convolution of the shortcut of residual layers that keep their shape is not supported".into());
+            }
+            (None, false) => {
+                let input = group.input;
+                return Err(format!(
+                    "a sum of images of shapes {output:?} and {input:?}"
+                ));
+            }
+            (Some(projection), false) => {
+                let Projection {
+                    weight,
+                    bias,
+                    stride,
+                } = projection;
+                // The projection has a bias if the last block has one.
+                last.bias |= bias.is_some();
+                group.projection = Some((Parameters::new(weight, bias)?, stride));
+            }
+        }
+        Ok(())
     }
 
     fn convolution(
@@ -283,7 +410,7 @@ impl Translation {
             pool: Pool::None,
             ..BlockConfig::default()
         });
-        self.parameters.push(Parameters { weight, bias });
+        self.push_parameters(Parameters { weight, bias })?;
         Ok(())
     }
 
@@ -296,8 +423,10 @@ impl Translation {
             self.pending = Some(pending.then(&normalization).ok_or(MISFIT)?);
             return Ok(());
         }
-        let is_direct = match (self.dense.last(), self.blocks.last()) {
-            (Some(dense), _) => dense.activation == Activation::None,
+        let is_map = matches!(self.values, Values::Maps(_));
+        let dense = self.dense.last().map(|dense| dense.activation);
+        let is_direct = match (dense, self.last_block()) {
+            (Some(activation), _) => activation == Activation::None,
             (None, Some(block)) => {
                 let commutes = match block.pool {
                     Pool::None => true,
@@ -306,7 +435,6 @@ impl Translation {
                     }
                     Pool::Global(kind) => commutes(&normalization, kind, true),
                 };
-                let is_map = matches!(self.values, Values::Maps(_));
                 block.activation == Activation::None && commutes && is_map
             }
             (None, None) => false,
@@ -323,6 +451,18 @@ impl Translation {
             }
             _ => self.pending = Some(normalization),
         }
+        Ok(())
+    }
+
+    /// Adds weight and bias of a layer. Layers that are inserted, or kernels with added zeros, can be much larger than
+    /// the file.
+    fn push_parameters(&mut self, parameters: Parameters) -> Result<(), String> {
+        let total = self.bytes.saturating_add(parameters.weight.bytes.len());
+        if total as u64 > MAX_BYTES {
+            return Err(format!("weights of more than {MAX_BYTES} bytes"));
+        }
+        self.bytes = total;
+        self.parameters.push(parameters);
         Ok(())
     }
 
@@ -385,55 +525,59 @@ impl Translation {
             return Ok(());
         }
         self.insert_pending()?;
-        let current = match (self.dense.last(), self.blocks.last()) {
-            (Some(dense), _) => Some(dense.activation),
-            (None, Some(block)) => Some(block.activation),
-            (None, None) => None,
+        // A maximum commutes with an increasing function, an average does not.
+        let commutes = |pool| match pool {
+            Pool::None => true,
+            Pool::Windows { kind, .. } | Pool::Global(kind) => {
+                kind == PoolKind::Max && is_increasing(activation)
+            }
+        };
+        let current = match self.dense.last().map(|dense| dense.activation) {
+            Some(activation) => Some(activation),
+            // The pool of a residual group follows its activation.
+            None if self
+                .ended_group()
+                .is_some_and(|group| !commutes(group.pool)) =>
+            {
+                None
+            }
+            None => self.last_maps().map(|(activation, _)| activation),
         };
         match (current, activation) {
             (Some(Activation::Relu), Activation::Relu) => return Ok(()),
             (Some(Activation::None), _) => {}
             _ => self.insert_identity()?,
         }
-        match (self.dense.last_mut(), self.blocks.last_mut()) {
-            (Some(dense), _) => dense.activation = activation,
-            (None, Some(block)) => {
-                // A maximum commutes with an increasing function, an average does not.
-                let is_average = |kind| kind == PoolKind::Average;
-                block.pool_first = match block.pool {
-                    Pool::None => false,
-                    Pool::Windows { kind, .. } | Pool::Global(kind) => {
-                        is_average(kind) || !is_increasing(activation)
-                    }
-                };
-                block.activation = activation;
-            }
-            (None, None) => {}
+        if let Some(dense) = self.dense.last_mut() {
+            dense.activation = activation;
+        } else if let Some(group) = self.ended_group() {
+            group.activation = activation;
+        } else if let Some(block) = self.last_block() {
+            block.pool_first = !commutes(block.pool);
+            block.activation = activation;
         }
         Ok(())
     }
 
-    /// Returns the block to add a pool to. `is_unpadded` tells whether all values of a window are values of the image.
-    fn pooled_block(
-        &mut self,
-        kind: PoolKind,
-        is_unpadded: bool,
-    ) -> Result<&mut BlockConfig, String> {
+    /// Returns the pool of the last block or residual group, to set it. `is_unpadded` tells whether all values of a window
+    /// are values of the image.
+    fn free_pool(&mut self, kind: PoolKind, is_unpadded: bool) -> Result<&mut Pool, String> {
         let pending = self.pending.as_ref();
         if pending.is_some_and(|pending| !commutes(pending, kind, is_unpadded)) {
             self.insert_pending()?;
         }
-        if self
-            .blocks
-            .last()
-            .is_none_or(|block| block.pool != Pool::None)
-        {
+        if self.last_maps().is_none_or(|(_, pool)| pool != Pool::None) {
             let pending = self.pending.take();
             self.insert_identity()?;
             self.pending = pending;
         }
-        self.blocks
-            .last_mut()
+        let group = match self.ended_group() {
+            Some(_) => self.groups.last_mut().map(|group| &mut group.pool),
+            None => None,
+        };
+        let block = self.blocks.last_mut().map(|block| &mut block.pool);
+        group
+            .or(block)
             .ok_or_else(|| "a pool without a layer before".into())
     }
 
@@ -454,10 +598,8 @@ impl Translation {
             [top, left, bottom, right] if [left, bottom, right] == [top; 3] => top,
             _ => {
                 // A maximum ignores padding, as it ignores zeros among values that are not negative.
-                let is_relu = self
-                    .blocks
-                    .last()
-                    .is_some_and(|block| block.activation == Activation::Relu);
+                let last = self.last_maps();
+                let is_relu = last.is_some_and(|(activation, _)| activation == Activation::Relu);
                 if kind == PoolKind::Average || !is_relu || self.pending.is_some() {
                     return Err(format!(
                         "pooling of {size}x{size} windows with more padding on one side of the image than on the other, \
@@ -472,7 +614,7 @@ impl Translation {
         let [channels, height, width] = self.maps()?;
         let pooled = |length| windows::count(length, size, stride, [padding; 2]);
         let values = Values::Maps([channels, pooled(height)?, pooled(width)?]);
-        self.pooled_block(kind, padding == 0)?.pool = Pool::Windows {
+        *self.free_pool(kind, padding == 0)? = Pool::Windows {
             kind,
             size,
             stride,
@@ -483,13 +625,18 @@ impl Translation {
     }
 
     fn dropout(&mut self, probability: f64) -> Result<(), String> {
-        let dropout = match (self.dense.last_mut(), self.blocks.last_mut()) {
-            (Some(dense), _) => &mut dense.dropout,
-            (None, Some(block)) => &mut block.dropout,
-            (None, None) => {
-                self.notes.push("dropout of the pixels is left out".into());
-                return Ok(());
-            }
+        let is_dense = !self.dense.is_empty();
+        let dropout = match is_dense {
+            true => self.dense.last_mut().map(|dense| &mut dense.dropout),
+            false => self.last_block().map(|block| &mut block.dropout),
+        };
+        let Some(dropout) = dropout else {
+            let place = match self.blocks.is_empty() {
+                true => "of the pixels",
+                false => "between residual layers",
+            };
+            self.notes.push(format!("dropout {place} is left out"));
+            return Ok(());
         };
         *dropout = 1.0 - (1.0 - *dropout) * (1.0 - probability);
         Ok(())
@@ -563,7 +710,7 @@ impl Translation {
             Values::Features(_) => {}
         }
         self.values = Values::Features(outputs);
-        self.parameters.push(Parameters { weight, bias });
+        self.push_parameters(Parameters { weight, bias })?;
         self.dense.push(Dense {
             activation: Activation::None,
             dropout: 0.0,
@@ -605,7 +752,7 @@ impl Translation {
                 .is_some_and(|output| output.bias.is_some()),
             logit_scale: 1.0,
             initialization,
-            blocks: self.blocks.iter().copied().map(Stage::Block).collect(),
+            blocks: self.stages(),
         };
         Ok(Architecture {
             tensors: self.tensors(&network)?,
@@ -613,6 +760,32 @@ impl Translation {
             network,
             notes: self.notes,
         })
+    }
+
+    /// Returns the blocks and residual groups, in order.
+    fn stages(&self) -> Vec<Stage> {
+        let mut groups = self.groups.iter().peekable();
+        let mut stages = Vec::new();
+        let mut index = 0;
+        while let Some(block) = self.blocks.get(index) {
+            let group = groups.next_if(|group| group.start == index);
+            let blocks = group.and_then(|group| self.blocks.get(index..group.end?));
+            match (group, blocks) {
+                (Some(group), Some(blocks)) => {
+                    stages.push(Stage::Residual(ResidualConfig {
+                        blocks: blocks.to_vec(),
+                        activation: group.activation,
+                        pool: group.pool,
+                    }));
+                    index += blocks.len();
+                }
+                _ => {
+                    stages.push(Stage::Block(*block));
+                    index += 1;
+                }
+            }
+        }
+        stages
     }
 
     /// Adds a dense layer where the network ends with another layer or with an activation.
@@ -709,19 +882,37 @@ impl Translation {
         let layers = network.layers().map_err(|error| error.to_string())?;
         let layers = layers.iter().filter(|layer| !layer.weights.is_empty());
         let mut tensors = Tensors::new();
-        for (layer, parameters) in layers.zip(&self.parameters) {
-            let Parameters { weight, bias } = parameters;
+        let mut parameters = self.parameters.iter();
+        let mut projections = self
+            .groups
+            .iter()
+            .filter_map(|group| group.projection.as_ref());
+        for layer in layers {
+            let parameters = match layer.operation {
+                Operation::Projection { stride, .. } => {
+                    let projection = projections.next().filter(|(_, stated)| *stated == stride);
+                    projection.map(|(parameters, _)| parameters)
+                }
+                _ => parameters.next(),
+            };
+            let Some(Parameters { weight, bias }) = parameters else {
+                return Err(format!(
+                    "{}: another stride or another number of layers",
+                    layer.name
+                ));
+            };
             if layer.weights != weight.shape {
                 return Err(format!(
                     "{}: a weight of shape {:?} instead of {:?}",
                     layer.name, weight.shape, layer.weights
                 ));
             }
-            tensors.insert(format!("{}.weight", layer.name), weight.clone());
+            tensors.insert(format!("{}.weight", layer.name), single(weight)?);
             // Hidden dense layers always have a bias.
             let outputs = weight.shape[0];
             let zeros = || Tensor::from_values(vec![outputs], &vec![0.0; outputs]);
-            if let Some(bias) = bias.clone().or_else(|| layer.bias.then(zeros)) {
+            let bias = bias.as_ref().map(single).transpose()?;
+            if let Some(bias) = bias.or_else(|| layer.bias.then(zeros)) {
                 tensors.insert(format!("{}.bias", layer.name), bias);
             }
         }
@@ -734,13 +925,22 @@ impl Translation {
             return Ok(None);
         };
         // scale * 255 * x + offset = (x - mean) / std
-        let std = 1.0 / (255.0 * scale);
-        let mean = -offset * std;
-        match mean.is_finite() && std.is_finite() && std > 0.0 {
-            true => Ok(Some(Scaling::same(mean, std))),
+        let std = scale.zip(scale, |scale, _| 1.0 / (255.0 * scale));
+        let mean = offset.zip(std, |offset, std| -offset * std);
+        match mean.all(f64::is_finite) && std.all(|std| std.is_finite() && std > 0.0) {
+            true => Ok(Some(Scaling { mean, std })),
             false => Err(format!("a rescaling of the pixels by {scale}")),
         }
     }
+}
+
+/// Returns a tensor in single precision.
+fn single(tensor: &Tensor) -> Result<Tensor, String> {
+    if tensor.dtype == Dtype::F32 {
+        return Ok(tensor.clone());
+    }
+    let values = tensor.values().ok_or("weights that are not numbers")?;
+    Ok(Tensor::from_values(tensor.shape.clone(), &values))
 }
 
 /// Whether the function increases everywhere.
@@ -830,8 +1030,8 @@ mod tests {
     fn layers_become_blocks_and_dense_layers() {
         let architecture = translated(vec![
             ChainOperation::Rescale {
-                scale: 1.0 / 127.5,
-                offset: -1.0,
+                scale: PerChannel::Same(1.0 / 127.5),
+                offset: PerChannel::Same(-1.0),
             },
             convolution([2, 1, 3, 3], Padding::Same),
             RELU,

@@ -11,7 +11,7 @@ use crate::layout::Layout;
 use crate::limits::MAX_BYTES;
 use crate::tensor::Tensors;
 use crate::translation::Architecture;
-use crate::{burnpack, keras, pytorch, safetensors};
+use crate::{burnpack, keras, onnx, pytorch, safetensors};
 
 /// The weights of a file.
 #[derive(Debug)]
@@ -66,6 +66,10 @@ pub fn read(path: &Path) -> Result<Weights, ReadError> {
         Format::Safetensors => safetensors::read(&bytes),
         Format::KerasWeights => keras::read(bytes).map(&mut described),
         Format::KerasArchive => keras::read_archive(&bytes).map(&mut described),
+        Format::Onnx => onnx::read(&bytes).map(|(tensors, description)| {
+            architecture = Some(description);
+            (Layout::PyTorch, tensors)
+        }),
         Format::Burnpack => burnpack::read(bytes).map(|tensors| (Layout::Burn, tensors)),
     }
     .map_err(malformed)?;

@@ -509,3 +509,23 @@ fn rejects_files_above_the_size_limit() {
         "42949672960 bytes, expected at most 2147483648"
     );
 }
+
+#[test]
+fn onnx_networks_have_an_architecture() {
+    let bytes = fs::read(corpus("onnx-residual")).unwrap();
+    let (_folder, path) = file("network.onnx", &bytes);
+    let weights = read(&path).unwrap();
+    assert_eq!(
+        (weights.format, weights.layout),
+        (Format::Onnx, Layout::PyTorch)
+    );
+    let architecture = weights.architecture.unwrap().unwrap();
+    assert!(matches!(
+        architecture.network.blocks.as_slice(),
+        [Stage::Block(_), Stage::Residual(_)]
+    ));
+    assert_eq!(
+        error("network.pt", &bytes),
+        "the content is ONNX, but the file extension is that of PyTorch; rename it to .onnx"
+    );
+}

@@ -20,6 +20,7 @@ const EXAMPLES: &str = "\
 Examples:
   trainer export latest --format pytorch-safetensors --to simple_cnn.safetensors
   trainer export pretrained --format onnx --raw-pixels --half
+  trainer export pretrained --format onnx --opset 11   for a program that does not know opset 17
 
 docs/weights.md describes the formats and how to load them.";
 
@@ -37,6 +38,9 @@ pub(crate) struct Args {
     /// ONNX only: normalize inside the network, so that its input is unsigned bytes from 0 to 255
     #[arg(long)]
     raw_pixels: bool,
+    /// ONNX only: version of the operator set [default: 17]
+    #[arg(long, value_name = "N", value_parser = opset)]
+    opset: Option<u32>,
     /// File to write, which must not exist [default: a file in export/ of the run, which is replaced]
     #[arg(long, value_name = "FILE")]
     to: Option<PathBuf>,
@@ -71,6 +75,10 @@ pub(crate) fn run(args: Args) -> Result<()> {
         !args.raw_pixels || args.format == Format::Onnx,
         "--raw-pixels: only an ONNX file contains the normalization"
     );
+    ensure!(
+        args.opset.is_none() || args.format == Format::Onnx,
+        "--opset: only an ONNX file has operators"
+    );
     if let Some(path) = &args.to {
         ensure!(
             path.symlink_metadata().is_err(),
@@ -93,7 +101,10 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Format::PytorchSafetensors => model.to_safetensors(storage)?,
         Format::Safetensors => model.to_burn_safetensors(storage)?,
         Format::Burnpack => model.to_burnpack(storage)?,
-        Format::Onnx => onnx(&run, &classifier, storage, args.raw_pixels)?,
+        Format::Onnx => {
+            let opset = args.opset.unwrap_or(OnnxExport::DEFAULT_OPSET);
+            onnx(&run, &classifier, storage, args.raw_pixels, opset)?
+        }
     };
     let path = match args.to {
         None => {
@@ -109,9 +120,22 @@ pub(crate) fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
+/// Parses the version of an operator set.
+fn opset(text: &str) -> Result<u32, String> {
+    let range = OnnxExport::OPSETS;
+    let opset = text.parse().ok().filter(|opset| range.contains(opset));
+    opset.ok_or_else(|| format!("expected {} to {}", range.start(), range.end()))
+}
+
 /// Returns the network as an ONNX file. Its metadata describe the classes, the preprocessing and the
 /// accuracy.
-fn onnx(run: &RunDir, classifier: &Classifier, storage: Storage, is_raw: bool) -> Result<Vec<u8>> {
+fn onnx(
+    run: &RunDir,
+    classifier: &Classifier,
+    storage: Storage,
+    is_raw: bool,
+    opset: u32,
+) -> Result<Vec<u8>> {
     let config = &classifier.config;
     let scaling = config.scaling();
     let images = &config.images;
@@ -153,6 +177,7 @@ fn onnx(run: &RunDir, classifier: &Classifier, storage: Storage, is_raw: bool) -
         weights: &weights,
         normalization: is_raw.then_some(scaling),
         metadata: &metadata,
+        opset,
     };
     Ok(export.to_bytes()?)
 }

@@ -41,14 +41,15 @@ const EXAMPLES: &str = "\
 Examples:
   trainer import simple_cnn.pth                        PyTorch weights of the network `convnet`
   trainer import notebook.keras                        a whole model of Keras, with its architecture
+  trainer import network.onnx                          a network of any framework, with its architecture
   trainer import notebook.weights.h5 --preset dropout  Keras weights, trained on pixels from 0 to 1
   trainer --resume latest                              continue training the imported weights
 
 Formats: files of torch.save(model.state_dict(), ...) (.pt, .pth) of any PyTorch version;
-safetensors; Keras .weights.h5, .keras and .h5; burnpack. Code in a file is never executed.
+safetensors; Keras .weights.h5, .keras and .h5; ONNX; burnpack. Code in a file is never executed.
 
 --preset or --config describes the network and the normalization of its images, unless the file is
-a whole model of Keras; the other settings apply if the training is resumed. docs/weights.md
+a whole model of Keras or ONNX; the other settings apply if the training is resumed. docs/weights.md
 describes how tensors are matched with layers.";
 
 #[derive(Debug, clap::Args)]

@@ -1,26 +1,25 @@
 //! Writer of ONNX files.
-//!
-//! The protobuf messages are the subset of <https://github.com/onnx/onnx/blob/main/onnx/onnx.proto> (IR version
-//! 8) that a convolutional network needs. The operators are those of opset 17.
+
+use std::ops::RangeInclusive;
 
 use data::{PerChannel, Scaling};
 use model::{Activation, ConvNetConfig, Layer, Operation, Pool, PoolKind, ShapeError};
 use prost::Message;
 
+use crate::onnx::message::{
+    Attribute, Dimension, FLOAT, FLOAT16, Graph, INT, INTS, Model, Node, OperatorSet, Shape,
+    StringStringEntry, TensorMessage, TensorType, Type, UINT8, ValueInfo, dimension,
+};
 use crate::tensor::{Dtype, Tensor, Tensors};
 
-/// Version of the file format that was released with the opset.
-const IR_VERSION: i64 = 8;
-/// Version of the operator set.
-const OPSET: i64 = 17;
-
-/// Values of `TensorProto.DataType`.
-const FLOAT: i32 = 1;
-const UINT8: i32 = 2;
-const FLOAT16: i32 = 10;
-/// Values of `AttributeProto.AttributeType`.
-const INT: i32 = 2;
-const INTS: i32 = 7;
+/// First version of the operator set with the operator `Erf`.
+const ERF: u32 = 9;
+/// First version with the operator `Gelu`.
+const GELU: u32 = 20;
+/// First version whose dense layers need no bias.
+const OPTIONAL_BIAS: u32 = 11;
+/// First version of the file format whose constants need not be inputs of the graph.
+const CONSTANTS: i64 = 4;
 
 /// A network to write as an ONNX file.
 #[derive(Debug)]
@@ -37,6 +36,8 @@ pub struct OnnxExport<'a> {
     pub normalization: Option<Scaling>,
     /// Metadata: keys and values.
     pub metadata: &'a [(&'a str, String)],
+    /// Version of the operator set: one of [`OPSETS`](Self::OPSETS).
+    pub opset: u32,
 }
 
 /// The reason why a network cannot be written.
@@ -49,17 +50,57 @@ pub enum ExportError {
     /// A weight is missing.
     #[error("missing tensor {0}")]
     Missing(String),
+    /// The version of the operator set is unknown.
+    #[error("opset {0}: expected {first} to {last}", first = OnnxExport::OPSETS.start(), last = OnnxExport::OPSETS.end())]
+    UnknownOpset(u32),
+    /// The version of the operator set lacks an operator.
+    #[error(
+        "{function} needs the operator {operator}, which opset {opset} lacks: choose opset {least} or later"
+    )]
+    MissingOperator {
+        /// The function that needs it.
+        function: Activation,
+        /// The operator.
+        operator: &'static str,
+        /// The version.
+        opset: u32,
+        /// The first version with the operator.
+        least: u32,
+    },
+}
+
+/// Returns the version of the file format that was released with a version of the operator set.
+fn ir_version(opset: u32) -> i64 {
+    match opset {
+        ..9 => 3,
+        9 => 4,
+        10 => 5,
+        11 => 6,
+        12..=14 => 7,
+        15..=18 => 8,
+        19..=20 => 9,
+        21.. => 10,
+    }
 }
 
 impl OnnxExport<'_> {
+    /// The supported versions of the operator set.
+    pub const OPSETS: RangeInclusive<u32> = 7..=21;
+    /// A version of the operator set that programs of 2022 and later support.
+    pub const DEFAULT_OPSET: u32 = 17;
+
     /// Returns the ONNX file.
     ///
     /// The input is `images`, single precision `[N, channels, height, width]`, or with normalization `pixels`,
     /// unsigned bytes of that shape. The output is `logits`, `[N, classes]`.
     ///
     /// # Errors
-    /// Returns an error if the description is invalid or a weight is missing.
+    /// Returns an error if the description is invalid, a weight is missing, or the version of the operator set is
+    /// unknown or lacks an operator.
     pub fn to_bytes(&self) -> Result<Vec<u8>, ExportError> {
+        if !Self::OPSETS.contains(&self.opset) {
+            return Err(ExportError::UnknownOpset(self.opset));
+        }
         let ConvNetConfig {
             channels,
             input: [height, width],
@@ -104,11 +145,11 @@ impl OnnxExport<'_> {
                 } => {
                     let attributes = windows(kernel, stride, padding);
                     let sums = self.layer(&mut graph, "Conv", layer, name, value, attributes)?;
-                    graph.activation(name, sums, then.activation)
+                    self.activation(&mut graph, name, sums, then.activation)?
                 }
                 Operation::Pooling { pool, then } => {
                     let pooled = graph.pooling(name, value, pool);
-                    graph.activation(name, pooled, then.activation)
+                    self.activation(&mut graph, name, pooled, then.activation)?
                 }
                 Operation::Projection { start, stride, .. } => {
                     let attributes = windows(1, stride, 0);
@@ -126,13 +167,13 @@ impl OnnxExport<'_> {
                         false => &inputs[start],
                     };
                     let sum = graph.node("Add", name, &[&value, other], Vec::new());
-                    graph.activation(name, sum, activation)
+                    self.activation(&mut graph, name, sum, activation)?
                 }
                 Operation::Flatten => graph.node("Flatten", name, &[&value], vec![int("axis", 1)]),
                 Operation::Dense { activation } => {
                     let transposed = vec![int("transB", 1)];
                     let sums = self.layer(&mut graph, "Gemm", layer, name, value, transposed)?;
-                    graph.activation(name, sums, activation)
+                    self.activation(&mut graph, name, sums, activation)?
                 }
                 Operation::Logits { .. } => {
                     let transposed = vec![int("transB", 1)];
@@ -149,14 +190,18 @@ impl OnnxExport<'_> {
             key: (*key).into(),
             value: value.clone(),
         };
+        let ir_version = ir_version(self.opset);
+        if ir_version < CONSTANTS {
+            graph.list_constants();
+        }
         let model = Model {
-            ir_version: IR_VERSION,
+            ir_version,
             producer_name: "trainer".into(),
             producer_version: env!("CARGO_PKG_VERSION").into(),
             graph: Some(graph),
             opset_import: vec![OperatorSet {
                 domain: String::new(),
-                version: OPSET,
+                version: self.opset.into(),
             }],
             metadata_props: self.metadata.iter().map(entry).collect(),
         };
@@ -189,8 +234,47 @@ impl OnnxExport<'_> {
             }
             inputs.push(name);
         }
+        if operator == "Gemm" && !layer.bias && self.opset < OPTIONAL_BIAS {
+            let name = format!("{}.zeros", layer.name);
+            let outputs = layer.output.first().copied().unwrap_or_default();
+            let zeros = Tensor::from_values(vec![outputs], &vec![0.0; outputs]);
+            graph.constant(&name, FLOAT, &zeros);
+            inputs.push(name);
+        }
         let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
         Ok(graph.node(operator, output, &inputs, attributes))
+    }
+
+    /// Adds the nodes of an activation of layer `name`, and returns the name of their output.
+    fn activation(
+        &self,
+        graph: &mut Graph,
+        name: &str,
+        input: String,
+        activation: Activation,
+    ) -> Result<String, ExportError> {
+        let (input, part) = (input.as_str(), |part: &str| format!("{name}.{part}"));
+        Ok(match activation {
+            Activation::None => input.into(),
+            Activation::Relu => graph.node("Relu", &part("relu"), &[input], Vec::new()),
+            Activation::Tanh => graph.node("Tanh", &part("tanh"), &[input], Vec::new()),
+            Activation::Gelu if self.opset >= GELU => {
+                graph.node("Gelu", &part("gelu"), &[input], Vec::new())
+            }
+            Activation::Gelu if self.opset >= ERF => graph.gelu(name, input),
+            Activation::Gelu => {
+                return Err(ExportError::MissingOperator {
+                    function: activation,
+                    operator: "Erf",
+                    opset: self.opset,
+                    least: ERF,
+                });
+            }
+            Activation::Silu => {
+                let sigmoid = graph.node("Sigmoid", &part("sigmoid"), &[input], Vec::new());
+                graph.node("Mul", &part("silu"), &[input, &sigmoid], Vec::new())
+            }
+        })
     }
 }
 
@@ -209,26 +293,12 @@ impl Graph {
             name: name.into(),
             op_type: operator.into(),
             attribute,
+            domain: String::new(),
         });
         name.into()
     }
 
-    /// Adds the nodes of an activation of layer `name`, and returns the name of their output.
-    fn activation(&mut self, name: &str, input: String, activation: Activation) -> String {
-        let (input, part) = (input.as_str(), |part: &str| format!("{name}.{part}"));
-        match activation {
-            Activation::None => input.into(),
-            Activation::Relu => self.node("Relu", &part("relu"), &[input], Vec::new()),
-            Activation::Tanh => self.node("Tanh", &part("tanh"), &[input], Vec::new()),
-            Activation::Gelu => self.gelu(name, input),
-            Activation::Silu => {
-                let sigmoid = self.node("Sigmoid", &part("sigmoid"), &[input], Vec::new());
-                self.node("Mul", &part("silu"), &[input, &sigmoid], Vec::new())
-            }
-        }
-    }
-
-    /// Adds `x / 2 (1 + erf(x / sqrt(2)))`. Opset 20 has an operator for it.
+    /// Adds `x / 2 (1 + erf(x / sqrt(2)))`, which opset 20 has an operator for.
     fn gelu(&mut self, name: &str, input: &str) -> String {
         let constants = [
             ("gelu.sqrt_2", std::f32::consts::SQRT_2),
@@ -288,7 +358,19 @@ impl Graph {
             data_type: kind,
             name: name.into(),
             raw_data: tensor.bytes.clone(),
+            ..TensorMessage::default()
         });
+    }
+
+    /// Lists the constants as inputs too.
+    fn list_constants(&mut self) {
+        let constants = self.initializer.iter().map(|tensor| {
+            let sizes = tensor.dims.iter().copied();
+            let sizes = sizes.map(dimension::Value::Size);
+            typed(&tensor.name, tensor.data_type, sizes)
+        });
+        let constants: Vec<ValueInfo> = constants.collect();
+        self.input.extend(constants);
     }
 }
 
@@ -306,30 +388,34 @@ fn int(name: &str, value: i64) -> Attribute {
     Attribute {
         name: name.into(),
         i: Some(value),
-        ints: Vec::new(),
         kind: INT,
+        ..Attribute::default()
     }
 }
 
 fn ints(name: &str, values: Vec<i64>) -> Attribute {
     Attribute {
         name: name.into(),
-        i: None,
         ints: values,
         kind: INTS,
+        ..Attribute::default()
     }
 }
 
 /// Returns the type of an input or output: a batch of any size N of tensors of this shape.
 fn value_info(name: &str, kind: i32, shape: &[usize]) -> ValueInfo {
-    let count = Dimension {
-        value: Some(dimension::Value::Name("N".into())),
-    };
-    let sizes = shape.iter().map(|&size| Dimension {
-        value: Some(dimension::Value::Size(size as i64)),
-    });
+    let count = dimension::Value::Name("N".into());
+    let sizes = shape
+        .iter()
+        .map(|&size| dimension::Value::Size(size as i64));
+    typed(name, kind, [count].into_iter().chain(sizes))
+}
+
+fn typed(name: &str, kind: i32, sizes: impl Iterator<Item = dimension::Value>) -> ValueInfo {
     let shape = Shape {
-        dim: [count].into_iter().chain(sizes).collect(),
+        dim: sizes
+            .map(|value| Dimension { value: Some(value) })
+            .collect(),
     };
     let tensor = TensorType {
         elem_type: kind,
@@ -343,137 +429,10 @@ fn value_info(name: &str, kind: i32, shape: &[usize]) -> ValueInfo {
     }
 }
 
-#[derive(Clone, PartialEq, Message)]
-struct Model {
-    #[prost(int64, tag = "1")]
-    ir_version: i64,
-    #[prost(string, tag = "2")]
-    producer_name: String,
-    #[prost(string, tag = "3")]
-    producer_version: String,
-    #[prost(message, optional, tag = "7")]
-    graph: Option<Graph>,
-    #[prost(message, repeated, tag = "8")]
-    opset_import: Vec<OperatorSet>,
-    #[prost(message, repeated, tag = "14")]
-    metadata_props: Vec<StringStringEntry>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct OperatorSet {
-    #[prost(string, tag = "1")]
-    domain: String,
-    #[prost(int64, tag = "2")]
-    version: i64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct StringStringEntry {
-    #[prost(string, tag = "1")]
-    key: String,
-    #[prost(string, tag = "2")]
-    value: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Graph {
-    #[prost(message, repeated, tag = "1")]
-    node: Vec<Node>,
-    #[prost(string, tag = "2")]
-    name: String,
-    #[prost(message, repeated, tag = "5")]
-    initializer: Vec<TensorMessage>,
-    #[prost(message, repeated, tag = "11")]
-    input: Vec<ValueInfo>,
-    #[prost(message, repeated, tag = "12")]
-    output: Vec<ValueInfo>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Node {
-    #[prost(string, repeated, tag = "1")]
-    input: Vec<String>,
-    #[prost(string, repeated, tag = "2")]
-    output: Vec<String>,
-    #[prost(string, tag = "3")]
-    name: String,
-    #[prost(string, tag = "4")]
-    op_type: String,
-    #[prost(message, repeated, tag = "5")]
-    attribute: Vec<Attribute>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Attribute {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(int64, optional, tag = "3")]
-    i: Option<i64>,
-    #[prost(int64, repeated, tag = "8")]
-    ints: Vec<i64>,
-    #[prost(int32, tag = "20")]
-    kind: i32,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct TensorMessage {
-    #[prost(int64, repeated, tag = "1")]
-    dims: Vec<i64>,
-    #[prost(int32, tag = "2")]
-    data_type: i32,
-    #[prost(string, tag = "8")]
-    name: String,
-    #[prost(bytes = "vec", tag = "9")]
-    raw_data: Vec<u8>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ValueInfo {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(message, optional, tag = "2")]
-    kind: Option<Type>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Type {
-    #[prost(message, optional, tag = "1")]
-    tensor_type: Option<TensorType>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct TensorType {
-    #[prost(int32, tag = "1")]
-    elem_type: i32,
-    #[prost(message, optional, tag = "2")]
-    shape: Option<Shape>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Shape {
-    #[prost(message, repeated, tag = "1")]
-    dim: Vec<Dimension>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Dimension {
-    #[prost(oneof = "dimension::Value", tags = "1, 2")]
-    value: Option<dimension::Value>,
-}
-
-mod dimension {
-    /// The size of a dimension, or a name for a variable size.
-    #[derive(Clone, PartialEq, prost::Oneof)]
-    pub(super) enum Value {
-        #[prost(int64, tag = "1")]
-        Size(i64),
-        #[prost(string, tag = "2")]
-        Name(String),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use model::BlockConfig;
+
     use super::*;
 
     /// Returns the shape and the values of the constants of a graph with this normalization, by name.
@@ -495,6 +454,7 @@ mod tests {
             weights: &Tensors::from([(format!("{name}.weight"), weight)]),
             normalization: Some(scaling),
             metadata: &[],
+            opset: OnnxExport::DEFAULT_OPSET,
         };
         let model = Model::decode(export.to_bytes().unwrap().as_slice()).unwrap();
         let constants = model.graph.unwrap().initializer.into_iter();
@@ -527,5 +487,77 @@ mod tests {
                 ("shift".into(), vec![3, 1, 1], vec![2.0, 0.5, 0.0])
             ]
         );
+    }
+
+    /// Returns the graph of a network of one dense layer without bias after a block with GELU.
+    fn gelu(opset: u32) -> Result<Model, ExportError> {
+        let block = BlockConfig {
+            channels: 1,
+            kernel: 1,
+            padding: 0,
+            bias: false,
+            activation: Activation::Gelu,
+            pool: Pool::None,
+            ..BlockConfig::default()
+        };
+        let network = ConvNetConfig {
+            input: [1, 1],
+            classes: 2,
+            dense: Vec::new(),
+            blocks: vec![block.into()],
+            output_bias: false,
+            ..ConvNetConfig::default()
+        };
+        let weights = [("conv1.weight", vec![1; 4]), ("fc1.weight", vec![2, 1])];
+        let weights = weights.map(|(name, shape)| {
+            let values = vec![1.0; shape.iter().product()];
+            (name.into(), Tensor::from_values(shape, &values))
+        });
+        let export = OnnxExport {
+            name: "test",
+            network: &network,
+            weights: &Tensors::from(weights),
+            normalization: None,
+            metadata: &[],
+            opset,
+        };
+        Ok(Model::decode(export.to_bytes()?.as_slice()).unwrap())
+    }
+
+    #[test]
+    fn each_opset_has_its_operators() {
+        let operators = |opset| {
+            let model = gelu(opset).unwrap();
+            let graph = model.graph.unwrap();
+            let operators = graph.node.iter().map(|node| node.op_type.clone());
+            let inputs = graph.node.last().unwrap().input.len();
+            (
+                operators.collect::<Vec<_>>().join(" "),
+                inputs,
+                graph.input.len(),
+            )
+        };
+        let erf = "Conv Div Erf Add Mul Mul Flatten Gemm";
+        assert_eq!(operators(9), (erf.into(), 3, 1));
+        assert_eq!(operators(17), (erf.into(), 2, 1));
+        assert_eq!(operators(20), ("Conv Gelu Flatten Gemm".into(), 2, 1));
+        assert_eq!(
+            gelu(8).unwrap_err().to_string(),
+            "GELU needs the operator Erf, which opset 8 lacks: choose opset 9 or later"
+        );
+        assert_eq!(
+            gelu(22).unwrap_err().to_string(),
+            "opset 22: expected 7 to 21"
+        );
+    }
+
+    #[test]
+    fn constants_are_inputs_of_old_versions() {
+        let mut graph = Graph::default();
+        graph.constant_once("one", 1.0);
+        graph.list_constants();
+        assert_eq!(graph.input, [typed("one", FLOAT, [].into_iter())]);
+        let versions = [7, 9, 11, 13, 17, 21].map(ir_version);
+        assert_eq!(versions, [3, 4, 6, 7, 8, 10]);
     }
 }
