@@ -88,3 +88,18 @@ impl Format {
         }
     }
 }
+
+/// Number of bytes that are inspected for text.
+const INSPECTED: usize = 1024;
+
+/// Returns whether a file begins with text.
+pub(crate) fn is_text(bytes: &[u8]) -> bool {
+    let start = &bytes[..bytes.len().min(INSPECTED)];
+    let is_valid = match str::from_utf8(start) {
+        Ok(_) => true,
+        // A character may be cut.
+        Err(error) => error.error_len().is_none(),
+    };
+    let is_printable = |byte: &u8| *byte >= b' ' || matches!(byte, b'\n' | b'\r' | b'\t');
+    is_valid && !start.is_empty() && start.iter().all(is_printable)
+}

@@ -5,7 +5,7 @@ mod normalization;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Error, Result, bail};
+use anyhow::{Context, Error, Result, anyhow, bail};
 use burn::module::Module;
 use data::{Normalization, Scaling};
 use formats::{Architecture, Mismatch, Weights};
@@ -35,15 +35,16 @@ const MAX_LISTED: usize = 20;
 const EXAMPLES: &str = "\
 Examples:
   trainer import simple_cnn.pth                        PyTorch weights of the network `convnet`
+  trainer import checkpoint.pt --prefix ema.           one of the networks of a checkpoint
   trainer import notebook.keras                        a whole model of Keras, with its architecture
   trainer import notebook.weights.h5 --preset dropout  Keras weights, trained on pixels from 0 to 1
   trainer --resume latest                              continue training the imported weights
 
-Formats: files of torch.save(model.state_dict(), ...) (.pt, .pth) of any PyTorch version;
-safetensors; Keras .weights.h5, .keras and .h5; burnpack. Code in a file is never executed.
+Formats: files of torch.save (.pt, .pth) of any PyTorch version, with weights or a whole model;
+TorchScript; safetensors; Keras .weights.h5, .keras and .h5; burnpack. Code in a file is never executed.
 
 --preset or --config describes the network and the normalization of its images, unless the file is
-a whole model of Keras; the other settings apply if the training is resumed. docs/weights.md
+a whole model; the other settings apply if the training is resumed. docs/weights.md
 describes how tensors are matched with layers.";
 
 #[derive(Debug, clap::Args)]
@@ -51,6 +52,9 @@ describes how tensors are matched with layers.";
 pub(crate) struct Args {
     /// File with the weights
     file: PathBuf,
+    /// Network of a file that holds several: the prefix of the names of its tensors, such as ema.
+    #[arg(long, value_name = "PREFIX")]
+    prefix: Option<String>,
     #[command(flatten)]
     settings: SettingsFlags,
     #[command(flatten)]
@@ -61,7 +65,11 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> Result<()> {
     let place = || args.file.display().to_string();
-    let weights = read(&args.file).with_context(place)?;
+    let mut weights = read(&args.file).with_context(place)?;
+    if let Some(prefix) = &args.prefix {
+        let selected = weights.select(prefix);
+        weights = selected.map_err(|reason| anyhow!("{}", printable(reason)).context(place()))?;
+    }
     let architecture = architecture(&weights, &args.settings).with_context(place)?;
     let settings = match architecture {
         Some(architecture) => args.settings.settings_with(settings_of(architecture)?)?,
@@ -177,6 +185,11 @@ fn architecture<'a>(
     weights: &'a Weights,
     settings: &SettingsFlags,
 ) -> Result<Option<&'a Architecture>> {
+    if weights.architecture.is_none()
+        && let Some(reason) = formats::unsupported(weights)
+    {
+        bail!("{}", printable(reason));
+    }
     match &weights.architecture {
         _ if settings.describe_network() => Ok(None),
         None => Ok(None),
