@@ -37,7 +37,9 @@ pub enum ReadError {
         extension: &'static str,
     },
     /// The content is text. Weights have binary formats.
-    #[error("a text file, but the file extension is that of {named}: it begins with {start:?}{hint}")]
+    #[error(
+        "a text file, but the file extension is that of {named}: it begins with {start:?}{hint}"
+    )]
     Text {
         /// Name of the format with the file's extension.
         named: &'static str,
@@ -49,7 +51,7 @@ pub enum ReadError {
     /// The file is damaged or holds something else than weights: the name of the format, and the reason.
     #[error("cannot be read as {0}: {1}")]
     Malformed(&'static str, FormatError),
-    /// The pickles name Python functions or classes that weights do not need.
+    /// The pickles would call Python functions that weights do not need.
     #[error(
         "refused without running it: the pickle references {0}, which weights do not need; \
          save only the weights, with torch.save(model.state_dict(), ...)"

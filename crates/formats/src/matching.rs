@@ -195,10 +195,7 @@ enum Part {
 /// Returns whether a tensor is the weight of a convolution or dense layer.
 pub(crate) fn is_layer_weight(name: &str, tensor: &Tensor) -> bool {
     let part = part(name);
-    matches!(
-        (part, tensor.shape.len()),
-        (Some((_, Part::Weight)), 2 | 4)
-    )
+    matches!((part, tensor.shape.len()), (Some((_, Part::Weight)), 2 | 4))
 }
 
 /// Splits the name of a tensor into the name of its layer and its part in it.

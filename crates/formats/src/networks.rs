@@ -63,7 +63,10 @@ pub(crate) fn distinct(tensors: &Tensors, groups: Vec<Group>) -> Vec<NamedNetwor
         false => match by_name(tensors) {
             networks if networks.is_empty() => {
                 let modules = found.into_iter().map(network);
-                modules.filter(|network| network.architecture.is_some()).take(1).collect()
+                modules
+                    .filter(|network| network.architecture.is_some())
+                    .take(1)
+                    .collect()
             }
             networks => networks,
         },
@@ -136,7 +139,11 @@ impl Weights {
         let stripped = |name: &str| name.strip_prefix(&prefix).map(str::to_owned);
         let mut weights = Self {
             tensors: Tensors::new(),
-            order: self.order.iter().filter_map(|name| stripped(name)).collect(),
+            order: self
+                .order
+                .iter()
+                .filter_map(|name| stripped(name))
+                .collect(),
             hints: Vec::new(),
             networks: Vec::new(),
             architecture: None,
@@ -218,7 +225,10 @@ pub(crate) mod tests {
             prefix: (*prefix).into(),
             architecture: None,
         };
-        let networks = distinct(&weights(tensors).tensors, groups.iter().map(group).collect());
+        let networks = distinct(
+            &weights(tensors).tensors,
+            groups.iter().map(group).collect(),
+        );
         prefixes(&networks).into_iter().map(str::to_owned).collect()
     }
 
@@ -227,7 +237,10 @@ pub(crate) mod tests {
         let conv: &[usize] = &[8, 1, 3, 3];
         // A model and its average
         let average: &[(&str, &[usize])] = &[("model.a.weight", conv), ("ema.a.weight", conv)];
-        assert_eq!(in_dictionaries(&["model.", "ema."], average), ["model.", "ema."]);
+        assert_eq!(
+            in_dictionaries(&["model.", "ema."], average),
+            ["model.", "ema."]
+        );
         // Two dense networks
         let adversarial: &[(&str, &[usize])] = &[
             ("g.0.weight", &[8, 4]),

@@ -122,7 +122,8 @@ pub(crate) struct Object {
 pub(crate) struct Pickle<'a> {
     values: Vec<Value<'a>>,
     pub(crate) root: Id,
-    /// Names of functions that the pickle would call and that may do anything, as `module.name`.
+    /// Names of functions that the pickle would call and that may do anything, as `module.name`. If there are any, the
+    /// pickle may be damaged.
     pub(crate) unknown_calls: BTreeSet<String>,
     /// Length of the pickle, in bytes.
     pub(crate) length: usize,
@@ -147,10 +148,11 @@ impl<'a> Pickle<'a> {
             copied: 0,
             unknown_calls: BTreeSet::new(),
         };
-        while let Some(opcode) = machine.opcode()? {
-            machine.execute(opcode)?;
-        }
-        let root = machine.pop()?;
+        let root = match machine.run() {
+            // Python calls the functions before it finds the damage.
+            Err(_) if !machine.unknown_calls.is_empty() => Id(usize::MAX),
+            root => root?,
+        };
         Ok(Self {
             values: machine.values,
             root,
@@ -281,10 +283,14 @@ struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    /// Reads the next opcode; `None` at the end of the pickle.
-    fn opcode(&mut self) -> Result<Option<u8>, PickleError> {
-        let opcode = self.reader.byte()?;
-        Ok((opcode != b'.').then_some(opcode))
+    /// Executes the opcodes to the end of the pickle, and returns the value on top of the stack.
+    fn run(&mut self) -> Result<Id, PickleError> {
+        loop {
+            match self.reader.byte()? {
+                b'.' => return self.pop(),
+                opcode => self.execute(opcode)?,
+            }
+        }
     }
 
     fn execute(&mut self, opcode: u8) -> Result<(), PickleError> {
@@ -489,9 +495,7 @@ impl<'a> Machine<'a> {
                 self.push(Value::Persistent(id))
             }
             // NEXT_BUFFER, READONLY_BUFFER, PERSID are not written by torch.save.
-            _ => Err(PickleError::Damaged(
-                self.reader.position.saturating_sub(1),
-            )),
+            _ => Err(PickleError::Damaged(self.reader.position.saturating_sub(1))),
         }
     }
 
@@ -617,7 +621,8 @@ impl<'a> Machine<'a> {
 
     /// Reads the module and name of a function or class.
     fn global_lines(&mut self) -> Result<Id, PickleError> {
-        let [module, name] = [self.reader.line()?, self.reader.line()?].map(String::from_utf8_lossy);
+        let [module, name] =
+            [self.reader.line()?, self.reader.line()?].map(String::from_utf8_lossy);
         let (module, name) = (self.add(Value::Text(module))?, self.add(Value::Text(name))?);
         self.add(Value::Global(module, name))
     }
@@ -687,7 +692,12 @@ impl<'a> Machine<'a> {
 
 /// Returns the pairs of consecutive elements.
 fn pairs(elements: &[Id]) -> Vec<(Id, Id)> {
-    elements.as_chunks().0.iter().map(|&[a, b]| (a, b)).collect()
+    elements
+        .as_chunks()
+        .0
+        .iter()
+        .map(|&[a, b]| (a, b))
+        .collect()
 }
 
 fn parse<T: std::str::FromStr>(digits: &[u8]) -> Option<T> {
@@ -787,9 +797,9 @@ mod tests {
             Value::List(ids) => format!("[{}]", list(ids)),
             Value::Tuple(ids) => format!("({})", list(ids)),
             Value::Dict(entries) => {
-                let entries = entries
-                    .iter()
-                    .map(|(key, value)| format!("{}: {}", shown(pickle, *key), shown(pickle, *value)));
+                let entries = entries.iter().map(|(key, value)| {
+                    format!("{}: {}", shown(pickle, *key), shown(pickle, *value))
+                });
                 format!("{{{}}}", entries.collect::<Vec<_>>().join(", "))
             }
             Value::Global(..) => pickle.global(id).unwrap(),
@@ -811,7 +821,8 @@ mod tests {
     fn reads_data_of_all_protocols() {
         // {'a': [1, -2, 3.5, True, None], 'b': ('x', 70000)} in protocols 0, 1, 2 and 4
         let expected = "{'a': [1, -2, 3.5, true, None], 'b': ('x', 70000)}";
-        let zero = b"(dp0\nVa\np1\n(lp2\nI1\naI-2\naF3.5\naI01\naNasVb\np3\n(Vx\np4\nI70000\ntp5\ns.";
+        let zero =
+            b"(dp0\nVa\np1\n(lp2\nI1\naI-2\naF3.5\naI01\naNasVb\np3\n(Vx\np4\nI70000\ntp5\ns.";
         let one = b"}q\x00(X\x01\0\0\0aq\x01]q\x02(K\x01J\xfe\xff\xff\xffG@\x0c\0\0\0\0\0\0I01\nNeX\x01\0\0\0bq\x03(X\x01\0\0\0xq\x04Jp\x11\x01\0tq\x05u.";
         let two = b"\x80\x02}q\x00(X\x01\0\0\0aq\x01]q\x02(K\x01\x8a\x01\xfeG@\x0c\0\0\0\0\0\0\x88NeX\x01\0\0\0bq\x03X\x01\0\0\0xq\x04Jp\x11\x01\0\x86q\x05u.";
         let four = b"\x80\x04\x95\x2b\0\0\0\0\0\0\0}\x94(\x8c\x01a\x94]\x94(K\x01J\xfe\xff\xff\xffG@\x0c\0\0\0\0\0\0\x88Ne\x8c\x01b\x94\x8c\x01x\x94Jp\x11\x01\0\x86\x94u.";
@@ -875,11 +886,10 @@ mod tests {
         );
         // getattr(os, 'system')('ls')
         let names = calls(b"c__builtin__\ngetattr\n(VosVsystem\ntR(Vls\ntR.");
-        assert_eq!(
-            names.unwrap(),
-            ["a computed function", "builtins.getattr"]
-        );
+        assert_eq!(names.unwrap(), ["a computed function", "builtins.getattr"]);
         assert_eq!(calls(b"\x82\x01.").unwrap(), ["an extension code"]);
+        // before the damage
+        assert_eq!(calls(b"(S'ls'\nios\nsystem\n\xff").unwrap(), ["os.system"]);
     }
 
     #[test]

@@ -132,9 +132,13 @@ fn archive_storages<'a, R: Read + Seek>(
         };
         let mut entry = archive.by_name(name).map_err(readable)?;
         if entry.compression() != CompressionMethod::Stored {
-            return Err("weights that are compressed in the archive, as torch.save never does".into());
+            return Err(
+                "weights that are compressed in the archive, as torch.save never does".into(),
+            );
         }
-        let start = entry.data_start().and_then(|start| usize::try_from(start).ok());
+        let start = entry
+            .data_start()
+            .and_then(|start| usize::try_from(start).ok());
         let size = usize::try_from(entry.size()).ok();
         let range = start.zip(size).and_then(|(start, size)| {
             total += size;
@@ -278,8 +282,7 @@ impl<'p> Collector<'p> {
                 }
             }
             Value::Object(object) => {
-                let tensor =
-                    torch_tensor::read(pickle, id, self.storages, &mut self.budget);
+                let tensor = torch_tensor::read(pickle, id, self.storages, &mut self.budget);
                 let tensor = tensor.map_err(|error| format!("tensor {}: {error}", shown(name)))?;
                 match (tensor, Module::new(pickle, id)) {
                     (Some(tensor), _) => self.insert(name.to_owned(), tensor)?,
@@ -522,7 +525,14 @@ pub(crate) mod tests {
         let layer = |shape| dictionary(&[("weight", float_tensor(shape))]);
         let weights = dictionary(&[("fc", layer(&[2, 3])), ("conv", layer(&[2, 1, 3, 3]))]);
         assert_eq!(names(&weights), ["fc.weight", "conv.weight"]);
-        let list = [&b"("[..], &float_tensor(&[2]), b"Vtext\n", &float_tensor(&[3]), b"t"].concat();
+        let list = [
+            &b"("[..],
+            &float_tensor(&[2]),
+            b"Vtext\n",
+            &float_tensor(&[3]),
+            b"t",
+        ]
+        .concat();
         assert_eq!(names(&dictionary(&[("list", list)])), ["list.0", "list.2"]);
     }
 
@@ -552,7 +562,9 @@ pub(crate) mod tests {
             &[("fc", child)],
         );
         assert_eq!(names(&root), ["scale", "fc.weight"]);
-        let groups = read(&archive(&dictionary(&[("net", root)]))).unwrap().groups;
+        let groups = read(&archive(&dictionary(&[("net", root)])))
+            .unwrap()
+            .groups;
         assert_eq!(groups.len(), 1);
         assert_eq!(groups[0].prefix, "net.");
     }
@@ -570,7 +582,10 @@ pub(crate) mod tests {
             "tensor a: a tensor that is larger than its storage"
         );
         let error = weights(view(0, &[1 << 40], &[0])).unwrap_err();
-        assert!(error.to_string().contains("twice as large as the file"), "{error}");
+        assert!(
+            error.to_string().contains("twice as large as the file"),
+            "{error}"
+        );
         // 10,000 names of the same 64 kB
         let mut many = b"}".to_vec();
         many.extend(float_tensor(&[ZEROS]));
@@ -579,7 +594,10 @@ pub(crate) mod tests {
             many.extend(format!("I{number}\ng0\ns").bytes());
         }
         let error = read(&archive(&many)).unwrap_err();
-        assert!(error.to_string().contains("twice as large as the file"), "{error}");
+        assert!(
+            error.to_string().contains("twice as large as the file"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -625,7 +643,10 @@ pub(crate) mod tests {
         );
         // A bit of the storage
         let mut flipped = entries(files, false);
-        let at = flipped.windows(16).position(|bytes| *bytes == data).unwrap();
+        let at = flipped
+            .windows(16)
+            .position(|bytes| *bytes == data)
+            .unwrap();
         flipped[at + 3] ^= 1;
         assert!(error(&flipped).contains("checksum"), "{}", error(&flipped));
         assert_eq!(error(b"}."), "a pickle without tensors");

@@ -106,7 +106,9 @@ mod tests {
         for (name, tensor) in tensors {
             assert_eq!(content.tensors[name], *tensor);
         }
-        let start = bytes.windows(8).position(|bytes| bytes == single.bytes.as_slice());
+        let start = bytes
+            .windows(8)
+            .position(|bytes| bytes == single.bytes.as_slice());
         assert_eq!(start.unwrap() % 64, 0);
         let integers = Tensor::new(vec![3], Dtype::Integer, vec![]).unwrap();
         let error = to_pytorch(&[("a", &integers)]).unwrap_err();

@@ -200,7 +200,11 @@ impl<'p> Module<'p> {
                 (None | Some(1), None | Some(-1 | 3)) => Some(LayerKind::Flatten),
                 _ => None,
             },
-            "Dropout" | "Dropout1d" | "Dropout2d" | "Dropout3d" | "AlphaDropout"
+            "Dropout"
+            | "Dropout1d"
+            | "Dropout2d"
+            | "Dropout3d"
+            | "AlphaDropout"
             | "FeatureAlphaDropout" => Some(LayerKind::Dropout {
                 p: self.float("p").unwrap_or(0.5),
             }),
@@ -414,7 +418,10 @@ fn fits(layers: &[Layer<'_>], input: [usize; 3]) -> bool {
     let mut maps = Maps(input);
     for layer in layers {
         if layer.kind == LayerKind::Dense {
-            let weight = layer.parameters.weight.map(|weight| weight.shape.as_slice());
+            let weight = layer
+                .parameters
+                .weight
+                .map(|weight| weight.shape.as_slice());
             let Maps([channels, height, width]) = maps;
             let values = channels.saturating_mul(height).saturating_mul(width);
             return matches!(weight, Some(&[_, inputs]) if inputs == values);
@@ -590,9 +597,9 @@ fn operation(layer: &Layer<'_>, maps: Maps) -> Result<Option<ChainOperation>, St
                 window.padding_after(*is_ceil)
             };
             let [top, left] = *padding;
-            let (bottom, right) = after(0, height)
-                .zip(after(1, width))
-                .ok_or_else(|| format!("a window of {size}x{size} on an image of {height}x{width} pixels"))?;
+            let (bottom, right) = after(0, height).zip(after(1, width)).ok_or_else(|| {
+                format!("a window of {size}x{size} on an image of {height}x{width} pixels")
+            })?;
             if *kind == PoolKind::Average && [bottom, right] != *padding {
                 return Err("an average over windows that exceed the image".into());
             }
@@ -671,7 +678,12 @@ mod tests {
 
     /// Returns a pickled module of `torch.nn.modules` with these attributes, given as opcodes.
     fn layer(class: &str, attributes: &[(&str, &str)]) -> Vec<u8> {
-        module(&format!("torch.nn.modules.x\n{class}"), attributes, &[], &[])
+        module(
+            &format!("torch.nn.modules.x\n{class}"),
+            attributes,
+            &[],
+            &[],
+        )
     }
 
     /// Returns a layer with a weight of zeros.
@@ -696,7 +708,11 @@ mod tests {
     /// Returns the network of a sequence of layers.
     fn network(layers: &[Vec<u8>]) -> Result<Architecture, String> {
         let names: Vec<String> = (0..layers.len()).map(|index| index.to_string()).collect();
-        let children: Vec<_> = names.iter().map(String::as_str).zip(layers.to_vec()).collect();
+        let children: Vec<_> = names
+            .iter()
+            .map(String::as_str)
+            .zip(layers.to_vec())
+            .collect();
         let pickle = module(&SEQUENTIAL.replace(".Seq", "\nSeq"), &[], &[], &children);
         let content = crate::pytorch::read(&archive(&pickle)).unwrap();
         let mut groups = content.groups;
@@ -770,12 +786,17 @@ mod tests {
     fn unsupported_layers_are_refused_by_name() {
         let error = |layer: Vec<u8>| network(&[layer]).unwrap_err();
         let convolution = |changed: (&str, &str)| {
-            let others = CONVOLUTION.into_iter().filter(|(name, _)| *name != changed.0);
+            let others = CONVOLUTION
+                .into_iter()
+                .filter(|(name, _)| *name != changed.0);
             let attributes: Vec<_> = others.chain([changed]).collect();
             error(weighted("Conv2d", &attributes, &[2, 2, 3, 3]))
         };
         for (message, expected) in [
-            (error(layer("Hardswish", &[])), "layer 0: Hardswish is not supported"),
+            (
+                error(layer("Hardswish", &[])),
+                "layer 0: Hardswish is not supported",
+            ),
             (
                 error(module("__main__\nNet", &[], &[], &[])),
                 "layer 0: Net is not supported",
@@ -813,11 +834,17 @@ mod tests {
                 "layer 0: Conv2d with these settings is not supported",
             ),
             (
-                error(layer("MaxPool2d", &[POOL[0], POOL[1], ("dilation", "I2\n")])),
+                error(layer(
+                    "MaxPool2d",
+                    &[POOL[0], POOL[1], ("dilation", "I2\n")],
+                )),
                 "layer 0: MaxPool2d with these settings is not supported",
             ),
             (
-                error(layer("AvgPool2d", &[("kernel_size", "I3\n"), ("padding", "I1\n")])),
+                error(layer(
+                    "AvgPool2d",
+                    &[("kernel_size", "I3\n"), ("padding", "I1\n")],
+                )),
                 "layer 0: AvgPool2d with these settings is not supported",
             ),
             (
@@ -880,14 +907,21 @@ mod tests {
         let children = [
             ("conv", weighted("Conv2d", &CONVOLUTION, &[2, 1, 3, 3])),
             ("norm", weighted("BatchNorm2d", &[("eps", "F0.5\n")], &[2])),
-            ("pool", layer("AvgPool2d", &[("kernel_size", "I2\n"), ("stride", "N")])),
+            (
+                "pool",
+                layer("AvgPool2d", &[("kernel_size", "I2\n"), ("stride", "N")]),
+            ),
             ("drop", layer("Dropout", &[("p", "F0.25\n")])),
             ("other", layer("LSTM", &[])),
         ];
         let pickle = module("__main__\nNet", &[], &[], &children);
         let content = crate::pytorch::read(&archive(&pickle)).unwrap();
         assert!(content.groups[0].architecture.is_none());
-        let hints: Vec<_> = content.hints.into_iter().map(|hint| (hint.name, hint.kind)).collect();
+        let hints: Vec<_> = content
+            .hints
+            .into_iter()
+            .map(|hint| (hint.name, hint.kind))
+            .collect();
         let expected = [
             (
                 "conv",

@@ -250,7 +250,11 @@ mod tests {
             dtype: Dtype::F32,
             size: 4,
         };
-        for name in ["torch.FloatStorage", "torch.float32", "torch.cuda.FloatStorage"] {
+        for name in [
+            "torch.FloatStorage",
+            "torch.float32",
+            "torch.cuda.FloatStorage",
+        ] {
             assert_eq!(Element::named(name), Some(float));
         }
         assert_eq!(Element::named("torch.BoolStorage").unwrap().size, 1);

@@ -46,7 +46,7 @@ pub fn unsupported(weights: &Weights) -> Option<String> {
     };
     let names = ordered(weights);
     for (name, _) in &names {
-        let kind = KINDS.iter().find(|(part, _)| name.contains(part));
+        let kind = KINDS.iter().find(|(part, _)| has_part(name, part));
         if let Some((part, kind)) = kind {
             let layer = name.split(part).next().unwrap_or(name);
             // Parts such as `q_proj` are layers of their own.
@@ -56,7 +56,10 @@ pub fn unsupported(weights: &Weights) -> Option<String> {
         }
     }
     if let Some((layer, groups)) = grouped(weights, &names) {
-        return refused(layer, &format!("a convolution of {groups} groups of channels"));
+        return refused(
+            layer,
+            &format!("a convolution of {groups} groups of channels"),
+        );
     }
     if weights.layout == Layout::PyTorch {
         for (name, tensor) in &names {
@@ -77,10 +80,15 @@ pub fn unsupported(weights: &Weights) -> Option<String> {
             }
         }
     }
-    let has_layers = names.iter().any(|(name, tensor)| is_layer_weight(name, tensor));
-    let largest = names
+    let has_layers = names
         .iter()
-        .max_by_key(|(_, tensor)| tensor.shape.iter().fold(1, |a: usize, b| a.saturating_mul(*b)));
+        .any(|(name, tensor)| is_layer_weight(name, tensor));
+    let largest = names.iter().max_by_key(|(_, tensor)| {
+        tensor
+            .shape
+            .iter()
+            .fold(1, |a: usize, b| a.saturating_mul(*b))
+    });
     match largest {
         None => Some("the file holds no tensors".into()),
         Some((name, tensor)) if !has_layers => Some(format!(
@@ -90,6 +98,12 @@ pub fn unsupported(weights: &Weights) -> Option<String> {
         )),
         Some(_) => None,
     }
+}
+
+/// Returns whether a name contains a part that no letter follows.
+fn has_part(name: &str, part: &str) -> bool {
+    let mut after = name.split(part).skip(1);
+    after.any(|rest| !rest.starts_with(|letter: char| letter.is_ascii_alphabetic()))
 }
 
 /// Returns the tensors in the order of the file.
@@ -125,13 +139,16 @@ fn grouped<'a>(weights: &'a Weights, names: &[(&'a str, &'a Tensor)]) -> Option<
         .collect();
     // Without an order, the one with a single input channel may be the first.
     let has_order = !weights.order.is_empty();
-    let candidates = convolutions.iter().enumerate().filter(|(index, (_, tensor))| {
-        let &[outputs, inputs, height, width] = tensor.shape.as_slice() else {
-            return false;
-        };
-        let is_first = *index == 0 && has_order;
-        inputs == 1 && outputs > 1 && height * width > 1 && !is_first
-    });
+    let candidates = convolutions
+        .iter()
+        .enumerate()
+        .filter(|(index, (_, tensor))| {
+            let &[outputs, inputs, height, width] = tensor.shape.as_slice() else {
+                return false;
+            };
+            let is_first = *index == 0 && has_order;
+            inputs == 1 && outputs > 1 && height * width > 1 && !is_first
+        });
     let has_single_output = convolutions
         .iter()
         .any(|(_, tensor)| tensor.shape.first() == Some(&1));
@@ -160,11 +177,17 @@ mod tests {
     #[test]
     fn layers_are_refused_by_name() {
         for (name, message) in [
-            ("encoder.self_attn.in_proj_weight", "layer encoder.self_attn: attention"),
+            (
+                "encoder.self_attn.in_proj_weight",
+                "layer encoder.self_attn: attention",
+            ),
             ("layers.0.q_proj.weight", "layer layers.0.q_proj: attention"),
             ("lstm.weight_ih_l0", "layer lstm: a recurrent layer"),
             ("weight_ih_l0", "layer weight_ih_l0: a recurrent layer"),
-            ("word_embedding.weight", "layer word_embedding: an embedding"),
+            (
+                "word_embedding.weight",
+                "layer word_embedding: an embedding",
+            ),
             ("fc.weight_g", "layer fc: weight normalization"),
         ] {
             assert_eq!(
@@ -172,6 +195,10 @@ mod tests {
                 format!("{message} is not supported")
             );
         }
+        assert_eq!(
+            reason(&[("fc.weight", &[2, 2]), ("weight_gamma", &[2])]),
+            ""
+        );
         assert_eq!(
             reason(&[("conv.weight", &[2, 2, 3])]),
             "layer conv: a convolution in one dimension is not supported"
