@@ -96,7 +96,7 @@ module = torch.nn.Sequential(
     torch.nn.Conv2d(1, 2, 3, bias=False), torch.nn.BatchNorm2d(2, eps=0.01), torch.nn.ReLU(), torch.nn.MaxPool2d(2),
     torch.nn.Flatten(), torch.nn.Linear(2 * 13 * 13, 10),
 )
-mnist.train(module, mnist.normalized(pixels[:2000], 0, 1), labels[:2000])
+mnist.train(module, mnist.normalized(pixels, 0, 1), labels)
 torch.save(module, HERE / "module.pt")
 torch.save(module, HERE / "module-legacy.pt", _use_new_zipfile_serialization=False)
 torch.jit.save(torch.jit.script(module), HERE / "script.pt")

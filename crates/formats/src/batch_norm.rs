@@ -154,7 +154,7 @@ impl Normalization {
         if weight.shape.first() != Some(&channels) || channels == 0 {
             return None;
         }
-        let values = weight.values()?;
+        let values = weight.values().filter(|values| !values.is_empty())?;
         let filters = values.chunks(values.len() / channels).zip(&self.factor);
         let scaled: Vec<f32> = filters
             .flat_map(|(filter, factor)| {

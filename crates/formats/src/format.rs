@@ -1,9 +1,6 @@
 //! File formats, detected by content.
 
-use std::io::Cursor;
 use std::path::Path;
-
-use zip::ZipArchive;
 
 use crate::{keras, pytorch};
 
@@ -30,7 +27,7 @@ impl Format {
     /// zip archives whose directory cannot be read.
     pub(crate) fn of_content(bytes: &[u8], named: Option<Self>) -> Option<Self> {
         if bytes.starts_with(b"PK") {
-            let archive = ZipArchive::new(Cursor::new(bytes));
+            let archive = pytorch::open_archive(bytes);
             let is_pytorch = archive.as_ref().is_ok_and(pytorch::is_archive);
             let is_keras = archive.map(|archive| archive.index_for_name(keras::ENTRY).is_some());
             match (is_keras, named) {

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::io::{Cursor, Read, Seek};
 
+use zip::read::{ArchiveOffset, Config};
 use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 
@@ -61,6 +62,19 @@ pub(crate) fn is_archive<R: Read + Seek>(archive: &ZipArchive<R>) -> bool {
     archive.file_names().any(is_entry)
 }
 
+/// Opens a zip archive.
+///
+/// # Errors
+/// Returns an error if the archive is damaged.
+pub(crate) fn open_archive(bytes: &[u8]) -> Result<ZipArchive<Cursor<&[u8]>>, ZipError> {
+    // To detect an offset, `zip` 9.8 assumes that the directory ends where its end record begins. PyTorch has the records
+    // of 64-bit archives in between, and the assumption is wrong where the first entry is as long as these.
+    let config = Config {
+        archive_offset: ArchiveOffset::Known(0),
+    };
+    ZipArchive::with_config(config, Cursor::new(bytes))
+}
+
 /// Reads a file.
 ///
 /// # Errors
@@ -74,7 +88,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Content, FormatError> {
 }
 
 fn read_archive(bytes: &[u8]) -> Result<Content, FormatError> {
-    let mut archive = ZipArchive::new(Cursor::new(bytes))?;
+    let mut archive = open_archive(bytes)?;
     let names: Result<Vec<String>, ZipError> = archive
         .file_names()
         .map(|name| name.map(Cow::into_owned))
@@ -650,6 +664,21 @@ pub(crate) mod tests {
         flipped[at + 3] ^= 1;
         assert!(error(&flipped).contains("checksum"), "{}", error(&flipped));
         assert_eq!(error(b"}."), "a pickle without tensors");
+    }
+
+    #[test]
+    fn archives_have_records_of_64_bits() {
+        let weights = [&dictionary(&[("a", float_tensor(&[2]))])[..], b"."].concat();
+        let zeros = [0; 16];
+        // The directory entry of a name of 30 bytes has as many as both records, 76.
+        for name in ["twenty-one-characters", "model"] {
+            let [pickle, data] = ["data.pkl", "data/0"].map(|entry| format!("{name}/{entry}"));
+            let mut bytes = entries(&[(&pickle, &weights), (&data, &zeros)], false);
+            let end = bytes.len() - 22;
+            let records = [&b"PK\x06\x06"[..], &[0; 52], b"PK\x06\x07", &[0; 16]].concat();
+            bytes.splice(end..end, records);
+            assert_eq!(read(&bytes).unwrap().order, ["a"], "{name}");
+        }
     }
 
     #[test]

@@ -549,7 +549,7 @@ fn operation(layer: &Layer<'_>, maps: Maps) -> Result<Option<ChainOperation>, St
     let Maps([_, height, width]) = maps;
     let tensor = |tensor: Option<&Tensor>, rank: usize| {
         let tensor = tensor.ok_or("no weights in the file")?;
-        match tensor.shape.len() == rank {
+        match tensor.shape.len() == rank && !tensor.shape.contains(&0) {
             true => Ok(tensor.clone()),
             false => Err(format!("a weight of shape {:?}", tensor.shape)),
         }
@@ -850,6 +850,10 @@ mod tests {
             (
                 error(layer("AdaptiveMaxPool2d", &[("output_size", "I5\n")])),
                 "layer 0: an adaptive pool from 28x28 to 5x5 pixels, whose windows differ in size, is not supported",
+            ),
+            (
+                error(weighted("Conv2d", &CONVOLUTION, &[2, 0, 3, 3])),
+                "layer 0: a weight of shape [2, 0, 3, 3]",
             ),
             (
                 error(layer("BatchNorm2d", &[])),

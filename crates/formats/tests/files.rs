@@ -485,6 +485,24 @@ fn legacy_weights() -> Weights {
 }
 
 #[test]
+fn damaged_modules_give_weights_or_errors() {
+    // A legacy file has no checksums.
+    let bytes = fs::read(fixture("module-legacy.pt")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("damaged.pt");
+    for at in (0..bytes.len()).step_by(67) {
+        for value in [0, bytes[at] ^ 1, b'h'] {
+            let mut damaged = bytes.clone();
+            damaged[at] = value;
+            fs::write(&path, damaged).unwrap();
+            if let Ok(weights) = read(&path) {
+                let _ = formats::unsupported(&weights);
+            }
+        }
+    }
+}
+
+#[test]
 fn objects_of_unknown_classes_are_data() {
     let pickle = b"\x80\x02c__main__\nNet\n)\x81}b.";
     let (_folder, path) = file("model.pt", &archive(pickle, stored()));
