@@ -44,8 +44,11 @@ pub(crate) fn fold<'a>(tensors: &'a Tensors, hints: &[LayerHint]) -> Folded<'a> 
         };
         let names = ["weight", "bias"].map(|part| format!("{convolution}.{part}"));
         let [weight, bias] = names.each_ref().map(|name| tensors.get(name));
-        if let Some(normalization) = Normalization::read(tensors, norm, epsilon(hints, norm))
-            && let Some(parts) = weight.and_then(|weight| normalization.apply(weight, bias))
+        if let Some(normalization) = Normalization::read(
+            tensors,
+            norm,
+            stated_epsilon(hints, norm).unwrap_or(EPSILON),
+        ) && let Some(parts) = weight.and_then(|weight| normalization.apply(weight, bias))
         {
             let tensors = folded.tensors.to_mut();
             tensors.extend(names.into_iter().zip(parts));
@@ -75,12 +78,12 @@ fn candidates(norm: &str) -> Vec<String> {
     numbered.into_iter().chain(named).collect()
 }
 
-/// Returns the number that a normalization adds to each variance.
-fn epsilon(hints: &[LayerHint], norm: &str) -> f64 {
+/// Returns the number that a normalization adds to each variance, if the file states it.
+pub(crate) fn stated_epsilon(hints: &[LayerHint], norm: &str) -> Option<f64> {
     let stated = hints.iter().find(|hint| hint.name == norm);
-    match stated.map(|hint| &hint.kind) {
-        Some(LayerKind::BatchNorm { eps }) => *eps,
-        _ => EPSILON,
+    match stated?.kind {
+        LayerKind::BatchNorm { eps } => Some(eps),
+        _ => None,
     }
 }
 

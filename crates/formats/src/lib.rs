@@ -25,6 +25,8 @@ mod burnpack;
 // Architectures.
 mod chain;
 mod translation;
+mod file_layers;
+mod readings;
 mod windows;
 mod keras_model;
 
@@ -46,6 +48,7 @@ pub use matching::{Mismatch, channels_and_classes, match_to_network, not_finite}
 pub use networks::NamedNetwork;
 pub use onnx::{ExportError, OnnxExport};
 pub use pytorch_writer::to_pytorch;
+pub use readings::{Reading, Readings};
 pub use tensor::{Dtype, SizeError, Tensor, Tensors};
 pub use translation::Architecture;
 pub use unsupported::unsupported;

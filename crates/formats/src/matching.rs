@@ -146,16 +146,18 @@ fn layers_pooled_first(network: &ConvNetConfig) -> Vec<String> {
     pooled_first.map(|pair| pair[0].name.clone()).collect()
 }
 
+/// Whether a tensor is a weight, rather than the state of an optimizer, a counter or a loss.
+pub(crate) fn is_weight((name, tensor): &(&String, &Tensor)) -> bool {
+    // Counters, losses, flags and seeds are scalars or short lists of integers.
+    let is_state = match tensor.dtype {
+        Dtype::Integer => tensor.shape.len() < 2,
+        _ => tensor.shape.is_empty(),
+    };
+    !is_state && !name.starts_with(KERAS_OPTIMIZER)
+}
+
 /// Returns the layers of a file, and a line for each tensor that belongs to no layer.
 fn file_layers<'a>(folded: &'a Folded<'_>) -> (Vec<FileLayer<'a>>, Vec<String>) {
-    let is_weight = |(name, tensor): &(&String, &Tensor)| {
-        // Counters, losses, flags and seeds are scalars or short lists of integers.
-        let is_state = match tensor.dtype {
-            Dtype::Integer => tensor.shape.len() < 2,
-            _ => tensor.shape.is_empty(),
-        };
-        !is_state && !name.starts_with(KERAS_OPTIMIZER)
-    };
     let mut biases = BTreeMap::new();
     let mut layers = Vec::new();
     let mut problems = Vec::new();
@@ -187,7 +189,9 @@ fn by_rank(layers: Vec<FileLayer<'_>>) -> (Vec<FileLayer<'_>>, Vec<FileLayer<'_>
         .partition(|layer| layer.weight.1.shape.len() == 4)
 }
 
-enum Part {
+/// The part of a layer that a tensor is.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Part {
     Weight,
     Bias,
 }
@@ -199,7 +203,7 @@ pub(crate) fn is_layer_weight(name: &str, tensor: &Tensor) -> bool {
 }
 
 /// Splits the name of a tensor into the name of its layer and its part in it.
-fn part(name: &str) -> Option<(&str, Part)> {
+pub(crate) fn part(name: &str) -> Option<(&str, Part)> {
     let (layer, last) = name.rsplit_once(['.', '/'])?;
     let numbered = layer.strip_suffix("/vars");
     match (last, numbered) {
@@ -246,7 +250,7 @@ fn ambiguous_orders(layers: &[FileLayer<'_>], layout: Layout) -> Vec<String> {
 
 /// Splits a name into its text, with `#` for each number, and its numbers. Names of equal text are ordered by
 /// their numbers.
-fn pattern(name: &str, layout: Layout) -> (String, Vec<u64>) {
+pub(crate) fn pattern(name: &str, layout: Layout) -> (String, Vec<u64>) {
     let name = match layout {
         // Keras omits the number of the first layer of a class.
         Layout::Keras => {

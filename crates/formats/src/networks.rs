@@ -81,7 +81,7 @@ fn are_separate(a: &Members<'_>, b: &Members<'_>) -> bool {
             .any(|tensor: &&Tensor| tensor.shape.len() == rank)
     };
     let are_parts = |a, b| has(a, 4) && !has(a, 2) && has(b, 2) && !has(b, 4);
-    shapes(a) == shapes(b) || (a.len() > 1 && b.len() > 1 && !are_parts(a, b) && !are_parts(b, a))
+    a.len() > 1 && b.len() > 1 && !are_parts(a, b) && !are_parts(b, a)
 }
 
 fn shapes<'a>(members: &Members<'a>) -> Vec<(&'a str, &'a [usize])> {
@@ -236,7 +236,12 @@ pub(crate) mod tests {
     fn separate_networks_are_told_from_parts() {
         let conv: &[usize] = &[8, 1, 3, 3];
         // A model and its average
-        let average: &[(&str, &[usize])] = &[("model.a.weight", conv), ("ema.a.weight", conv)];
+        let average: &[(&str, &[usize])] = &[
+            ("model.a.weight", conv),
+            ("model.b.weight", conv),
+            ("ema.a.weight", conv),
+            ("ema.b.weight", conv),
+        ];
         assert_eq!(
             in_dictionaries(&["model.", "ema."], average),
             ["model.", "ema."]

@@ -20,6 +20,8 @@ use crate::translation::Architecture;
 
 /// Suffix of the archive entry that holds the pickle.
 const PICKLE_SUFFIX: &str = "data.pkl";
+/// Start of the names of classes in TorchScript.
+const SCRIPT: &str = "__torch__.";
 /// Longest accepted name of a tensor, in bytes. Nested dictionaries repeat their keys in the name of each tensor.
 const MAX_NAME: usize = 1000;
 /// Deepest accepted nesting of dictionaries and modules.
@@ -311,6 +313,15 @@ impl<'p> Collector<'p> {
                         self.module(module, name)?;
                     }
                     (None, None) => {
+                        let class = pickle.global(object.class);
+                        // A module of TorchScript, whose children are attributes.
+                        if class.is_some_and(|class| class.starts_with(SCRIPT)) {
+                            self.add_member()?;
+                            self.content.groups.push(Group {
+                                prefix: prefix_of(name),
+                                architecture: None,
+                            });
+                        }
                         self.dictionary(pickle.attributes(object), name)?;
                         self.dictionary(&object.items, name)?;
                     }
@@ -581,6 +592,35 @@ pub(crate) mod tests {
             .groups;
         assert_eq!(groups.len(), 1);
         assert_eq!(groups[0].prefix, "net.");
+    }
+
+    #[test]
+    fn modules_of_torchscript_are_one_network() {
+        let layer = || {
+            let weights = [
+                ("weight", float_tensor(&[2, 2])),
+                ("other", float_tensor(&[2, 2])),
+            ];
+            [
+                &b"c__torch__.x\nLinear\n)\x81"[..],
+                &dictionary(&weights),
+                b"b",
+            ]
+            .concat()
+        };
+        let layers = dictionary(&[("a", layer()), ("b", layer())]);
+        let root = [&b"c__torch__\nNet\n)\x81"[..], &layers, b"b"].concat();
+        let content = read(&archive(&root)).unwrap();
+        assert_eq!(
+            content.order,
+            ["a.weight", "a.other", "b.weight", "b.other"]
+        );
+        let groups: Vec<_> = content
+            .groups
+            .iter()
+            .map(|group| group.prefix.as_str())
+            .collect();
+        assert_eq!(groups[..2], ["", "a."]);
     }
 
     #[test]

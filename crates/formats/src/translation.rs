@@ -20,7 +20,7 @@ const MAX_ADDED: usize = 1 << 27;
 const MAX_FLATTENED: usize = 1 << 24;
 
 /// A network that a file describes.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Architecture {
     /// The description. Batch normalization is part of the weights.
     pub network: ConvNetConfig,

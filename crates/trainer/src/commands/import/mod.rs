@@ -1,6 +1,7 @@
 //! `trainer import FILE`: creates a run from the weights of another program.
 
-mod normalization;
+mod candidate;
+mod comparison;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -8,15 +9,16 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Error, Result, anyhow, bail};
 use burn::module::Module;
 use data::{Normalization, Scaling};
-use formats::{Architecture, Mismatch, Weights};
+use formats::{Architecture, Mismatch, Readings, Weights};
 use model::{ConvNetConfig, Storage};
 use toml::{Table, Value};
 use tracing::{info, warn};
 
 use crate::commands::flags::{DeviceFlags, NewRunFlags, SettingsFlags};
+use crate::commands::import::candidate::{Candidate, fitting_presets};
+use crate::commands::import::comparison::Comparison;
 use crate::config::presets;
 use crate::config::run_config::Config;
-use crate::config::settings::Settings;
 use crate::device::panics::catch_panic;
 use crate::inference::evaluation::evaluate;
 use crate::process::logging::{self, FILE_ONLY};
@@ -31,6 +33,9 @@ use crate::training::state::Training;
 
 /// Number of mismatched tensors listed in an error message.
 const MAX_LISTED: usize = 20;
+
+/// Test accuracy below which another network than the described one may be far better.
+const FAR_BETTER: f64 = 0.95;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -55,6 +60,9 @@ pub(crate) struct Args {
     /// Network of a file that holds several: the prefix of the names of its tensors, such as ema.
     #[arg(long, value_name = "PREFIX")]
     prefix: Option<String>,
+    /// Activation of the network, if the file does not say it: relu, tanh, gelu or silu
+    #[arg(long, value_name = "NAME", value_parser = ["relu", "tanh", "gelu", "silu"], hide_possible_values = true)]
+    activation: Option<String>,
     #[command(flatten)]
     settings: SettingsFlags,
     #[command(flatten)]
@@ -70,37 +78,75 @@ pub(crate) fn run(args: Args) -> Result<()> {
         let selected = weights.select(prefix);
         weights = selected.map_err(|reason| anyhow!("{}", printable(reason)).context(place()))?;
     }
-    let architecture = architecture(&weights, &args.settings).with_context(place)?;
-    let settings = match architecture {
-        Some(architecture) => args.settings.settings_with(settings_of(architecture)?)?,
+    let image_size = args
+        .settings
+        .settings_over(presets::DEFAULT)?
+        .data()?
+        .image_size;
+    let readings = Readings::new(&weights, image_size);
+    let candidates = match described(&weights, &args.settings).with_context(place)? {
+        Some(Description::User) => Vec::new(),
+        Some(Description::File(architecture)) => vec![Candidate::Described(architecture)],
+        // They cannot be evaluated.
+        None if !formats::not_finite(&weights.tensors).is_empty() => Vec::new(),
+        None => candidate::candidates(&weights, &readings, image_size, args.activation.as_deref())
+            .map_err(|reason| anyhow!("{}", printable(reason)))
+            .with_context(place)?,
+    };
+    let settings = match candidates.first() {
+        Some(first) => args
+            .settings
+            .settings_with(settings_of(&architecture_of(first)?)?)?,
         None => args.settings.settings_over(presets::DEFAULT)?,
     };
     let (mut config, images) =
         images::resolve(settings, PictureCache::Write(&args.new.out)).with_context(place)?;
-    let tensors = match architecture {
-        Some(architecture) => architecture.tensors.clone(),
-        None => formats::match_to_network(&weights, &config.model)
-            .map_err(|mismatch| mismatch_error(&weights, &mismatch, &config))
-            .with_context(place)?,
-    };
-    let non_finite = formats::not_finite(&tensors);
-
     let (device, reason) = args.device.open()?;
     info!("device: {device}, {reason}");
+    let train = &images.split.train;
+    let architecture = match candidates.as_slice() {
+        [] => {
+            let tensors = formats::match_to_network(&weights, &config.model)
+                .map_err(|mismatch| mismatch_error(&weights, &mismatch, &config))
+                .with_context(place)?;
+            Architecture {
+                network: config.model.clone(),
+                scaling: None,
+                tensors,
+                notes: Vec::new(),
+            }
+        }
+        candidates => {
+            let first = architecture_of(&candidates[0]).with_context(place)?;
+            let is_stated = args.settings.give_normalization() || first.scaling.is_some();
+            let normalizations = match is_stated {
+                true => vec![config.data.normalization],
+                false => comparison::usual_normalizations(),
+            };
+            let is_open = candidates.len() * normalizations.len() > 1;
+            match is_open && formats::not_finite(&weights.tensors).is_empty() {
+                false => first,
+                true => {
+                    let comparison = Comparison::new(
+                        candidates,
+                        &normalizations,
+                        &config,
+                        train,
+                        &device.device,
+                    )?;
+                    let (index, normalization) = comparison.best().with_context(place)?;
+                    info!("read as {comparison}");
+                    config.data.normalization = normalization;
+                    architecture_of(&candidates[index]).with_context(place)?
+                }
+            }
+        }
+    };
+    config.model = architecture.network.clone();
+    let non_finite = formats::not_finite(&architecture.tensors);
     let folded = config.model.folded();
-    let network = folded.init(&device.device.clone().autodiff())?;
-    let network = network.with_safetensors(formats::to_safetensors(&tensors)?)?;
-    let training = Training::with_model(&config, network);
+    let training = Training::with_model(&config, candidate::load(&architecture, &device.device)?);
     let model = training.model.valid();
-    let is_stated = args.settings.give_normalization()
-        || architecture.is_none_or(|architecture| architecture.scaling.is_some());
-    if !is_stated && non_finite.is_empty() {
-        let training = &images.split.train;
-        let (normalization, comparison) =
-            normalization::choose(&model, &config, training, &device.device).with_context(place)?;
-        info!("normalization {normalization}: {comparison}");
-        config.data.normalization = normalization;
-    }
     let test = match non_finite.is_empty() {
         false => None,
         true => {
@@ -111,6 +157,29 @@ pub(crate) fn run(args: Args) -> Result<()> {
             )
         }
     };
+    if let (Some(test), Ok(readings)) = (&test, &readings)
+        && candidates.is_empty()
+        && test.accuracy < FAR_BETTER
+    {
+        let candidates: Vec<_> = readings
+            .iter()
+            .map(|reading| Candidate::Read(readings, reading))
+            .collect();
+        let comparison = Comparison::new(
+            &candidates,
+            &comparison::usual_normalizations(),
+            &config,
+            train,
+            &device.device,
+        )?;
+        if comparison.best().is_ok()
+            && comparison.best_accuracy() > Some(test.accuracy + 1.0 - FAR_BETTER)
+        {
+            warn!(
+                "the weights are far better as {comparison}; import without --preset and --config reads them so"
+            );
+        }
+    }
 
     let environment = Environment::of_this_process(&device.to_string());
     let source = Import {
@@ -148,7 +217,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         source.format,
         config.model.parameters()?
     );
-    for note in architecture.map_or(&[][..], |architecture| &architecture.notes) {
+    for note in &architecture.notes {
         info!("{note}");
     }
     for (name, count, total) in &non_finite {
@@ -180,25 +249,40 @@ fn read(path: &Path) -> Result<Weights> {
     }
 }
 
-/// Returns the network that the file describes, unless the user does.
-fn architecture<'a>(
+/// The description of a network.
+enum Description<'a> {
+    /// In the file.
+    File(&'a Architecture),
+    /// With `--preset` or `--config`.
+    User,
+}
+
+/// Returns the description of the network; `None` if there is none.
+fn described<'a>(
     weights: &'a Weights,
     settings: &SettingsFlags,
-) -> Result<Option<&'a Architecture>> {
+) -> Result<Option<Description<'a>>> {
     if weights.architecture.is_none()
         && let Some(reason) = formats::unsupported(weights)
     {
         bail!("{}", printable(reason));
     }
     match &weights.architecture {
-        _ if settings.describe_network() => Ok(None),
+        _ if settings.describe_network() => Ok(Some(Description::User)),
         None => Ok(None),
-        Some(Ok(architecture)) => Ok(Some(architecture)),
+        Some(Ok(architecture)) => Ok(Some(Description::File(architecture))),
         Some(Err(reason)) => bail!(
             "{}; if a network of this project has the same weights, describe it with --config",
             printable(reason)
         ),
     }
+}
+
+/// Returns the network of a candidate with its weights.
+fn architecture_of(candidate: &Candidate<'_>) -> Result<Architecture> {
+    candidate
+        .architecture()
+        .map_err(|reason| anyhow!("{}", printable(reason)))
 }
 
 /// Returns the settings of a network that a file describes.
@@ -223,14 +307,18 @@ fn settings_of(architecture: &Architecture) -> Result<Table> {
 /// Describes which tensors do not fit the network, and which presets or data would.
 fn mismatch_error(weights: &Weights, mismatch: &Mismatch, config: &Config) -> Error {
     let network = &config.model;
+    let fitting = |network: &ConvNetConfig| -> Vec<&str> {
+        let presets = fitting_presets(weights, network.channels, network.input, network.classes);
+        presets.into_iter().map(|(name, _)| name).collect()
+    };
     let inferred = formats::channels_and_classes(weights)
         .map(|[channels, classes]| ConvNetConfig {
             channels,
             classes,
             ..network.clone()
         })
-        .filter(|inferred| !fitting_presets(weights, inferred).is_empty());
-    let hint = match (fitting_presets(weights, network).as_slice(), inferred) {
+        .filter(|inferred| !fitting(inferred).is_empty());
+    let hint = match (fitting(network).as_slice(), inferred) {
         _ if mismatch.has_only_extra_tensors() => {
             "the file contains this network and further tensors".into()
         }
@@ -264,21 +352,4 @@ fn mismatch_error(weights: &Weights, mismatch: &Mismatch, config: &Config) -> Er
     Error::new(LinesError(format!(
         "the weights do not fit preset {preset}:\n  {problems}\n{hint}"
     )))
-}
-
-/// Returns the presets that the weights fit, with the input shape and the classes of `network`.
-fn fitting_presets(weights: &Weights, network: &ConvNetConfig) -> Vec<&'static str> {
-    let is_fitting = |name: &&str| {
-        let preset = Settings::preset(name).and_then(|settings| settings.model());
-        preset.is_ok_and(|preset| {
-            let preset = ConvNetConfig {
-                channels: network.channels,
-                input: network.input,
-                classes: network.classes,
-                ..preset
-            };
-            formats::match_to_network(weights, &preset).is_ok()
-        })
-    };
-    presets::names().filter(is_fitting).collect()
 }
