@@ -60,7 +60,7 @@ impl FileLayers {
     pub(crate) fn of(weights: &Weights) -> Result<Self, String> {
         let layout = weights.layout;
         let mut parts: BTreeMap<&str, BTreeMap<&str, &Tensor>> = BTreeMap::new();
-        for (name, tensor) in weights.tensors.iter().filter(|entry| is_weight(entry)) {
+        for (name, tensor) in weights.tensors.iter().filter(is_weight) {
             let (layer, part) = split(name);
             parts.entry(layer).or_default().insert(part, tensor);
         }
