@@ -103,6 +103,49 @@ fn whole_models_of_keras_describe_themselves() {
 }
 
 #[test]
+fn whole_modules_of_pytorch_describe_themselves() {
+    let work = WorkDir::new();
+    let import = |name: &str| {
+        let flags = format!("--run-name {name} --normalization unit");
+        let import = work
+            .trainer(&format!("import {} {flags}", fixture(name)))
+            .success();
+        let size = "the file states no size of images; 28x28 pixels fit the layers";
+        assert!(import.stderr.contains(size), "{}", import.stderr);
+        work.run_text(name, "evaluation.json")
+    };
+    let evaluation = import("module.pt");
+    assert_eq!(import("module-legacy.pt"), evaluation);
+    let evaluation: Value = serde_json::from_str(&evaluation).unwrap();
+    assert!(
+        evaluation["accuracy"].as_f64().unwrap() > 0.8,
+        "{evaluation}"
+    );
+}
+
+#[test]
+fn weights_of_other_networks_are_refused_in_one_sentence() {
+    let work = WorkDir::new();
+    let file = fixture("tiny.pt");
+    let error = work
+        .trainer(&format!("import {file} --prefix ema."))
+        .error();
+    assert_eq!(
+        error,
+        format!("{file}: no tensor has the prefix ema.; the file holds one network")
+    );
+    let header = r#"{"images":{"dtype":"U8","shape":[6,4,4],"data_offsets":[0,96]}}"#;
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.as_bytes());
+    bytes.extend([0; 96]);
+    fs::write(work.path("data.safetensors"), bytes).unwrap();
+    assert_eq!(
+        work.trainer("import data.safetensors").error(),
+        "data.safetensors: the file holds no layer of a network: its largest tensor is images [6, 4, 4]"
+    );
+}
+
+#[test]
 fn exported_weights_can_be_imported_unchanged() {
     let work = WorkDir::new();
     let import = |file: &str, run: &str| {
@@ -112,6 +155,7 @@ fn exported_weights_can_be_imported_unchanged() {
     import(&fixture("tiny.weights.h5"), "first");
     for (format, ending) in [
         ("pytorch-safetensors", "safetensors"),
+        ("pytorch", "pt"),
         ("safetensors", "burn.safetensors"),
     ] {
         let export = |run: &str| {

@@ -89,3 +89,14 @@ keras_deep = mnist.keras_network(channels=(2, 2, 2), dense=(4, 4, 4))
 assert_same(deep, with_weights(keras_deep, deep.state_dict(), (2, 3, 3)))
 keras_deep.save_weights(HERE / "deep.weights.h5")
 keras_deep.save(HERE / "deep-whole.h5")
+
+# A whole module, in both formats of PyTorch and in TorchScript. Its batch normalization has an epsilon of its own.
+torch.manual_seed(2)
+module = torch.nn.Sequential(
+    torch.nn.Conv2d(1, 2, 3, bias=False), torch.nn.BatchNorm2d(2, eps=0.01), torch.nn.ReLU(), torch.nn.MaxPool2d(2),
+    torch.nn.Flatten(), torch.nn.Linear(2 * 13 * 13, 10),
+)
+mnist.train(module, mnist.normalized(pixels, 0, 1), labels)
+torch.save(module, HERE / "module.pt")
+torch.save(module, HERE / "module-legacy.pt", _use_new_zipfile_serialization=False)
+torch.jit.save(torch.jit.script(module), HERE / "script.pt")

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use crate::hint::{LayerHint, LayerKind};
 use crate::tensor::{Tensor, Tensors};
 
 /// PyTorch's default of the number that is added to each variance.
@@ -24,8 +25,8 @@ pub(crate) struct Folded<'a> {
 }
 
 /// Folds each batch normalization into the convolution before it: `features.1` into `features.0`, `bn1` into `conv1`.
-/// Normalizations without such a convolution stay.
-pub(crate) fn fold(tensors: &Tensors) -> Folded<'_> {
+/// Normalizations without such a convolution stay. `hints` may state the numbers that are added to variances.
+pub(crate) fn fold<'a>(tensors: &'a Tensors, hints: &[LayerHint]) -> Folded<'a> {
     let norms: Vec<&str> = tensors
         .keys()
         .filter_map(|name| name.strip_suffix(".running_mean"))
@@ -43,8 +44,11 @@ pub(crate) fn fold(tensors: &Tensors) -> Folded<'_> {
         };
         let names = ["weight", "bias"].map(|part| format!("{convolution}.{part}"));
         let [weight, bias] = names.each_ref().map(|name| tensors.get(name));
-        if let Some(normalization) = Normalization::read(tensors, norm)
-            && let Some(parts) = weight.and_then(|weight| normalization.apply(weight, bias))
+        if let Some(normalization) = Normalization::read(
+            tensors,
+            norm,
+            stated_epsilon(hints, norm).unwrap_or(EPSILON),
+        ) && let Some(parts) = weight.and_then(|weight| normalization.apply(weight, bias))
         {
             let tensors = folded.tensors.to_mut();
             tensors.extend(names.into_iter().zip(parts));
@@ -72,6 +76,15 @@ fn candidates(norm: &str) -> Vec<String> {
         Some(format!("{parent}conv{rest}"))
     });
     numbered.into_iter().chain(named).collect()
+}
+
+/// Returns the number that a normalization adds to each variance, if the file states it.
+pub(crate) fn stated_epsilon(hints: &[LayerHint], norm: &str) -> Option<f64> {
+    let stated = hints.iter().find(|hint| hint.name == norm);
+    match stated?.kind {
+        LayerKind::BatchNorm { eps } => Some(eps),
+        _ => None,
+    }
 }
 
 fn is_convolution(tensors: &Tensors, name: &str) -> bool {
@@ -128,13 +141,13 @@ impl Normalization {
         self.factor.iter().all(|factor| *factor >= 0.0)
     }
 
-    fn read(tensors: &Tensors, norm: &str) -> Option<Self> {
+    fn read(tensors: &Tensors, norm: &str, epsilon: f64) -> Option<Self> {
         let values = |part: &str| tensors.get(&format!("{norm}.{part}"))?.values();
         let (mean, variance) = (values("running_mean")?, values("running_var")?);
         Self::new(
             [&mean, &variance],
             [values("weight"), values("bias")],
-            EPSILON,
+            epsilon,
         )
     }
 
@@ -144,7 +157,7 @@ impl Normalization {
         if weight.shape.first() != Some(&channels) || channels == 0 {
             return None;
         }
-        let values = weight.values()?;
+        let values = weight.values().filter(|values| !values.is_empty())?;
         let filters = values.chunks(values.len() / channels).zip(&self.factor);
         let scaled: Vec<f32> = filters
             .flat_map(|(filter, factor)| {
@@ -238,7 +251,7 @@ mod tests {
                 (&names[2], &[2], &[1.0, 4.0]),
                 (&names[3], &[2], &[4.0, 1.0]),
             ]);
-            let folded = fold(&tensors);
+            let folded = fold(&tensors, &[]);
             let keys: Vec<&String> = folded.tensors.keys().collect();
             assert_eq!(keys, [&name(conv, "bias"), &weight]);
             let values = |part| folded.tensors[&name(conv, part)].values().unwrap();
@@ -259,6 +272,6 @@ mod tests {
             ("bn2.running_mean", &[2], &[1.0, 4.0]),
             ("bn2.running_var", &[2], &[1.0, 4.0]),
         ]);
-        assert_eq!(fold(&tensors).tensors.len(), tensors.len());
+        assert_eq!(fold(&tensors, &[]).tensors.len(), tensors.len());
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::batch_norm::Normalization;
+use crate::batch_norm::{Normalization, stated_epsilon};
 use crate::layout::Layout;
 use crate::matching::{Part, is_weight, part, pattern};
 use crate::tensor::Tensor;
@@ -60,7 +60,7 @@ impl FileLayers {
     pub(crate) fn of(weights: &Weights) -> Result<Self, String> {
         let layout = weights.layout;
         let mut parts: BTreeMap<&str, BTreeMap<&str, &Tensor>> = BTreeMap::new();
-        for (name, tensor) in weights.tensors.iter().filter(|entry| is_weight(entry)) {
+        for (name, tensor) in weights.tensors.iter().filter(is_weight) {
             let (layer, part) = split(name);
             parts.entry(layer).or_default().insert(part, tensor);
         }
@@ -70,7 +70,9 @@ impl FileLayers {
             norms: Vec::new(),
         };
         for (name, parts) in parts {
-            if let Some(normalization) = normalization(&parts, layout) {
+            if let Some(normalization) =
+                normalization(&parts, layout, stated_epsilon(&weights.hints, name))
+            {
                 let name = name.to_owned();
                 layers.norms.push(FileNorm {
                     name,
@@ -100,10 +102,15 @@ fn split(name: &str) -> (&str, &str) {
     (layer.strip_suffix("/vars").unwrap_or(layer), last)
 }
 
-/// Returns the batch normalization of a layer, if its tensors are those of one.
-fn normalization(parts: &BTreeMap<&str, &Tensor>, layout: Layout) -> Option<Normalization> {
+/// Returns the batch normalization of a layer, if its tensors are those of one. `epsilon` is the number that the file says
+/// is added to each variance.
+fn normalization(
+    parts: &BTreeMap<&str, &Tensor>,
+    layout: Layout,
+    epsilon: Option<f64>,
+) -> Option<Normalization> {
     let values = |names: &[&str]| names.iter().find_map(|name| parts.get(name)?.values());
-    let epsilon = EPSILON[usize::from(layout == Layout::Keras)];
+    let epsilon = epsilon.unwrap_or(EPSILON[usize::from(layout == Layout::Keras)]);
     let is_vector = |tensor: &&Tensor| tensor.shape.len() == 1;
     if layout == Layout::Keras && parts.len() == 4 && parts.contains_key("3") {
         let all = parts.values().all(is_vector);
@@ -229,6 +236,9 @@ mod tests {
                 .iter()
                 .map(|(name, shape)| ((*name).to_owned(), tensor(shape)))
                 .collect::<Tensors>(),
+            order: Vec::new(),
+            hints: Vec::new(),
+            networks: Vec::new(),
             architecture: None,
             sha256: String::new(),
         }

@@ -1,9 +1,6 @@
 //! File formats, detected by content.
 
-use std::io::Cursor;
 use std::path::Path;
-
-use zip::ZipArchive;
 
 use crate::{keras, onnx, pytorch};
 
@@ -32,7 +29,7 @@ impl Format {
     /// zip archives whose directory cannot be read.
     pub(crate) fn of_content(bytes: &[u8], named: Option<Self>) -> Option<Self> {
         if bytes.starts_with(b"PK") {
-            let archive = ZipArchive::new(Cursor::new(bytes));
+            let archive = pytorch::open_archive(bytes);
             let is_pytorch = archive.as_ref().is_ok_and(pytorch::is_archive);
             let is_keras = archive.map(|archive| archive.index_for_name(keras::ENTRY).is_some());
             match (is_keras, named) {
@@ -94,4 +91,19 @@ impl Format {
             Self::Onnx => "onnx",
         }
     }
+}
+
+/// Number of bytes that are inspected for text.
+const INSPECTED: usize = 1024;
+
+/// Returns whether a file begins with text.
+pub(crate) fn is_text(bytes: &[u8]) -> bool {
+    let start = &bytes[..bytes.len().min(INSPECTED)];
+    let is_valid = match str::from_utf8(start) {
+        Ok(_) => true,
+        // A character may be cut.
+        Err(error) => error.error_len().is_none(),
+    };
+    let is_printable = |byte: &u8| *byte >= b' ' || matches!(byte, b'\n' | b'\r' | b'\t');
+    is_valid && !start.is_empty() && start.iter().all(is_printable)
 }

@@ -10,11 +10,15 @@
 mod weights;
 mod format;
 mod error;
+mod hint;
 mod limits;
 
 // Readers of one format each.
 mod pytorch;
 mod pickle;
+mod torch_tensor;
+mod torch_module;
+mod pytorch_writer;
 mod keras;
 mod safetensors;
 mod burnpack;
@@ -31,17 +35,22 @@ mod tensor;
 mod layout;
 mod batch_norm;
 mod matching;
+mod networks;
+mod unsupported;
 mod onnx;
 
 pub use self::safetensors::{from_safetensors, to_safetensors};
-
 pub use error::{FormatError, ReadError};
 pub use format::Format;
+pub use hint::{LayerHint, LayerKind};
 pub use layout::Layout;
 pub use limits::MAX_BYTES;
 pub use matching::{Mismatch, channels_and_classes, match_to_network, not_finite};
+pub use networks::NamedNetwork;
 pub use onnx::{ExportError, OnnxExport};
+pub use pytorch_writer::to_pytorch;
 pub use readings::{Reading, Readings};
 pub use tensor::{Dtype, SizeError, Tensor, Tensors};
 pub use translation::Architecture;
+pub use unsupported::unsupported;
 pub use weights::{Weights, read};

@@ -12,14 +12,6 @@ use crate::weights::Weights;
 
 /// Prefix of optimizer state in Keras files.
 const KERAS_OPTIMIZER: &str = "optimizer";
-/// Suffixes of optimizer state in PyTorch checkpoints: moments of Adam, momentum of SGD.
-const PYTORCH_OPTIMIZER: [&str; 4] = [
-    ".exp_avg",
-    ".exp_avg_sq",
-    ".max_exp_avg_sq",
-    ".momentum_buffer",
-];
-
 /// The reasons why weights do not match a network, one line each.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Mismatch(pub Vec<String>);
@@ -59,7 +51,7 @@ pub fn match_to_network(weights: &Weights, network: &ConvNetConfig) -> Result<Te
         .layers()
         .map_err(|error| Mismatch(vec![error.to_string()]))?;
     let (network_convolutions, network_dense) = network_layers(&layers, network);
-    let folded = batch_norm::fold(&weights.tensors);
+    let folded = batch_norm::fold(&weights.tensors, &weights.hints);
     let (file_layers, mut problems) = file_layers(&folded);
     let (file_convolutions, file_dense) = by_rank(file_layers);
     let mut matched = Tensors::new();
@@ -85,7 +77,7 @@ pub fn match_to_network(weights: &Weights, network: &ConvNetConfig) -> Result<Te
 /// Guesses the number of image channels and of classes from the weights: the smallest numbers of inputs of a
 /// convolution and of outputs of a dense layer.
 pub fn channels_and_classes(weights: &Weights) -> Option<[usize; 2]> {
-    let folded = batch_norm::fold(&weights.tensors);
+    let folded = batch_norm::fold(&weights.tensors, &weights.hints);
     let (convolutions, dense) = by_rank(file_layers(&folded).0);
     let shapes = |layers: Vec<FileLayer<'_>>| {
         let shape = |layer: FileLayer<'_>| weights.layout.shape_to_pytorch(&layer.weight.1.shape);
@@ -156,15 +148,12 @@ fn layers_pooled_first(network: &ConvNetConfig) -> Vec<String> {
 
 /// Whether a tensor is a weight, rather than the state of an optimizer, a counter or a loss.
 pub(crate) fn is_weight((name, tensor): &(&String, &Tensor)) -> bool {
-    let is_moment = PYTORCH_OPTIMIZER
-        .iter()
-        .any(|suffix| name.ends_with(suffix));
     // Counters, losses, flags and seeds are scalars or short lists of integers.
     let is_state = match tensor.dtype {
         Dtype::Integer => tensor.shape.len() < 2,
         _ => tensor.shape.is_empty(),
     };
-    !is_state && !is_moment && !name.starts_with(KERAS_OPTIMIZER)
+    !is_state && !name.starts_with(KERAS_OPTIMIZER)
 }
 
 /// Returns the layers of a file, and a line for each tensor that belongs to no layer.
@@ -205,6 +194,12 @@ fn by_rank(layers: Vec<FileLayer<'_>>) -> (Vec<FileLayer<'_>>, Vec<FileLayer<'_>
 pub(crate) enum Part {
     Weight,
     Bias,
+}
+
+/// Returns whether a tensor is the weight of a convolution or dense layer.
+pub(crate) fn is_layer_weight(name: &str, tensor: &Tensor) -> bool {
+    let part = part(name);
+    matches!((part, tensor.shape.len()), (Some((_, Part::Weight)), 2 | 4))
 }
 
 /// Splits the name of a tensor into the name of its layer and its part in it.

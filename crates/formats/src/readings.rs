@@ -647,6 +647,9 @@ mod tests {
             tensors: tensors
                 .map(|(name, shape)| ((*name).to_owned(), tensor(shape)))
                 .collect(),
+            order: Vec::new(),
+            hints: Vec::new(),
+            networks: Vec::new(),
             architecture: None,
             sha256: String::new(),
         }

@@ -18,6 +18,8 @@ use crate::windows::{self, SquareKernel};
 
 /// Largest number of channels of a layer that is inserted between two layers of the file.
 const MAX_INSERTED: usize = 2048;
+/// Largest number of weights that all inserted layers and enlarged kernels add.
+const MAX_ADDED: usize = 1 << 27;
 /// Largest number of flattened values that are normalized separately.
 const MAX_FLATTENED: usize = 1 << 24;
 
@@ -88,6 +90,8 @@ struct Translation {
     pending: Option<Normalization>,
     /// The function of the logits, once the network has ended.
     probabilities: Option<&'static str>,
+    /// Number of weights that the file does not have.
+    added: usize,
     notes: Vec<String>,
 }
 
@@ -139,6 +143,7 @@ impl Translation {
             pad: [0; 4],
             pending: None,
             probabilities: None,
+            added: 0,
             notes: Vec::new(),
         }
     }
@@ -384,6 +389,10 @@ impl Translation {
         let kernel = SquareKernel::new([height, width], extent, stride, sides)?.ok_or_else(|| {
             format!("a kernel of {kernel_height}x{kernel_width} without a square one that computes the same")
         })?;
+        if [kernel_height, kernel_width] != [kernel.size; 2] {
+            let area = kernel.size.saturating_mul(kernel.size);
+            self.count_added(outputs.saturating_mul(inputs).saturating_mul(area))?;
+        }
         let mut weight = kernel
             .weight(&weight, dilation)
             .ok_or("a weight that does not fit its kernel")?;
@@ -498,6 +507,7 @@ impl Translation {
                 "an operation between layers of {channels} channels"
             ));
         }
+        self.count_added(channels * channels)?;
         let mut diagonal = vec![0.0; channels * channels];
         for (channel, factor) in factor.iter().enumerate() {
             diagonal[channel * (channels + 1)] = *factor as f32;
@@ -517,6 +527,15 @@ impl Translation {
                 self.dense(Parameters { weight, bias })
             }
             Values::Flattened(..) => Err("an operation on flattened images".into()),
+        }
+    }
+
+    /// Counts weights that the file does not have.
+    fn count_added(&mut self, weights: usize) -> Result<(), String> {
+        self.added = self.added.saturating_add(weights);
+        match self.added <= MAX_ADDED {
+            true => Ok(()),
+            false => Err("too many operations between layers, or too large kernels".into()),
         }
     }
 
@@ -1330,5 +1349,18 @@ mod tests {
             let error = translated(layers).unwrap_err();
             assert!(error.starts_with(message), "{error}");
         }
+    }
+
+    #[test]
+    fn added_weights_are_limited() {
+        let mut layers = vec![convolution([2048, 1, 1, 1], Padding::Each(0))];
+        // Each activation after another one needs a layer of 2048x2048 weights.
+        for _ in 0..20 {
+            layers.extend([RELU, TANH]);
+        }
+        assert_eq!(
+            translated(layers).unwrap_err(),
+            "layer 34: too many operations between layers, or too large kernels"
+        );
     }
 }

@@ -5,10 +5,12 @@ use std::path::Path;
 use data::digest::sha256_hex;
 use data::regular_file;
 
-use crate::error::ReadError;
-use crate::format::Format;
+use crate::error::{FormatError, ReadError};
+use crate::format::{Format, is_text};
+use crate::hint::LayerHint;
 use crate::layout::Layout;
 use crate::limits::MAX_BYTES;
+use crate::networks::{self, NamedNetwork};
 use crate::tensor::Tensors;
 use crate::translation::Architecture;
 use crate::{burnpack, keras, onnx, pytorch, safetensors};
@@ -22,6 +24,12 @@ pub struct Weights {
     pub layout: Layout,
     /// Tensors by their names in the file.
     pub tensors: Tensors,
+    /// Names of the tensors in the order of the file; empty if it has none.
+    pub order: Vec<String>,
+    /// Modules of a PyTorch network that was saved as a whole, in the order of the file.
+    pub hints: Vec<LayerHint>,
+    /// The networks of a file that holds several; otherwise empty.
+    pub networks: Vec<NamedNetwork>,
     /// The network, if the file describes it; an error if this project has no such network.
     pub architecture: Option<Result<Architecture, String>>,
     /// SHA-256 of the file, in hexadecimal.
@@ -36,7 +44,11 @@ pub struct Weights {
 pub fn read(path: &Path) -> Result<Weights, ReadError> {
     let bytes = regular_file::read(path, MAX_BYTES)?;
     let named = Format::of_extension(path);
-    let format = Format::of_content(&bytes, named).ok_or(ReadError::UnknownFormat)?;
+    let is_text = is_text(&bytes);
+    let format = Format::of_content(&bytes, named).ok_or_else(|| match named {
+        Some(named) if is_text => ReadError::text(named, &bytes),
+        _ => ReadError::UnknownFormat,
+    })?;
     if let Some(named) = named.filter(|named| *named != format) {
         return Err(ReadError::WrongExtension {
             content: format.name(),
@@ -45,24 +57,21 @@ pub fn read(path: &Path) -> Result<Weights, ReadError> {
         });
     }
     let sha256 = sha256_hex([&bytes]);
-    let malformed = |reason| ReadError::Malformed(format.name(), reason);
-    if format == Format::PyTorch {
-        let disallowed = pytorch::disallowed_globals(&bytes).map_err(malformed)?;
-        if !disallowed.is_empty() {
-            return Err(ReadError::UnsafePickle(
-                Vec::from_iter(disallowed).join(", "),
-            ));
-        }
-    }
+    let malformed = |error: FormatError| match error.downcast::<pytorch::UnknownCalls>() {
+        Ok(calls) => ReadError::UnsafePickle(calls.to_string()),
+        Err(error) => ReadError::Malformed(format.name(), error),
+    };
     let mut architecture = None;
+    let mut content = pytorch::Content::default();
     let mut described = |(tensors, description): keras::Model| {
         architecture = description;
         (Layout::Keras, tensors)
     };
     let (layout, tensors) = match format {
-        Format::PyTorch => {
-            pytorch::read(path, bytes.len()).map(|tensors| (Layout::PyTorch, tensors))
-        }
+        Format::PyTorch => pytorch::read(&bytes).map(|read| {
+            content = read;
+            (Layout::PyTorch, std::mem::take(&mut content.tensors))
+        }),
         Format::Safetensors => safetensors::read(&bytes),
         Format::KerasWeights => keras::read(bytes).map(&mut described),
         Format::KerasArchive => keras::read_archive(&bytes).map(&mut described),
@@ -73,10 +82,20 @@ pub fn read(path: &Path) -> Result<Weights, ReadError> {
         Format::Burnpack => burnpack::read(bytes).map(|tensors| (Layout::Burn, tensors)),
     }
     .map_err(malformed)?;
+    let mut networks = networks::distinct(&tensors, content.groups);
+    if let [single] = networks.as_mut_slice()
+        && architecture.is_none()
+    {
+        architecture = single.architecture.take();
+        networks.clear();
+    }
     Ok(Weights {
         format,
         layout,
         tensors,
+        order: content.order,
+        hints: content.hints,
+        networks,
         architecture,
         sha256,
     })

@@ -152,6 +152,9 @@ fn weights_named(layers: &[(&str, &[usize])]) -> Weights {
         format: Format::PyTorch,
         layout: Layout::PyTorch,
         tensors,
+        order: Vec::new(),
+        hints: Vec::new(),
+        networks: Vec::new(),
         architecture: None,
         sha256: String::new(),
     }
@@ -456,12 +459,83 @@ fn rejects_small_files_that_expand_in_memory() {
 }
 
 #[test]
-fn refuses_pickled_modules() {
+fn whole_modules_of_pytorch_have_an_architecture() {
+    let read = |name| read(&fixture(name)).unwrap();
+    let module = read("module.pt");
+    assert_eq!(
+        module.order[..3],
+        ["0.weight", "1.weight", "1.bias"].map(str::to_owned)
+    );
+    let architecture = module.architecture.unwrap().unwrap();
+    assert_eq!(architecture.network.conv_blocks().count(), 1);
+    let legacy = read("module-legacy.pt");
+    assert_eq!(legacy.architecture.unwrap().unwrap(), architecture);
+    // TorchScript has the weights only.
+    let script = read("script.pt");
+    assert!(script.architecture.is_none());
+    assert!(script.tensors == module.tensors && legacy.tensors == module.tensors);
+    // Batch normalization with an epsilon of its own, which only the modules state.
+    let folded = match_to_network(&legacy_weights(), &architecture.network).unwrap();
+    assert!(distance(&folded, &architecture.tensors) < 1e-6);
+    assert!(match_to_network(&script, &architecture.network).unwrap() != folded);
+}
+
+fn legacy_weights() -> Weights {
+    read(&fixture("module-legacy.pt")).unwrap()
+}
+
+#[test]
+fn damaged_modules_give_weights_or_errors() {
+    // A legacy file has no checksums.
+    let bytes = fs::read(fixture("module-legacy.pt")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("damaged.pt");
+    for at in (0..bytes.len()).step_by(67) {
+        for value in [0, bytes[at] ^ 1, b'h'] {
+            let mut damaged = bytes.clone();
+            damaged[at] = value;
+            fs::write(&path, damaged).unwrap();
+            if let Ok(weights) = read(&path) {
+                let _ = formats::unsupported(&weights);
+            }
+        }
+    }
+}
+
+#[test]
+fn objects_of_unknown_classes_are_data() {
     let pickle = b"\x80\x02c__main__\nNet\n)\x81}b.";
-    let message = error("model.pt", &archive(pickle, stored()));
+    let (_folder, path) = file("model.pt", &archive(pickle, stored()));
+    let reason = formats::unsupported(&read(&path).unwrap());
+    assert_eq!(reason.as_deref(), Some("the file holds no tensors"));
+    let called = b"\x80\x02c__main__\nNet\n)R}b.";
+    let message = error("model.pt", &archive(called, stored()));
     assert!(
         message.contains("the pickle references __main__.Net, which weights do not need"),
         "{message}"
+    );
+}
+
+#[test]
+fn text_and_encrypted_files_are_refused() {
+    assert_eq!(
+        error("model.pt", b"hello\nworld"),
+        "a text file, but the file extension is that of PyTorch: it begins with \"hello\""
+    );
+    let pointer = error("model.pth", b"version https://git-lfs.github.com/spec/v1\n");
+    assert!(
+        pointer.ends_with("; `git lfs pull` replaces this pointer by the file"),
+        "{pointer}"
+    );
+    let mut encrypted = archive(b"}.", stored());
+    // Flags of the entry, locally and in the directory.
+    for (signature, at) in [(b"PK\x03\x04", 6), (b"PK\x01\x02", 8)] {
+        let start = encrypted.windows(4).position(|bytes| bytes == signature);
+        encrypted[start.unwrap() + at] |= 1;
+    }
+    assert_eq!(
+        error("model.pt", &encrypted),
+        "cannot be read as PyTorch: the archive is encrypted"
     );
 }
 
@@ -470,7 +544,7 @@ fn rejects_archives_that_unpack_to_large_files() {
     let deflated = SimpleFileOptions::default();
     let message = error("model.pt", &archive(&vec![b'('; 10 << 20], deflated));
     assert!(
-        message.ends_with("compressed, like TorchScript archives; those of torch.save are not"),
+        message.ends_with("the pickle is larger than that of any supported weights"),
         "{message}"
     );
 

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{MAIN_SEPARATOR, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Error, Result, ensure};
 use clap::ValueEnum;
 use formats::OnnxExport;
 use model::Storage;
@@ -50,6 +50,8 @@ pub(crate) struct Args {
 enum Format {
     /// safetensors in PyTorch's names and layout, for `load_state_dict`, like model.safetensors of the run
     PytorchSafetensors,
+    /// A state_dict for `torch.load`, with the names of model.safetensors
+    Pytorch,
     /// safetensors in Burn's names and layout
     Safetensors,
     /// Burn's own format
@@ -63,6 +65,7 @@ impl Format {
     fn extension(self) -> &'static str {
         match self {
             Self::PytorchSafetensors => "safetensors",
+            Self::Pytorch => "pt",
             Self::Safetensors => "burn.safetensors",
             Self::Burnpack => "bpk",
             Self::Onnx => "onnx",
@@ -99,6 +102,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let model = &classifier.model;
     let bytes = match args.format {
         Format::PytorchSafetensors => model.to_safetensors(storage)?,
+        Format::Pytorch => pytorch(&classifier, storage)?,
         Format::Safetensors => model.to_burn_safetensors(storage)?,
         Format::Burnpack => model.to_burnpack(storage)?,
         Format::Onnx => {
@@ -125,6 +129,22 @@ fn opset(text: &str) -> Result<u32, String> {
     let range = OnnxExport::OPSETS;
     let opset = text.parse().ok().filter(|opset| range.contains(opset));
     opset.ok_or_else(|| format!("expected {} to {}", range.start(), range.end()))
+}
+
+/// Returns the weights as a file of PyTorch, in the order of the layers.
+fn pytorch(classifier: &Classifier, storage: Storage) -> Result<Vec<u8>> {
+    let weights = formats::from_safetensors(&classifier.model.to_safetensors(storage)?)?;
+    let layers = classifier.config.model.layers()?;
+    let position = |name: &str| {
+        let (layer, _) = name.rsplit_once('.').unwrap_or((name, ""));
+        layers.iter().position(|known| known.name == layer)
+    };
+    let mut tensors: Vec<_> = weights
+        .iter()
+        .map(|(name, tensor)| (name.as_str(), tensor))
+        .collect();
+    tensors.sort_by_key(|(name, _)| (position(name), name.ends_with(".bias")));
+    formats::to_pytorch(&tensors).map_err(Error::from_boxed)
 }
 
 /// Returns the network as an ONNX file. Its metadata describe the classes, the preprocessing and the

@@ -40,16 +40,19 @@ const FAR_BETTER: f64 = 0.95;
 const EXAMPLES: &str = "\
 Examples:
   trainer import simple_cnn.pth                        PyTorch weights of the network `convnet`
+  trainer import checkpoint.pt --prefix ema.           one of the networks of a checkpoint
   trainer import notebook.keras                        a whole model of Keras, with its architecture
   trainer import network.onnx                          a network of any framework, with its architecture
   trainer import notebook.weights.h5 --preset dropout  Keras weights, trained on pixels from 0 to 1
   trainer --resume latest                              continue training the imported weights
 
-Formats: files of torch.save(model.state_dict(), ...) (.pt, .pth) of any PyTorch version;
-safetensors; Keras .weights.h5, .keras and .h5; ONNX; burnpack. Code in a file is never executed.
+Formats: files of torch.save (.pt, .pth) of any PyTorch version, with weights or a whole model;
+TorchScript; safetensors; Keras .weights.h5, .keras and .h5; ONNX; burnpack. Code in a file is
+never executed.
 
---preset or --config describes the network and the normalization of its images, unless the file is
-a whole model of Keras or ONNX; the other settings apply if the training is resumed. docs/weights.md
+A whole model describes its network. The network of a file with weights only is recognized on
+training images, or described with --preset or --config; the other settings apply if the training
+is resumed. docs/weights.md
 describes how tensors are matched with layers.";
 
 #[derive(Debug, clap::Args)]
@@ -57,6 +60,9 @@ describes how tensors are matched with layers.";
 pub(crate) struct Args {
     /// File with the weights
     file: PathBuf,
+    /// Network of a file that holds several: the prefix of the names of its tensors, such as ema.
+    #[arg(long, value_name = "PREFIX")]
+    prefix: Option<String>,
     /// Activation of the network, if the file does not say it: relu, tanh, gelu or silu
     #[arg(long, value_name = "NAME", value_parser = ["relu", "tanh", "gelu", "silu"], hide_possible_values = true)]
     activation: Option<String>,
@@ -70,7 +76,11 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> Result<()> {
     let place = || args.file.display().to_string();
-    let weights = read_weights(&args.file).with_context(place)?;
+    let mut weights = read_weights(&args.file).with_context(place)?;
+    if let Some(prefix) = &args.prefix {
+        let selected = weights.select(prefix);
+        weights = selected.map_err(|reason| anyhow!("{}", printable(reason)).context(place()))?;
+    }
     let image_size = args
         .settings
         .settings_over(presets::DEFAULT)?
@@ -246,6 +256,11 @@ fn described<'a>(
     weights: &'a Weights,
     settings: &SettingsFlags,
 ) -> Result<Option<Description<'a>>> {
+    if weights.architecture.is_none()
+        && let Some(reason) = formats::unsupported(weights)
+    {
+        bail!("{}", printable(reason));
+    }
     match &weights.architecture {
         _ if settings.describe_network() => Ok(Some(Description::User)),
         None => Ok(None),
