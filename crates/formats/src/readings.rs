@@ -9,6 +9,7 @@ use model::{Activation, Initialization, PoolKind};
 
 use crate::chain::{Chain, ChainLayer, ChainOperation, ChannelOrder, Padding};
 use crate::file_layers::{FileLayer, FileLayers};
+use crate::hint::{LayerHint, LayerKind};
 use crate::layout::Layout;
 use crate::translation::{Architecture, translate};
 use crate::weights::Weights;
@@ -38,8 +39,8 @@ pub struct Reading {
     pub is_usual: bool,
     /// Activation of all layers but the last.
     pub activation: Activation,
-    /// Whether the network has batch normalization, whose statistics depend on all layers before.
-    pub has_norm: bool,
+    /// Whether the file states the activation, or has batch normalization, whose statistics depend on it.
+    pub is_certain: bool,
     geometry: Geometry,
     /// Index of the layer of each batch normalization, convolutions before dense layers.
     norms: Vec<usize>,
@@ -61,9 +62,9 @@ struct Geometry {
 impl Geometry {
     /// Whether all convolutions are padded, or none, with stride 1 and 2x2 pools.
     fn is_regular(&self, layers: &[FileLayer]) -> bool {
-        let is_padded = |is_padded| {
+        let is_padded = |is_padded: bool| {
             let mut pairs = self.blocks.iter().zip(layers);
-            pairs.all(|(block, layer)| block.is_padded == is_padded || !is_paddable(layer))
+            pairs.all(|(block, layer)| (block.padding > 0) == is_padded || !is_paddable(layer))
         };
         let is_usual =
             |block: &Placement| block.stride == 1 && matches!(block.pool, None | Some([2, 2]));
@@ -74,7 +75,7 @@ impl Geometry {
 /// Padding, stride and pool of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Placement {
-    is_padded: bool,
+    padding: usize,
     stride: usize,
     /// Size and stride of the pool.
     pool: Option<[usize; 2]>,
@@ -91,6 +92,65 @@ enum Position {
     NormLast,
     /// Pool, normalization, activation.
     PoolFirst,
+}
+
+/// What the modules in a file state about its network.
+#[derive(Debug, Default)]
+struct Statement {
+    /// Padding and stride of convolutions by name.
+    convolutions: Vec<(String, (usize, usize))>,
+    /// The activation, if all modules agree.
+    activation: Option<Activation>,
+    /// The kind of pools, and size and stride of their windows, if all modules agree.
+    pool: Option<(PoolKind, Option<[usize; 2]>)>,
+}
+
+impl Statement {
+    fn new(hints: &[LayerHint]) -> Self {
+        let mut statement = Self::default();
+        let mut activations = Vec::new();
+        let mut pools = Vec::new();
+        for LayerHint { name, kind } in hints {
+            match kind {
+                LayerKind::Convolution {
+                    stride: [stride, other],
+                    padding: [padding, others @ ..],
+                    ..
+                } if stride == other && others == &[*padding; 3] => {
+                    statement
+                        .convolutions
+                        .push((name.clone(), (*padding, *stride)));
+                }
+                LayerKind::Activation(activation) => activations.push(*activation),
+                LayerKind::Pool {
+                    kind,
+                    size: [size, height],
+                    stride: [stride, other],
+                    padding: [0, 0],
+                    is_ceil: false,
+                } if size == height && stride == other => {
+                    pools.push((*kind, Some([*size, *stride])))
+                }
+                LayerKind::AdaptivePool { kind, .. } => pools.push((*kind, None)),
+                _ => {}
+            }
+        }
+        statement.activation = unanimous(&activations);
+        statement.pool = unanimous(&pools);
+        statement
+    }
+
+    /// Returns padding and stride of a convolution.
+    fn convolution(&self, name: &str) -> Option<(usize, usize)> {
+        let stated = self.convolutions.iter().find(|(other, _)| other == name);
+        stated.map(|(_, numbers)| *numbers)
+    }
+}
+
+/// Returns the element that all others equal.
+fn unanimous<T: Copy + PartialEq>(items: &[T]) -> Option<T> {
+    let first = items.first().copied()?;
+    items.iter().all(|item| *item == first).then_some(first)
 }
 
 impl Readings {
@@ -114,7 +174,8 @@ impl Readings {
             (None, Some(first)) => flat_input(first.inputs())?,
             (None, None) => return Err("the file has no convolution and no dense layer".into()),
         };
-        let geometries = geometries(&layers, input)?;
+        let statement = Statement::new(&weights.hints);
+        let geometries = geometries(&layers, &statement, input)?;
         let assignments = assignments(&layers)?;
         let mut readings = Readings {
             layers,
@@ -127,7 +188,7 @@ impl Readings {
         };
         for geometry in &geometries {
             for norms in &assignments {
-                readings.add(geometry, norms, weights.layout);
+                readings.add(geometry, norms, &statement, weights.layout);
             }
         }
         Ok(readings)
@@ -139,7 +200,7 @@ impl Readings {
     }
 
     /// Adds the readings with a geometry and an assignment of batch normalization.
-    fn add(&mut self, geometry: &Geometry, norms: &[usize], layout: Layout) {
+    fn add(&mut self, geometry: &Geometry, norms: &[usize], statement: &Statement, layout: Layout) {
         let has_pools =
             geometry.is_global || geometry.blocks.iter().any(|block| block.pool.is_some());
         let pools: &[PoolKind] = match has_pools {
@@ -164,8 +225,21 @@ impl Readings {
         let is_flat = geometry.is_global || self.layers.convolutions.is_empty();
         let orders = if is_flat { &orders[..1] } else { orders };
         let is_regular = geometry.is_regular(&self.layers.convolutions);
-        for &pool in pools {
-            for &activation in activations {
+        let is_stated = |activation: &Activation| {
+            statement
+                .activation
+                .is_none_or(|stated| stated == *activation)
+        };
+        let is_stated_pool =
+            |pool: &PoolKind| statement.pool.is_none_or(|(stated, _)| stated == *pool);
+        for &pool in pools
+            .iter()
+            .filter(|pool| !has_pools || is_stated_pool(pool))
+        {
+            for &activation in activations
+                .iter()
+                .filter(|activation| is_stated(activation))
+            {
                 let is_rising = matches!(activation, Activation::Relu | Activation::Tanh);
                 let positions: &[Position] = match (norms.is_empty(), has_pools) {
                     (true, true) if pool == PoolKind::Average || !is_rising => {
@@ -183,11 +257,11 @@ impl Readings {
                 for &position in positions {
                     for &order in orders {
                         let mut reading = Reading {
-                            is_usual: is_regular
-                                && is_rising
+                            is_usual: (is_regular || !statement.convolutions.is_empty())
+                                && (is_rising || statement.activation.is_some())
                                 && order == orders[0]
                                 && (position != Position::PoolFirst || !norms.is_empty()),
-                            has_norm: !norms.is_empty(),
+                            is_certain: statement.activation.is_some() || !norms.is_empty(),
                             geometry: geometry.clone(),
                             norms: norms.to_vec(),
                             position,
@@ -245,7 +319,7 @@ impl Readings {
                 weight: layer.weight.clone(),
                 bias: layer.bias.clone(),
                 stride: placement.stride,
-                padding: Padding::Each(placement.padding(layer)),
+                padding: Padding::Each(placement.padding),
                 dilation: 1,
                 groups: 1,
             };
@@ -355,7 +429,7 @@ impl Reading {
         if placement.stride != 1 {
             parts.push(format!("stride {}", placement.stride));
         }
-        let padding = match placement.padding(layer) {
+        let padding = match placement.padding {
             0 => "no padding".into(),
             pixels => format!("padding {pixels}"),
         };
@@ -382,13 +456,6 @@ impl Reading {
     }
 }
 
-impl Placement {
-    fn padding(self, layer: &FileLayer) -> usize {
-        let kernel = layer.weight.shape.get(2).copied().unwrap_or(0);
-        if self.is_padded { kernel / 2 } else { 0 }
-    }
-}
-
 /// Returns the shape of the images of a network without convolutions.
 fn flat_input(inputs: usize) -> Result<[usize; 3], String> {
     let shape = |channels: usize| {
@@ -403,7 +470,11 @@ fn flat_input(inputs: usize) -> Result<[usize; 3], String> {
 
 /// Returns the arrangements of padding and pools that give the first dense layer its number of inputs: the most regular
 /// ones.
-fn geometries(layers: &FileLayers, [_, height, _]: [usize; 3]) -> Result<Vec<Geometry>, String> {
+fn geometries(
+    layers: &FileLayers,
+    statement: &Statement,
+    [_, height, _]: [usize; 3],
+) -> Result<Vec<Geometry>, String> {
     let convolutions = &layers.convolutions;
     let Some(last) = convolutions.last() else {
         return Ok(vec![Geometry {
@@ -430,6 +501,7 @@ fn geometries(layers: &FileLayers, [_, height, _]: [usize; 3]) -> Result<Vec<Geo
     for (strides, pools) in [(&[1][..], usual), (&[1, 2], usual), (&[1, 2], rare)] {
         let mut search = Search {
             layers: convolutions,
+            statement,
             pixels,
             strides,
             pools,
@@ -461,7 +533,7 @@ fn geometries(layers: &FileLayers, [_, height, _]: [usize; 3]) -> Result<Vec<Geo
 /// Returns a number that is lower for more usual arrangements.
 fn irregularity(geometry: &Geometry, layers: &[FileLayer]) -> usize {
     let blocks = &geometry.blocks;
-    let is_mixed = |pair: &&[Placement]| pair[0].is_padded != pair[1].is_padded;
+    let is_mixed = |pair: &&[Placement]| (pair[0].padding > 0) != (pair[1].padding > 0);
     let mixed = blocks.windows(2).filter(is_mixed).count();
     let unpooled = blocks.iter().filter(|block| block.pool.is_none()).count();
     10 * usize::from(!geometry.is_regular(layers))
@@ -479,6 +551,7 @@ struct Search<'a> {
     layers: &'a [FileLayer],
     /// Pixels of the feature maps before the first dense layer; any number without dense layers.
     pixels: Option<usize>,
+    statement: &'a Statement,
     strides: &'a [usize],
     pools: &'a [Option<[usize; 2]>],
     found: Vec<Geometry>,
@@ -496,17 +569,28 @@ impl Search<'_> {
             return;
         };
         let kernel = layer.weight.shape.get(2).copied().unwrap_or(0);
-        for is_padded in [true, false] {
-            if is_padded && !is_paddable(layer) {
-                continue;
-            }
-            let padding = if is_padded { kernel / 2 } else { 0 };
-            for &stride in self.strides {
+        let window = self.statement.pool.and_then(|(_, window)| window);
+        let pools = &[None, window];
+        let pools = if window.is_some() { pools } else { self.pools };
+        let stated = self.statement.convolution(&layer.name);
+        let usual = if is_paddable(layer) {
+            &[kernel / 2, 0][..]
+        } else {
+            &[0]
+        };
+        let paddings = stated
+            .as_ref()
+            .map_or(usual, |(padding, _)| std::slice::from_ref(padding));
+        let strides = stated
+            .as_ref()
+            .map_or(self.strides, |(_, stride)| std::slice::from_ref(stride));
+        for &padding in paddings {
+            for &stride in strides {
                 let Some(room) = (size + 2 * padding).checked_sub(kernel) else {
                     continue;
                 };
                 let convolved = room / stride + 1;
-                for &pool in self.pools {
+                for &pool in pools {
                     let pooled = match pool {
                         None => Some(convolved),
                         Some([window, step]) => {
@@ -515,7 +599,7 @@ impl Search<'_> {
                     };
                     let Some(pooled) = pooled else { continue };
                     blocks.push(Placement {
-                        is_padded,
+                        padding,
                         stride,
                         pool,
                     });

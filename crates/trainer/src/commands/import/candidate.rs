@@ -51,7 +51,7 @@ impl Candidate<'_> {
         match self {
             Self::Described(_) | Self::Matched { .. } => false,
             Self::Read(_, reading) => {
-                !reading.has_norm
+                !reading.is_certain
                     && matches!(reading.activation, Activation::Gelu | Activation::Silu)
             }
         }
