@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::support::{WorkDir, project};
+use crate::support::{WorkDir, idx, project};
 
 /// Returns the path of a file with weights of the preset `tiny`, trained and saved by PyTorch or Keras.
 fn fixture(name: &str) -> String {
@@ -85,7 +85,7 @@ fn whole_models_of_keras_describe_themselves() {
             .success();
         assert_eq!(work.run_text(name, "evaluation.json"), expected, "{name}");
         // The file does not say that pixels were divided by 255.
-        let choice = "normalization unit: of 5000 training images are classified correctly: 9";
+        let choice = "read as the network in the file, normalization unit: 93";
         assert!(import.stderr.contains(choice), "{}", import.stderr);
         let config = work.run_text(name, "config.toml");
         assert!(config.contains("normalization = \"unit\""), "{config}");
@@ -99,6 +99,57 @@ fn whole_models_of_keras_describe_themselves() {
     assert!(
         work.run_text("given", "config.toml")
             .contains("normalization = \"mean-std\"")
+    );
+}
+
+#[test]
+fn networks_of_weights_are_recognized() {
+    let work = WorkDir::new();
+    work.trainer(&format!(
+        "import {} --preset tiny --run-name preset",
+        fixture("tiny.pt")
+    ))
+    .success();
+    let expected = work.run_text("preset", "evaluation.json");
+    for name in [
+        "tiny.pt",
+        "tiny-legacy.pth",
+        "tiny-checkpoint.pt",
+        "tiny.safetensors",
+        "tiny.weights.h5",
+    ] {
+        let import = work
+            .trainer(&format!("import {} --run-name {name}", fixture(name)))
+            .success();
+        let choice = "read as preset tiny, normalization unit: 93";
+        assert!(import.stderr.contains(choice), "{}", import.stderr);
+        assert_eq!(work.run_text(name, "evaluation.json"), expected, "{name}");
+    }
+    // Images of which the network knows nothing
+    let noise = work.images();
+    let size = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap();
+    for (split, count) in [("train", 40), ("t10k", 10)] {
+        let pixels: Vec<u8> = (0..count * 784)
+            .map(|pixel| (pixel * 7 % 251) as u8)
+            .collect();
+        let labels: Vec<u8> = (0..count).map(|image| (image % 10) as u8).collect();
+        let images = idx(2051, &[size(&labels), 28, 28], &pixels);
+        noise.write(&format!("{split}-images-idx3-ubyte"), &images);
+        let labels = idx(2049, &[size(&labels)], &labels);
+        noise.write(&format!("{split}-labels-idx1-ubyte"), &labels);
+    }
+    let error = work
+        .trainer(&format!(
+            "import {} --data {}",
+            fixture("tiny.pt"),
+            noise.folder().display()
+        ))
+        .error_lines()
+        .join("\n");
+    assert!(
+        error.contains("none is right for 80% of 36 training images:")
+            && error.contains("choose other images with --data"),
+        "{error}"
     );
 }
 
@@ -214,7 +265,7 @@ fn exported_weights_can_be_imported_unchanged() {
 fn mismatched_weights_are_reported_with_the_fitting_preset() {
     let work = WorkDir::new();
     let message = work
-        .trainer(&format!("import {}", fixture("tiny.pt")))
+        .trainer(&format!("import {} --preset convnet", fixture("tiny.pt")))
         .error();
     let file = fixture("tiny.pt");
     assert_eq!(

@@ -8,6 +8,7 @@ mod browser;
 mod commands;
 mod devices;
 mod figures;
+mod fine_tuning;
 mod guards;
 mod import_export;
 #[cfg(target_os = "linux")]

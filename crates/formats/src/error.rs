@@ -3,8 +3,6 @@
 use std::error::Error;
 use std::io;
 
-use crate::format::Format;
-
 /// An error of a format's own reader.
 pub type FormatError = Box<dyn Error + Send + Sync>;
 
@@ -61,11 +59,11 @@ pub enum ReadError {
 
 impl ReadError {
     /// Returns the error for a text file.
-    pub(crate) fn text(named: Format, bytes: &[u8]) -> Self {
+    pub(crate) fn text(named: &'static str, bytes: &[u8]) -> Self {
         let text = String::from_utf8_lossy(bytes.get(..4 * QUOTED).unwrap_or(bytes));
         let line = text.lines().next().unwrap_or_default();
         Self::Text {
-            named: named.name(),
+            named,
             start: line.chars().take(QUOTED).collect(),
             hint: match line.starts_with("version https://git-lfs") {
                 true => "; `git lfs pull` replaces this pointer by the file",

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use crate::pytorch::Group;
 use crate::tensor::{Tensor, Tensors};
 use crate::translation::Architecture;
-use crate::weights::Weights;
 
 /// Names of a network beside the one that classifies.
 const GENERATORS: [&str; 4] = ["generator", "netG", "G", "gen"];
@@ -90,7 +89,7 @@ fn shapes<'a>(members: &Members<'a>) -> Vec<(&'a str, &'a [usize])> {
 }
 
 /// Returns the networks that only the names tell apart: `model.conv1.weight` and `ema.conv1.weight`.
-fn by_name(tensors: &Tensors) -> Vec<NamedNetwork> {
+pub(crate) fn by_name(tensors: &Tensors) -> Vec<NamedNetwork> {
     let all = members(tensors, "");
     let mut prefix = String::new();
     for _ in 0..MAX_PREFIXES {
@@ -126,92 +125,18 @@ fn by_name(tensors: &Tensors) -> Vec<NamedNetwork> {
     Vec::new()
 }
 
-impl Weights {
-    /// Keeps the network whose tensors have names that begin with `prefix`, and removes the prefix from their names.
-    ///
-    /// # Errors
-    /// Returns an error if no tensor has this prefix.
-    pub fn select(self, prefix: &str) -> Result<Self, String> {
-        let prefix = match prefix.strip_suffix('.') {
-            None if !prefix.is_empty() => format!("{prefix}."),
-            _ => prefix.to_owned(),
-        };
-        let stripped = |name: &str| name.strip_prefix(&prefix).map(str::to_owned);
-        let mut weights = Self {
-            tensors: Tensors::new(),
-            order: self
-                .order
-                .iter()
-                .filter_map(|name| stripped(name))
-                .collect(),
-            hints: Vec::new(),
-            networks: Vec::new(),
-            architecture: None,
-            ..self
-        };
-        for (name, tensor) in self.tensors {
-            if let Some(name) = stripped(&name) {
-                weights.tensors.insert(name, tensor);
-            }
-        }
-        if weights.tensors.is_empty() {
-            let prefixes = self.networks.iter().map(|network| network.prefix.as_str());
-            let known = match self.networks.is_empty() {
-                true => "the file holds one network".into(),
-                false => format!("expected {}", prefixes.collect::<Vec<_>>().join(" or ")),
-            };
-            return Err(format!("no tensor has the prefix {prefix}; {known}"));
-        }
-        for mut hint in self.hints {
-            if let Some(name) = stripped(&hint.name) {
-                hint.name = name;
-                weights.hints.push(hint);
-            }
-        }
-        let selected = self
-            .networks
-            .into_iter()
-            .find(|network| network.prefix == prefix);
-        match selected {
-            Some(network) => weights.architecture = network.architecture,
-            // All of the file.
-            None if prefix.is_empty() => weights.architecture = self.architecture,
-            None => {}
-        }
-        if weights.architecture.is_none() {
-            weights.networks = by_name(&weights.tensors);
-        }
-        Ok(weights)
-    }
-}
-
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-    use crate::format::Format;
-    use crate::hint::{LayerHint, LayerKind};
-    use crate::layout::Layout;
 
-    /// Returns the weights of a file with these tensors of zeros, in this order.
-    pub(crate) fn weights(tensors: &[(&str, &[usize])]) -> Weights {
+    fn zeros(tensors: &[(&str, &[usize])]) -> Tensors {
         let zeros = |shape: &[usize]| {
             Tensor::from_values(shape.to_vec(), &vec![0.0; shape.iter().product()])
         };
-        let order = tensors.iter().map(|(name, _)| (*name).to_owned()).collect();
-        let tensors: Tensors = tensors
-            .iter()
+        let tensors = tensors.iter();
+        tensors
             .map(|(name, shape)| ((*name).to_owned(), zeros(shape)))
-            .collect();
-        Weights {
-            format: Format::PyTorch,
-            layout: Layout::PyTorch,
-            networks: distinct(&tensors, Vec::new()),
-            tensors,
-            order,
-            hints: Vec::new(),
-            architecture: None,
-            sha256: String::new(),
-        }
+            .collect()
     }
 
     fn prefixes(networks: &[NamedNetwork]) -> Vec<&str> {
@@ -225,10 +150,7 @@ pub(crate) mod tests {
             prefix: (*prefix).into(),
             architecture: None,
         };
-        let networks = distinct(
-            &weights(tensors).tensors,
-            groups.iter().map(group).collect(),
-        );
+        let networks = distinct(&zeros(tensors), groups.iter().map(group).collect());
         prefixes(&networks).into_iter().map(str::to_owned).collect()
     }
 
@@ -277,42 +199,12 @@ pub(crate) mod tests {
             ("state_dict.ema.fc.weight", &[2, 8]),
         ];
         let expected = ["state_dict.ema.", "state_dict.net."];
-        assert_eq!(prefixes(&weights(copies).networks), expected);
+        assert_eq!(prefixes(&distinct(&zeros(copies), Vec::new())), expected);
         let layers: &[(&str, &[usize])] = &[
             ("block1.conv.weight", &[8, 8, 3, 3]),
             ("block2.conv.weight", &[8, 8, 3, 3]),
             ("fc.weight", &[2, 8]),
         ];
-        assert!(weights(layers).networks.is_empty());
-    }
-
-    #[test]
-    fn a_prefix_selects_a_network() {
-        let tensors: &[(&str, &[usize])] = &[
-            ("model.conv.weight", &[8, 1, 3, 3]),
-            ("model.fc.weight", &[2, 8]),
-            ("ema.conv.weight", &[8, 1, 3, 3]),
-            ("ema.fc.weight", &[2, 8]),
-        ];
-        for prefix in ["ema.", "ema"] {
-            let mut weights = weights(tensors);
-            let hint = |name: &str| LayerHint {
-                name: name.into(),
-                kind: LayerKind::Flatten,
-            };
-            weights.hints = vec![hint("model.flat"), hint("ema.flat")];
-            weights.networks[0].architecture = Some(Err("unknown".into()));
-            let selected = weights.select(prefix).unwrap();
-            assert_eq!(selected.order, ["conv.weight", "fc.weight"]);
-            assert_eq!(selected.tensors.len(), 2);
-            assert_eq!(selected.hints, [hint("flat")]);
-            assert!(selected.networks.is_empty());
-            assert_eq!(selected.architecture, Some(Err("unknown".into())));
-        }
-        let error = weights(tensors).select("best").unwrap_err();
-        assert_eq!(
-            error,
-            "no tensor has the prefix best.; expected ema. or model."
-        );
+        assert!(distinct(&zeros(layers), Vec::new()).is_empty());
     }
 }

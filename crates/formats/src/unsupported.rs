@@ -168,7 +168,7 @@ fn grouped<'a>(weights: &'a Weights, names: &[(&'a str, &'a Tensor)]) -> Option<
 mod tests {
     use super::*;
     use crate::hint::LayerHint;
-    use crate::networks::tests::weights;
+    use crate::weights::tests::weights;
 
     fn reason(tensors: &[(&str, &[usize])]) -> String {
         unsupported(&weights(tensors)).unwrap_or_default()

@@ -46,7 +46,7 @@ pub fn read(path: &Path) -> Result<Weights, ReadError> {
     let named = Format::of_extension(path);
     let is_text = is_text(&bytes);
     let format = Format::of_content(&bytes, named).ok_or_else(|| match named {
-        Some(named) if is_text => ReadError::text(named, &bytes),
+        Some(named) if is_text => ReadError::text(named.name(), &bytes),
         _ => ReadError::UnknownFormat,
     })?;
     if let Some(named) = named.filter(|named| *named != format) {
@@ -99,4 +99,122 @@ pub fn read(path: &Path) -> Result<Weights, ReadError> {
         architecture,
         sha256,
     })
+}
+
+impl Weights {
+    /// Keeps the network whose tensors have names that begin with `prefix`, and removes the prefix from their names.
+    ///
+    /// # Errors
+    /// Returns an error if no tensor has this prefix.
+    pub fn select(self, prefix: &str) -> Result<Self, String> {
+        let prefix = match prefix.strip_suffix('.') {
+            None if !prefix.is_empty() => format!("{prefix}."),
+            _ => prefix.to_owned(),
+        };
+        let stripped = |name: &str| name.strip_prefix(&prefix).map(str::to_owned);
+        let mut weights = Self {
+            tensors: Tensors::new(),
+            order: self
+                .order
+                .iter()
+                .filter_map(|name| stripped(name))
+                .collect(),
+            hints: Vec::new(),
+            networks: Vec::new(),
+            architecture: None,
+            ..self
+        };
+        for (name, tensor) in self.tensors {
+            if let Some(name) = stripped(&name) {
+                weights.tensors.insert(name, tensor);
+            }
+        }
+        if weights.tensors.is_empty() {
+            let prefixes = self.networks.iter().map(|network| network.prefix.as_str());
+            let known = match self.networks.is_empty() {
+                true => "the file holds one network".into(),
+                false => format!("expected {}", prefixes.collect::<Vec<_>>().join(" or ")),
+            };
+            return Err(format!("no tensor has the prefix {prefix}; {known}"));
+        }
+        for mut hint in self.hints {
+            if let Some(name) = stripped(&hint.name) {
+                hint.name = name;
+                weights.hints.push(hint);
+            }
+        }
+        let selected = self
+            .networks
+            .into_iter()
+            .find(|network| network.prefix == prefix);
+        match selected {
+            Some(network) => weights.architecture = network.architecture,
+            // All of the file.
+            None if prefix.is_empty() => weights.architecture = self.architecture,
+            None => {}
+        }
+        if weights.architecture.is_none() {
+            weights.networks = networks::by_name(&weights.tensors);
+        }
+        Ok(weights)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::hint::LayerKind;
+    use crate::tensor::Tensor;
+
+    /// Returns the weights of a file with these tensors of zeros, in this order.
+    pub(crate) fn weights(tensors: &[(&str, &[usize])]) -> Weights {
+        let zeros = |shape: &[usize]| {
+            Tensor::from_values(shape.to_vec(), &vec![0.0; shape.iter().product()])
+        };
+        let order = tensors.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let tensors: Tensors = tensors
+            .iter()
+            .map(|(name, shape)| ((*name).to_owned(), zeros(shape)))
+            .collect();
+        Weights {
+            format: Format::PyTorch,
+            layout: Layout::PyTorch,
+            networks: networks::distinct(&tensors, Vec::new()),
+            tensors,
+            order,
+            hints: Vec::new(),
+            architecture: None,
+            sha256: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_prefix_selects_a_network() {
+        let tensors: &[(&str, &[usize])] = &[
+            ("model.conv.weight", &[8, 1, 3, 3]),
+            ("model.fc.weight", &[2, 8]),
+            ("ema.conv.weight", &[8, 1, 3, 3]),
+            ("ema.fc.weight", &[2, 8]),
+        ];
+        for prefix in ["ema.", "ema"] {
+            let mut weights = weights(tensors);
+            let hint = |name: &str| LayerHint {
+                name: name.into(),
+                kind: LayerKind::Flatten,
+            };
+            weights.hints = vec![hint("model.flat"), hint("ema.flat")];
+            weights.networks[0].architecture = Some(Err("unknown".into()));
+            let selected = weights.select(prefix).unwrap();
+            assert_eq!(selected.order, ["conv.weight", "fc.weight"]);
+            assert_eq!(selected.tensors.len(), 2);
+            assert_eq!(selected.hints, [hint("flat")]);
+            assert!(selected.networks.is_empty());
+            assert_eq!(selected.architecture, Some(Err("unknown".into())));
+        }
+        let error = weights(tensors).select("best").unwrap_err();
+        assert_eq!(
+            error,
+            "no tensor has the prefix best.; expected ema. or model."
+        );
+    }
 }

@@ -33,8 +33,8 @@ use crate::run::lock::Lock;
 use crate::run::metrics::{Metrics, table};
 use crate::run::picture_cache::PictureCache;
 use crate::run::run_dir::RunDir;
-use crate::run::source_network::SourceNetwork;
 use crate::training::progress::Style;
+use crate::training::source_network::SourceNetwork;
 use crate::training::state::Training;
 use crate::training::stop_reason::StopReason;
 use crate::training::train::{Trained, train};
@@ -63,6 +63,7 @@ pub(crate) struct Args {
         long,
         value_name = "RUN|FILE",
         conflicts_with = "resume",
+        hide_short_help = true,
         help_heading = "Run"
     )]
     init_from: Option<String>,

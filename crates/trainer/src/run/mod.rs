@@ -4,7 +4,6 @@ pub(crate) mod atomic_file;
 pub(crate) mod creation;
 pub(crate) mod lock;
 pub(crate) mod run_dir;
-pub(crate) mod source_network;
 
 pub(crate) mod metrics;
 pub(crate) mod epoch;

@@ -3,6 +3,7 @@
 //! Read `train.rs`, `epoch.rs` and `step.rs` in this order.
 
 pub(crate) mod train;
+pub(crate) mod source_network;
 pub(crate) mod transfer;
 mod epoch;
 mod step;

@@ -6,7 +6,7 @@ use formats::{Tensor, Tensors};
 use model::{ConvNet, Storage};
 
 use crate::config::run_config::Config;
-use crate::run::source_network::SourceNetwork;
+use crate::training::source_network::SourceNetwork;
 
 /// A network with the layers that it shares with a trained one.
 #[derive(Debug)]

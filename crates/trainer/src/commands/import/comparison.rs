@@ -26,6 +26,8 @@ const DOUBTFUL: f64 = 0.03;
 const MIN_ACCURACY: f64 = 0.8;
 /// Least distance to the next best mean loss, in standard errors of the difference.
 const MIN_STANDARD_ERRORS: f64 = 3.0;
+/// Temperature of sharper probabilities.
+const TEMPERATURE: f64 = 0.9;
 /// Largest loss of an image, for logits that overflow.
 const MAX_LOSS: f64 = 1e6;
 /// Largest difference of the losses of an image, relative to the loss plus 1, that is rounding.
@@ -52,6 +54,8 @@ struct Reading {
     candidate: usize,
     normalization: Normalization,
     accuracy: f64,
+    /// Mean cross-entropy with sharper probabilities: of the logits divided by [`TEMPERATURE`].
+    sharper_loss: f64,
     /// The cross-entropy of each image.
     losses: Vec<f64>,
 }
@@ -62,6 +66,7 @@ impl Reading {
             candidate,
             normalization,
             accuracy: 0.0,
+            sharper_loss: 0.0,
             losses: Vec::new(),
         }
     }
@@ -77,6 +82,12 @@ impl Reading {
         let mean = differences().sum::<f64>() / count;
         let squares = differences().map(|difference| (difference - mean).powi(2));
         mean / (squares.sum::<f64>() / (count * (count - 1.0))).sqrt()
+    }
+
+    /// Whether the network is as confident as on the images that it was trained on: training images have probabilities
+    /// that are too low, if anything. A network that is read wrongly is more confident than accurate.
+    fn is_fitted(&self) -> bool {
+        self.sharper_loss < self.loss()
     }
 
     /// Whether `other` computes the same, up to rounding.
@@ -174,11 +185,12 @@ impl<'a> Comparison<'a> {
         let is_doubtful = self.candidates[best.candidate].is_doubtful();
         let is_clear =
             is_better && !(is_doubtful && self.readings.iter().any(|other| is_rival(&other)));
-        if best.accuracy >= MIN_ACCURACY && is_clear {
+        if best.accuracy >= MIN_ACCURACY && best.is_fitted() && is_clear {
             return Ok((best.candidate, best.normalization));
         }
         let reason = match best.accuracy >= MIN_ACCURACY {
-            true => "none is clearly better than the next",
+            true if best.is_fitted() => "none is clearly better than the next",
+            true => "the best is more confident than accurate",
             false => "none is right for 80%",
         };
         let readings = self.readings.iter().take(MAX_LISTED);
@@ -271,11 +283,9 @@ impl Images<'_> {
             config.model = architecture.network;
             for reading in readings {
                 config.data.normalization = reading.normalization;
-                let (accuracy, losses) = evaluate(&model, &config, &images, self.device)?;
                 evaluated.push(Reading {
-                    accuracy,
-                    losses,
-                    ..*reading
+                    candidate: reading.candidate,
+                    ..evaluate(&model, &config, &images, self.device)?
                 });
             }
         }
@@ -295,16 +305,17 @@ fn distinct(mut readings: Vec<Reading>) -> Vec<Reading> {
     distinct
 }
 
-/// Returns the accuracy and the cross-entropy of each image.
+/// Returns the results of a network, as a reading of candidate 0.
 fn evaluate(
     model: &ConvNet,
     config: &Config,
     images: &ImageDataset,
     device: &Device,
-) -> Result<(f64, Vec<f64>)> {
+) -> Result<Reading> {
     let loader = evaluation_loader(config, images, device)?;
     let mut losses = Vec::new();
     let mut hits = 0;
+    let mut sharper_loss = 0.0;
     for_each_batch(&loader, 1, |batch, _| {
         let logits = model.forward(batch.images);
         let predicted = logits.clone().argmax(1).into_data();
@@ -314,12 +325,29 @@ fn evaluate(
             .filter(|(actual, predicted)| actual == predicted)
             .count();
         let targets = batch.targets.unsqueeze_dim::<2>(1);
-        let log_probabilities = log_softmax(logits, 1).gather(1, targets).into_data();
-        losses.extend(log_probabilities.iter::<f64>().map(|log| match -log {
-            loss if loss.is_finite() => loss.min(MAX_LOSS),
-            _ => MAX_LOSS,
-        }));
+        let losses_of = |logits| {
+            let log_probabilities = log_softmax(logits, 1)
+                .gather(1, targets.clone())
+                .into_data();
+            let loss = |log: f64| match -log {
+                loss if loss.is_finite() => loss.min(MAX_LOSS),
+                _ => MAX_LOSS,
+            };
+            log_probabilities
+                .iter::<f64>()
+                .map(loss)
+                .collect::<Vec<f64>>()
+        };
+        sharper_loss += losses_of(logits.clone() / TEMPERATURE).iter().sum::<f64>();
+        losses.extend(losses_of(logits));
         Ok(())
     })?;
-    Ok((hits as f64 / losses.len().max(1) as f64, losses))
+    let count = losses.len().max(1) as f64;
+    Ok(Reading {
+        candidate: 0,
+        normalization: config.data.normalization,
+        accuracy: hits as f64 / count,
+        sharper_loss: sharper_loss / count,
+        losses,
+    })
 }

@@ -28,7 +28,7 @@ use crate::run::images;
 use crate::run::loaders::evaluation_loader;
 use crate::run::metrics::table;
 use crate::run::picture_cache::PictureCache;
-use crate::run::source_network::read_weights;
+use crate::training::source_network::read_weights;
 use crate::training::state::Training;
 
 /// Number of mismatched tensors listed in an error message.
@@ -105,7 +105,6 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let (mut config, images) =
         images::resolve(settings, PictureCache::Write(&args.new.out)).with_context(place)?;
     let (device, reason) = args.device.open()?;
-    info!("device: {device}, {reason}");
     let train = &images.split.train;
     let architecture = match candidates.as_slice() {
         [] => {
@@ -145,6 +144,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
             }
         }
     };
+    info!("device: {device}, {reason}");
     config.model = architecture.network.folded();
     let non_finite = formats::not_finite(&architecture.tensors);
     let training = Training::with_model(&config, candidate::load(&architecture, &device.device)?);
