@@ -106,25 +106,43 @@ fn whole_models_of_keras_describe_themselves() {
 fn networks_of_weights_are_recognized() {
     let work = WorkDir::new();
     work.trainer(&format!(
-        "import {} --preset tiny --run-name preset",
-        fixture("tiny.pt")
+        "import {} --config {} --run-name described",
+        fixture("lenet.pt"),
+        fixture("lenet.toml")
     ))
     .success();
-    let expected = work.run_text("preset", "evaluation.json");
-    for name in [
-        "tiny.pt",
-        "tiny-legacy.pth",
-        "tiny-checkpoint.pt",
-        "tiny.safetensors",
-        "tiny.weights.h5",
-    ] {
+    let expected = work.run_text("described", "evaluation.json");
+    for name in ["lenet.pt", "lenet.safetensors", "lenet.weights.h5"] {
         let import = work
             .trainer(&format!("import {} --run-name {name}", fixture(name)))
             .success();
-        let choice = "read as preset tiny, normalization unit: 93";
+        let choice = "read as 5x5 convolution, padding 2, ReLU, 2x2 max-pool, 5x5 convolution, no padding, ReLU, \
+                      2x2 max-pool, flattened channels ";
         assert!(import.stderr.contains(choice), "{}", import.stderr);
+        assert!(import.stderr.contains("normalization mean-std: 9"));
         assert_eq!(work.run_text(name, "evaluation.json"), expected, "{name}");
     }
+    // The description has another normalization.
+    let wrong = format!(
+        "import {} --config {} --normalization half --run-name wrong",
+        fixture("lenet.pt"),
+        fixture("lenet.toml")
+    );
+    let wrong = work.trainer(&wrong).success();
+    assert!(
+        wrong.stderr.contains("the weights are far better as 5x5"),
+        "{}",
+        wrong.stderr
+    );
+    // A network that is not accurate may be any.
+    let error = work
+        .trainer(&format!("import {}", fixture("tiny.pt")))
+        .error_lines()
+        .join("\n");
+    assert!(
+        error.contains("none is right for 97% of 5000 training images:\n  93"),
+        "{error}"
+    );
     // Images of which the network knows nothing
     let noise = work.images();
     let size = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap();
@@ -147,7 +165,7 @@ fn networks_of_weights_are_recognized() {
         .error_lines()
         .join("\n");
     assert!(
-        error.contains("none is right for 80% of 36 training images:")
+        error.contains("none is right for 97% of 36 training images:")
             && error.contains("choose other images with --data"),
         "{error}"
     );

@@ -13,6 +13,7 @@ import pathlib
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import keras
 import numpy as np
 import safetensors.torch
 import torch
@@ -89,6 +90,26 @@ keras_deep = mnist.keras_network(channels=(2, 2, 2), dense=(4, 4, 4))
 assert_same(deep, with_weights(keras_deep, deep.state_dict(), (2, 3, 3)))
 keras_deep.save_weights(HERE / "deep.weights.h5")
 keras_deep.save(HERE / "deep-whole.h5")
+
+# Weights of a network that is accurate enough to be recognized by them.
+torch.manual_seed(3)
+lenet = torch.nn.Sequential(
+    torch.nn.Conv2d(1, 6, 5, padding=2), torch.nn.ReLU(), torch.nn.MaxPool2d(2),
+    torch.nn.Conv2d(6, 12, 5), torch.nn.ReLU(), torch.nn.MaxPool2d(2),
+    torch.nn.Flatten(), torch.nn.Linear(300, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10),
+)
+for _ in range(4):
+    mnist.train(lenet, mnist.normalized(pixels, 0.1307, 0.3081), labels)
+torch.save(lenet.state_dict(), HERE / "lenet.pt")
+safetensors.torch.save_file(lenet.state_dict(), HERE / "lenet.safetensors")
+keras_lenet = keras.Sequential([
+    keras.Input((28, 28, 1)),
+    keras.layers.Conv2D(6, 5, padding="same", activation="relu"), keras.layers.MaxPooling2D(),
+    keras.layers.Conv2D(12, 5, activation="relu"), keras.layers.MaxPooling2D(),
+    keras.layers.Flatten(), keras.layers.Dense(32, activation="relu"), keras.layers.Dense(10),
+])
+assert_same(lenet, with_weights(keras_lenet, lenet.state_dict(), (12, 5, 5)))
+keras_lenet.save_weights(HERE / "lenet.weights.h5")
 
 # A whole module, in both formats of PyTorch and in TorchScript. Its batch normalization has an epsilon of its own.
 torch.manual_seed(2)

@@ -17,7 +17,12 @@ pub(super) enum Candidate<'a> {
     /// The network that the file describes.
     Described(&'a Architecture),
     /// A network that the shapes of the weights permit.
-    Read(&'a Readings, &'a Reading),
+    Read {
+        readings: &'a Readings,
+        reading: &'a Reading,
+        /// Whether the user states the activation.
+        has_activation: bool,
+    },
     /// A network of this project that the weights fit.
     Matched {
         name: String,
@@ -30,7 +35,7 @@ impl fmt::Display for Candidate<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Described(_) => f.write_str("the network in the file"),
-            Self::Read(_, reading) => reading.fmt(f),
+            Self::Read { reading, .. } => reading.fmt(f),
             Self::Matched { name, .. } => write!(f, "preset {name}"),
         }
     }
@@ -41,7 +46,7 @@ impl Candidate<'_> {
     pub(super) fn is_usual(&self) -> bool {
         match self {
             Self::Described(_) | Self::Matched { .. } => true,
-            Self::Read(_, reading) => reading.is_usual,
+            Self::Read { reading, .. } => reading.is_usual,
         }
     }
 
@@ -50,8 +55,13 @@ impl Candidate<'_> {
     pub(super) fn is_doubtful(&self) -> bool {
         match self {
             Self::Described(_) | Self::Matched { .. } => false,
-            Self::Read(_, reading) => {
-                !reading.is_certain
+            Self::Read {
+                reading,
+                has_activation,
+                ..
+            } => {
+                !has_activation
+                    && !reading.is_certain
                     && matches!(reading.activation, Activation::Gelu | Activation::Silu)
             }
         }
@@ -60,7 +70,9 @@ impl Candidate<'_> {
     /// Whether the networks differ only in activation, kind of pool and position of batch normalization.
     pub(super) fn is_similar(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Read(_, reading), Self::Read(_, other)) => reading.is_similar(other),
+            (Self::Read { reading, .. }, Self::Read { reading: other, .. }) => {
+                reading.is_similar(other)
+            }
             _ => false,
         }
     }
@@ -72,7 +84,9 @@ impl Candidate<'_> {
     pub(super) fn architecture(&self) -> Result<Architecture, String> {
         match self {
             Self::Described(architecture) => Ok((*architecture).clone()),
-            Self::Read(readings, reading) => readings.architecture(reading),
+            Self::Read {
+                readings, reading, ..
+            } => readings.architecture(reading),
             Self::Matched {
                 network, weights, ..
             } => Ok(Architecture {
@@ -135,12 +149,13 @@ pub(super) fn candidates<'a>(
     };
     match readings {
         Ok(readings) => {
-            candidates.extend(
-                readings
-                    .iter()
-                    .filter(has_activation)
-                    .map(|reading| Candidate::Read(readings, reading)),
-            );
+            candidates.extend(readings.iter().filter(has_activation).map(|reading| {
+                Candidate::Read {
+                    readings,
+                    reading,
+                    has_activation: activation.is_some(),
+                }
+            }));
         }
         Err(reason) if candidates.is_empty() => return Err(reason.clone()),
         Err(_) => {}

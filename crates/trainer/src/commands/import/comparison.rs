@@ -17,17 +17,18 @@ use crate::run::loaders::evaluation_loader;
 /// Training images of each stage. The best eighth of the readings, or [`KEPT`], enters the next stage.
 const STAGES: [usize; 4] = [32, 128, 512, 5_000];
 /// Smallest number of readings that enter a stage.
-const KEPT: usize = 4;
+const KEPT: usize = 8;
 /// Training images to tell the last readings apart, if those of the stages do not suffice.
 const MORE_IMAGES: usize = 20_000;
-/// Least difference to the accuracy of a common network for a network that is doubtful.
-const DOUBTFUL: f64 = 0.03;
-/// Least accuracy of a reading that can be the right one.
+/// Least accuracy of the right normalization of a network that the file describes.
 const MIN_ACCURACY: f64 = 0.8;
+/// Least accuracy of a network that is recognized by its weights. Similar networks are wrong for a few percent of the
+/// images, and none of the candidates may be the right one.
+const MIN_RECOGNIZED: f64 = 0.97;
 /// Least distance to the next best mean loss, in standard errors of the difference.
 const MIN_STANDARD_ERRORS: f64 = 3.0;
-/// Temperature of sharper probabilities.
-const TEMPERATURE: f64 = 0.9;
+/// Temperature of flatter probabilities.
+const TEMPERATURE: f64 = 1.1;
 /// Largest loss of an image, for logits that overflow.
 const MAX_LOSS: f64 = 1e6;
 /// Largest difference of the losses of an image, relative to the loss plus 1, that is rounding.
@@ -54,8 +55,8 @@ struct Reading {
     candidate: usize,
     normalization: Normalization,
     accuracy: f64,
-    /// Mean cross-entropy with sharper probabilities: of the logits divided by [`TEMPERATURE`].
-    sharper_loss: f64,
+    /// Mean cross-entropy with flatter probabilities: of the logits divided by [`TEMPERATURE`].
+    flatter_loss: f64,
     /// The cross-entropy of each image.
     losses: Vec<f64>,
 }
@@ -66,7 +67,7 @@ impl Reading {
             candidate,
             normalization,
             accuracy: 0.0,
-            sharper_loss: 0.0,
+            flatter_loss: 0.0,
             losses: Vec::new(),
         }
     }
@@ -84,10 +85,10 @@ impl Reading {
         mean / (squares.sum::<f64>() / (count * (count - 1.0))).sqrt()
     }
 
-    /// Whether the network is as confident as on the images that it was trained on: training images have probabilities
-    /// that are too low, if anything. A network that is read wrongly is more confident than accurate.
+    /// Whether the probabilities are not too high, as on the images that a network was trained on. A network that is read
+    /// wrongly is more confident than accurate.
     fn is_fitted(&self) -> bool {
-        self.sharper_loss < self.loss()
+        self.loss() < self.flatter_loss
     }
 
     /// Whether `other` computes the same, up to rounding.
@@ -97,7 +98,7 @@ impl Reading {
     }
 }
 
-/// The results of the readings on the training images, the best one first. Readings that compute the same count as one.
+/// The results of the readings on the training images, by their loss, but the best of those that are not doubtful first. Readings that compute the same count as one.
 #[derive(Debug)]
 pub(super) struct Comparison<'a> {
     candidates: &'a [Candidate<'a>],
@@ -155,6 +156,10 @@ impl<'a> Comparison<'a> {
         {
             readings = images.evaluate(readings, MORE_IMAGES)?;
         }
+        let is_common = |reading: &Reading| !candidates[reading.candidate].is_doubtful();
+        if let Some(common) = readings.iter().position(is_common) {
+            readings[..=common].rotate_right(1);
+        }
         Ok(Self {
             candidates,
             readings,
@@ -166,13 +171,15 @@ impl<'a> Comparison<'a> {
     /// # Errors
     /// Returns an error if no reading is clearly better than the others.
     pub(super) fn best(&self) -> Result<(usize, Normalization)> {
-        let best = self.readings.first();
-        let best = best.context("this project has none of the networks that the file may hold")?;
-        let next = self.readings.get(1);
-        let is_better = next.is_none_or(|next| best.distance(next) >= MIN_STANDARD_ERRORS);
-        let is_rival = |other: &&Reading| {
-            !self.candidates[other.candidate].is_doubtful()
-                && other.accuracy > best.accuracy - DOUBTFUL
+        let (best, others) = self
+            .readings
+            .split_first()
+            .context("this project has none of the networks that the file may hold")?;
+        let is_doubtful = |reading: &Reading| self.candidates[reading.candidate].is_doubtful();
+        let is_worse = |other: &Reading| match is_doubtful(other) {
+            // The training of a common network may leave it as good with a doubtful activation.
+            true => other.distance(best) < MIN_STANDARD_ERRORS,
+            false => best.distance(other) >= MIN_STANDARD_ERRORS,
         };
         // The variance of an accuracy.
         let variance = |reading: &Reading| {
@@ -181,17 +188,20 @@ impl<'a> Comparison<'a> {
         let is_more_accurate = |other: &Reading| {
             other.accuracy - best.accuracy > 2.0 * (variance(other) + variance(best)).sqrt()
         };
-        let is_better = is_better && !self.readings.iter().any(is_more_accurate);
-        let is_doubtful = self.candidates[best.candidate].is_doubtful();
-        let is_clear =
-            is_better && !(is_doubtful && self.readings.iter().any(|other| is_rival(&other)));
-        if best.accuracy >= MIN_ACCURACY && best.is_fitted() && is_clear {
+        let is_clear = !is_doubtful(best)
+            && others.iter().all(is_worse)
+            && !others.iter().any(is_more_accurate);
+        let min_accuracy = match self.candidates[best.candidate] {
+            Candidate::Described(_) => MIN_ACCURACY,
+            Candidate::Read { .. } | Candidate::Matched { .. } => MIN_RECOGNIZED,
+        };
+        if best.accuracy >= min_accuracy && best.is_fitted() && is_clear {
             return Ok((best.candidate, best.normalization));
         }
-        let reason = match best.accuracy >= MIN_ACCURACY {
-            true if best.is_fitted() => "none is clearly better than the next",
-            true => "the best is more confident than accurate",
-            false => "none is right for 80%",
+        let reason = match best.accuracy >= min_accuracy {
+            true if best.is_fitted() => "none is clearly better than the next".into(),
+            true => "the best is more confident than accurate".into(),
+            false => format!("none is right for {}%", 100.0 * min_accuracy),
         };
         let readings = self.readings.iter().take(MAX_LISTED);
         let lines: Vec<String> = readings.map(|reading| self.line(reading)).collect();
@@ -315,7 +325,7 @@ fn evaluate(
     let loader = evaluation_loader(config, images, device)?;
     let mut losses = Vec::new();
     let mut hits = 0;
-    let mut sharper_loss = 0.0;
+    let mut flatter_loss = 0.0;
     for_each_batch(&loader, 1, |batch, _| {
         let logits = model.forward(batch.images);
         let predicted = logits.clone().argmax(1).into_data();
@@ -338,7 +348,7 @@ fn evaluate(
                 .map(loss)
                 .collect::<Vec<f64>>()
         };
-        sharper_loss += losses_of(logits.clone() / TEMPERATURE).iter().sum::<f64>();
+        flatter_loss += losses_of(logits.clone() / TEMPERATURE).iter().sum::<f64>();
         losses.extend(losses_of(logits));
         Ok(())
     })?;
@@ -347,7 +357,7 @@ fn evaluate(
         candidate: 0,
         normalization: config.data.normalization,
         accuracy: hits as f64 / count,
-        sharper_loss: sharper_loss / count,
+        flatter_loss: flatter_loss / count,
         losses,
     })
 }

@@ -35,7 +35,7 @@ use crate::training::state::Training;
 const MAX_LISTED: usize = 20;
 
 /// Test accuracy below which another network than the described one may be far better.
-const FAR_BETTER: f64 = 0.95;
+const FAR_BETTER: f64 = 0.97;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -165,7 +165,11 @@ pub(crate) fn run(args: Args) -> Result<()> {
     {
         let candidates: Vec<_> = readings
             .iter()
-            .map(|reading| Candidate::Read(readings, reading))
+            .map(|reading| Candidate::Read {
+                readings,
+                reading,
+                has_activation: false,
+            })
             .collect();
         let comparison = Comparison::new(
             &candidates,
