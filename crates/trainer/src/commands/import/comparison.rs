@@ -17,7 +17,7 @@ use crate::run::loaders::evaluation_loader;
 /// Training images of each stage. The best eighth of the readings, or [`KEPT`], enters the next stage.
 const STAGES: [usize; 4] = [32, 128, 512, 5_000];
 /// Smallest number of readings that enter a stage.
-const KEPT: usize = 8;
+const KEPT: usize = 6;
 /// Training images to tell the last readings apart, if those of the stages do not suffice.
 const MORE_IMAGES: usize = 20_000;
 /// Least accuracy of the right normalization of a network that the file describes.
@@ -151,10 +151,17 @@ impl<'a> Comparison<'a> {
             ));
             readings = images.narrow(readings)?;
         }
-        if let [best, next, ..] = readings.as_slice()
-            && best.distance(next) < MIN_STANDARD_ERRORS
-        {
-            readings = images.evaluate(readings, MORE_IMAGES)?;
+        if let Some(best) = readings.first().cloned() {
+            let is_close =
+                |other: &Reading| other.equals(&best) || best.distance(other) < MIN_STANDARD_ERRORS;
+            let close: Vec<Reading> = readings
+                .iter()
+                .filter(|other| is_close(other))
+                .cloned()
+                .collect();
+            if close.len() > 1 {
+                readings = images.evaluate(close, MORE_IMAGES)?;
+            }
         }
         let is_common = |reading: &Reading| !candidates[reading.candidate].is_doubtful();
         if let Some(common) = readings.iter().position(is_common) {
