@@ -50,7 +50,7 @@ def main():
         folder = pathlib.Path(folder)
         write(folder / "old/train", *training, OLD, lambda indices: indices[:OLD_IMAGES])
         write(folder / "old/test", *test, OLD, lambda indices: indices)
-        count, _ = train(folder, "old", folder / "old", "--preset", "best", "--epochs", "6")
+        count, _ = train(folder, "old", folder / "old", "--preset", "best")
         print(f"digits 0 to 6: {count} errors")
         for draw in range(DRAWS):
             random = np.random.default_rng(draw)
@@ -58,7 +58,7 @@ def main():
             write(data / "train", *training, NEW, lambda indices: random.choice(indices, SHOTS, replace=False))
             write(data / "test", *test, NEW, lambda indices: indices)
             scratch = train(folder, f"scratch-{draw}", data, *SETTINGS)
-            tuned = train(folder, f"tuned-{draw}", data, *SETTINGS, "--init-from", "old", "--learning-rate", "1e-3")
+            tuned = train(folder, f"tuned-{draw}", data, *SETTINGS, "--init-from", "old", "--learning-rate", "2e-3")
             errors += [scratch[0], tuned[0]]
             print(f"draw {draw}: from scratch {scratch[0]} errors, {scratch[1]:.1f} s; "
                   f"fine-tuned {tuned[0]} errors, {tuned[1]:.1f} s", flush=True)

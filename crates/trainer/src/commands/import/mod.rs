@@ -39,7 +39,7 @@ const FAR_BETTER: f64 = 0.97;
 
 const EXAMPLES: &str = "\
 Examples:
-  trainer import simple_cnn.pth                        PyTorch weights of the network `convnet`
+  trainer import simple_cnn.pth                        PyTorch weights, whose network is recognized
   trainer import checkpoint.pt --prefix ema.           one of the networks of a checkpoint
   trainer import notebook.keras                        a whole model of Keras, with its architecture
   trainer import network.onnx                          a network of any framework, with its architecture
@@ -52,8 +52,7 @@ never executed.
 
 A whole model describes its network. The network of a file with weights only is recognized on
 training images, or described with --preset or --config; the other settings apply if the training
-is resumed. docs/weights.md
-describes how tensors are matched with layers.";
+is resumed. docs/weights.md describes what is read, and how.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -214,8 +213,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     info!(target: FILE_ONLY, lines = %environment);
     let Scaling { mean, std } = config.scaling();
     info!(
-        "imported {} weights, {} parameters; images are normalized as (pixel / 255 - {mean}) / {std}, \
-         unless --preset or --normalization says otherwise",
+        "imported {} weights, {} parameters; images are normalized as (pixel / 255 - {mean}) / {std}",
         source.format,
         config.model.parameters()?
     );
