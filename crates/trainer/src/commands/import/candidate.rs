@@ -41,7 +41,25 @@ impl fmt::Display for Candidate<'_> {
     }
 }
 
-impl Candidate<'_> {
+impl<'a> Candidate<'a> {
+    /// Returns the candidates of readings; with an activation, only those with it.
+    pub(super) fn of(
+        readings: &'a Readings,
+        activation: Option<&str>,
+    ) -> impl Iterator<Item = Self> {
+        let has_activation = move |reading: &&Reading| {
+            activation.is_none_or(|name| reading.activation.to_string().eq_ignore_ascii_case(name))
+        };
+        readings
+            .iter()
+            .filter(has_activation)
+            .map(move |reading| Self::Read {
+                readings,
+                reading,
+                has_activation: activation.is_some(),
+            })
+    }
+
     /// Whether networks of this kind are common.
     pub(super) fn is_usual(&self) -> bool {
         match self {
@@ -144,19 +162,8 @@ pub(super) fn candidates<'a>(
     if activation.is_some() {
         candidates.clear();
     }
-    let has_activation = |reading: &&Reading| {
-        activation.is_none_or(|name| reading.activation.to_string().eq_ignore_ascii_case(name))
-    };
     match readings {
-        Ok(readings) => {
-            candidates.extend(readings.iter().filter(has_activation).map(|reading| {
-                Candidate::Read {
-                    readings,
-                    reading,
-                    has_activation: activation.is_some(),
-                }
-            }));
-        }
+        Ok(readings) => candidates.extend(Candidate::of(readings, activation)),
         Err(reason) if candidates.is_empty() => return Err(reason.clone()),
         Err(_) => {}
     }

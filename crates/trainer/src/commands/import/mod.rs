@@ -6,8 +6,9 @@ mod comparison;
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::{Context, Error, Result, anyhow, bail};
+use anyhow::{Context, Error, Result, anyhow};
 use burn::module::Module;
+use burn::tensor::Device;
 use data::{Normalization, Scaling};
 use formats::{Architecture, Mismatch, Readings, Weights};
 use model::{ConvNetConfig, Storage};
@@ -24,7 +25,7 @@ use crate::process::logging::{self, FILE_ONLY};
 use crate::process::printable::{LinesError, printable};
 use crate::run::environment::Environment;
 use crate::run::event_log::{Event, EventLog, Import, State};
-use crate::run::images;
+use crate::run::images::{self, RunImages};
 use crate::run::loaders::evaluation_loader;
 use crate::run::metrics::table;
 use crate::run::picture_cache::PictureCache;
@@ -73,78 +74,29 @@ pub(crate) struct Args {
     new: NewRunFlags,
 }
 
+/// The network of a file, and the configuration and images of its run.
+struct Identified {
+    architecture: Architecture,
+    config: Config,
+    images: RunImages,
+}
+
 pub(crate) fn run(args: Args) -> Result<()> {
     let place = || args.file.display().to_string();
-    let mut weights = read_weights(&args.file).with_context(place)?;
-    if let Some(prefix) = &args.prefix {
-        let selected = weights.select(prefix);
-        weights = selected.map_err(|reason| anyhow!("{}", printable(reason)).context(place()))?;
-    }
-    let image_size = args
+    let weights = read(&args).with_context(place)?;
+    let (device, reason) = args.device.open()?;
+    let size = args
         .settings
         .settings_over(presets::DEFAULT)?
         .data()?
         .image_size;
-    let readings = Readings::new(&weights, image_size);
-    let candidates = match described(&weights, &args.settings).with_context(place)? {
-        Some(Description::User) => Vec::new(),
-        Some(Description::File(architecture)) => vec![Candidate::Described(architecture)],
-        // They cannot be evaluated.
-        None if !formats::not_finite(&weights.tensors).is_empty() => Vec::new(),
-        None => candidate::candidates(&weights, &readings, image_size, args.activation.as_deref())
-            .map_err(|reason| anyhow!("{}", printable(reason)))
-            .with_context(place)?,
-    };
-    let settings = match candidates.first() {
-        Some(first) => args
-            .settings
-            .settings_with(settings_of(&architecture_of(first)?)?)?,
-        None => args.settings.settings_over(presets::DEFAULT)?,
-    };
-    let (mut config, images) =
-        images::resolve(settings, PictureCache::Write(&args.new.out)).with_context(place)?;
-    let (device, reason) = args.device.open()?;
-    let train = &images.split.train;
-    let architecture = match candidates.as_slice() {
-        [] => {
-            let tensors = formats::match_to_network(&weights, &config.model)
-                .map_err(|mismatch| mismatch_error(&weights, &mismatch, &config))
-                .with_context(place)?;
-            Architecture {
-                network: config.model.clone(),
-                scaling: None,
-                tensors,
-                notes: Vec::new(),
-            }
-        }
-        candidates => {
-            let first = architecture_of(&candidates[0]).with_context(place)?;
-            let is_stated = args.settings.give_normalization() || first.scaling.is_some();
-            let normalizations = match is_stated {
-                true => vec![config.data.normalization],
-                false => comparison::usual_normalizations(),
-            };
-            let is_open = candidates.len() * normalizations.len() > 1;
-            match is_open && formats::not_finite(&weights.tensors).is_empty() {
-                false => first,
-                true => {
-                    let comparison = Comparison::new(
-                        candidates,
-                        &normalizations,
-                        &config,
-                        train,
-                        &device.device,
-                    )?;
-                    let (index, normalization) = comparison.best().with_context(place)?;
-                    info!("read as {comparison}");
-                    config.data.normalization = normalization;
-                    architecture_of(&candidates[index]).with_context(place)?
-                }
-            }
-        }
-    };
+    let readings = Readings::new(&weights, size);
+    let Identified {
+        architecture,
+        config,
+        images,
+    } = identify(&args, &weights, &readings, &device.device).with_context(place)?;
     info!("device: {device}, {reason}");
-    config.model = architecture.network.folded();
     let non_finite = formats::not_finite(&architecture.tensors);
     let training = Training::with_model(&config, candidate::load(&architecture, &device.device)?);
     let model = training.model.valid();
@@ -152,38 +104,14 @@ pub(crate) fn run(args: Args) -> Result<()> {
         false => None,
         true => {
             let loader = evaluation_loader(&config, &images.split.test, &device.device)?;
-            Some(
-                evaluate(&model, &loader, &config.images.classes, |_| Ok(()))
-                    .with_context(place)?,
-            )
+            let test = evaluate(&model, &loader, &config.images.classes, |_| Ok(()));
+            Some(test.with_context(place)?)
         }
     };
-    if let (Some(test), Ok(readings)) = (&test, &readings)
-        && candidates.is_empty()
+    if let (Some(test), Ok(readings), true) = (&test, &readings, args.settings.describe_network())
         && test.accuracy < FAR_BETTER
     {
-        let candidates: Vec<_> = readings
-            .iter()
-            .map(|reading| Candidate::Read {
-                readings,
-                reading,
-                has_activation: false,
-            })
-            .collect();
-        let comparison = Comparison::new(
-            &candidates,
-            &comparison::usual_normalizations(),
-            &config,
-            train,
-            &device.device,
-        )?;
-        if comparison.best().is_ok()
-            && comparison.best_accuracy() > Some(test.accuracy + 1.0 - FAR_BETTER)
-        {
-            warn!(
-                "the weights are far better as {comparison}; import without --preset and --config reads them so"
-            );
-        }
+        warn_of_better_reading(readings, &config, &images, test.accuracy, &device.device)?;
     }
 
     let environment = Environment::of_this_process(&device.to_string());
@@ -245,40 +173,126 @@ pub(crate) fn run(args: Args) -> Result<()> {
     Ok(write!(std::io::stdout().lock(), "{results}")?)
 }
 
-/// The description of a network.
-enum Description<'a> {
-    /// In the file.
-    File(&'a Architecture),
-    /// With `--preset` or `--config`.
-    User,
+/// Reads the weights of the file, of the network that the user chose.
+fn read(args: &Args) -> Result<Weights> {
+    let weights = read_weights(&args.file)?;
+    match &args.prefix {
+        None => Ok(weights),
+        Some(prefix) => weights.select(prefix).map_err(message),
+    }
 }
 
-/// Returns the description of the network; `None` if there is none.
-fn described<'a>(
+/// Makes an error of the message about a file.
+fn message(text: String) -> Error {
+    anyhow!("{}", printable(text))
+}
+
+/// Identifies the network and the normalization of its images, by their description or by their results on training
+/// images.
+fn identify(
+    args: &Args,
+    weights: &Weights,
+    readings: &Result<Readings, String>,
+    device: &Device,
+) -> Result<Identified> {
+    let Args { settings, new, .. } = args;
+    let candidates = candidates(args, weights, readings)?;
+    let cache = PictureCache::Write(&new.out);
+    let Some(first) = candidates.first() else {
+        let (mut config, images) =
+            images::resolve(settings.settings_over(presets::DEFAULT)?, cache)?;
+        let network = config.model.clone();
+        let architecture = Architecture {
+            tensors: formats::match_to_network(weights, &network)
+                .map_err(|mismatch| mismatch_error(weights, &mismatch, &config))?,
+            network,
+            scaling: None,
+            notes: Vec::new(),
+        };
+        config.model = config.model.folded();
+        return Ok(Identified {
+            architecture,
+            config,
+            images,
+        });
+    };
+    let mut architecture = first.architecture().map_err(message)?;
+    let (mut config, images) =
+        images::resolve(settings.settings_with(settings_of(&architecture)?)?, cache)?;
+    let is_described = matches!(candidates.as_slice(), [Candidate::Described(_)]);
+    let is_normalized = settings.give_normalization() || architecture.scaling.is_some();
+    let is_finite = formats::not_finite(&architecture.tensors).is_empty();
+    if !(is_described && is_normalized) && is_finite {
+        let normalizations = match is_normalized {
+            true => vec![config.data.normalization],
+            false => comparison::usual_normalizations(),
+        };
+        let train = &images.split.train;
+        let comparison = Comparison::new(&candidates, &normalizations, &config, train, device)?;
+        let (index, normalization) = comparison.best()?;
+        info!("read as {comparison}");
+        config.data.normalization = normalization;
+        architecture = candidates[index].architecture().map_err(message)?;
+    }
+    config.model = architecture.network.folded();
+    Ok(Identified {
+        architecture,
+        config,
+        images,
+    })
+}
+
+/// Returns the networks that the file may hold; none if the user describes the network, or it cannot be evaluated.
+fn candidates<'a>(
+    args: &Args,
     weights: &'a Weights,
-    settings: &SettingsFlags,
-) -> Result<Option<Description<'a>>> {
+    readings: &'a Result<Readings, String>,
+) -> Result<Vec<Candidate<'a>>> {
     if weights.architecture.is_none()
         && let Some(reason) = formats::unsupported(weights)
     {
-        bail!("{}", printable(reason));
+        return Err(message(reason));
+    }
+    if args.settings.describe_network() {
+        return Ok(Vec::new());
     }
     match &weights.architecture {
-        _ if settings.describe_network() => Ok(Some(Description::User)),
-        None => Ok(None),
-        Some(Ok(architecture)) => Ok(Some(Description::File(architecture))),
-        Some(Err(reason)) => bail!(
-            "{}; if a network of this project has the same weights, describe it with --config",
-            printable(reason)
-        ),
+        Some(Ok(architecture)) => Ok(vec![Candidate::Described(architecture)]),
+        Some(Err(reason)) => Err(message(format!(
+            "{reason}; if a network of this project has the same weights, describe it with --config"
+        ))),
+        None if !formats::not_finite(&weights.tensors).is_empty() => Ok(Vec::new()),
+        None => {
+            let size = args
+                .settings
+                .settings_over(presets::DEFAULT)?
+                .data()?
+                .image_size;
+            candidate::candidates(weights, readings, size, args.activation.as_deref())
+                .map_err(message)
+        }
     }
 }
 
-/// Returns the network of a candidate with its weights.
-fn architecture_of(candidate: &Candidate<'_>) -> Result<Architecture> {
-    candidate
-        .architecture()
-        .map_err(|reason| anyhow!("{}", printable(reason)))
+/// Warns if the weights are far more accurate as another network than the one that the user describes.
+fn warn_of_better_reading(
+    readings: &Readings,
+    config: &Config,
+    images: &RunImages,
+    accuracy: f64,
+    device: &Device,
+) -> Result<()> {
+    let candidates: Vec<_> = Candidate::of(readings, None).collect();
+    let normalizations = comparison::usual_normalizations();
+    let train = &images.split.train;
+    let comparison = Comparison::new(&candidates, &normalizations, config, train, device)?;
+    let is_better = comparison.best_accuracy() > Some(accuracy + 1.0 - FAR_BETTER);
+    if is_better && comparison.best().is_ok() {
+        warn!(
+            "the weights are far better as {comparison}; import without --preset and --config reads them so"
+        );
+    }
+    Ok(())
 }
 
 /// Returns the settings of a network that a file describes.
