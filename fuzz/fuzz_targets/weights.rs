@@ -1,10 +1,12 @@
-//! Fuzzes the parsers of weights in all file formats, and the matching of tensors with layers.
+//! Fuzzes the parsers of weights in all file formats, the recognition of networks, and the matching of tensors with
+//! layers.
 #![no_main]
 
 use std::fs;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
+use formats::Readings;
 use libfuzzer_sys::fuzz_target;
 use model::{BlockConfig, ConvNetConfig};
 
@@ -33,11 +35,20 @@ static NETWORKS: LazyLock<[ConvNetConfig; 3]> = LazyLock::new(|| {
     [small, deep, ConvNetConfig::default()]
 });
 
+/// Number of readings of a file that are translated.
+const READINGS: usize = 4;
+
 fuzz_target!(|bytes: &[u8]| {
     fs::write(&*PATH, bytes).expect("a temporary file");
     let Ok(weights) = formats::read(&PATH) else {
         return;
     };
+    let _ = formats::unsupported(&weights);
+    if let Ok(readings) = Readings::new(&weights, 28) {
+        for reading in readings.iter().take(READINGS) {
+            let _ = readings.architecture(reading);
+        }
+    }
     let _ = formats::channels_and_classes(&weights);
     for network in NETWORKS.iter() {
         if let Ok(tensors) = formats::match_to_network(&weights, network) {

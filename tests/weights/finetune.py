@@ -63,7 +63,7 @@ def main():
             print(f"draw {draw}: from scratch {scratch[0]} errors, {scratch[1]:.1f} s; "
                   f"fine-tuned {tuned[0]} errors, {tuned[1]:.1f} s", flush=True)
     print(f"all draws: {errors[0]} and {errors[1]} errors, {errors[1] / errors[0]:.2f} times as many")
-    sys.exit(2 * errors[1] > errors[0])
+    sys.exit(int(2 * errors[1] > errors[0]))
 
 
 main()

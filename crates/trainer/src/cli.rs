@@ -89,7 +89,7 @@ enum Command {
     Report(report::Args),
     /// Compare runs in a table and draw their curves in one figure
     Compare(compare::Args),
-    /// Create a run from weights of PyTorch, Keras or Burn
+    /// Create a run from a network of PyTorch, Keras, ONNX or Burn
     Import(Box<import::Args>),
     /// Write a run's network in a format of PyTorch, ONNX or Burn
     Export(export::Args),
