@@ -28,7 +28,7 @@ const MIN_RECOGNIZED: f64 = 0.97;
 /// Least distance to the next best mean loss, in standard errors of the difference.
 const MIN_STANDARD_ERRORS: f64 = 3.0;
 /// Temperature of flatter probabilities.
-const TEMPERATURE: f64 = 1.1;
+const TEMPERATURE: f64 = 1.25;
 /// Largest loss of an image, for logits that overflow.
 const MAX_LOSS: f64 = 1e6;
 /// Largest difference of the losses of an image, relative to the loss plus 1, that is rounding.
