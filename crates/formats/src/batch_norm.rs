@@ -5,8 +5,10 @@ use std::borrow::Cow;
 use crate::hint::{LayerHint, LayerKind};
 use crate::tensor::{Tensor, Tensors};
 
-/// PyTorch's default of the number that is added to each variance.
-const EPSILON: f64 = 1e-5;
+/// The number that is added to each variance, by default in PyTorch, Burn and ONNX.
+pub(crate) const EPSILON: f64 = 1e-5;
+/// The number that is added to each variance, by default in Keras.
+pub(crate) const KERAS_EPSILON: f64 = 1e-3;
 /// Names of normalization layers that follow a layer `conv`.
 const NORMS: [&str; 4] = ["bn", "norm", "batchnorm", "batch_norm"];
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::batch_norm::{Normalization, stated_epsilon};
+use crate::batch_norm::{EPSILON, KERAS_EPSILON, Normalization, stated_epsilon};
 use crate::layout::Layout;
 use crate::matching::{Part, is_weight, part, pattern};
 use crate::tensor::Tensor;
@@ -11,8 +11,6 @@ use crate::weights::Weights;
 
 /// Largest number of orders of layers that are tried.
 const MAX_ORDERS: usize = 10_000;
-/// Epsilon of batch normalization in PyTorch and Burn, and in Keras.
-const EPSILON: [f64; 2] = [1e-5, 1e-3];
 
 /// The layers of a file, in order.
 #[derive(Debug)]
@@ -59,10 +57,10 @@ impl FileLayers {
     /// Returns a message with the name of a tensor that belongs to no layer, or if the layers form no chain.
     pub(crate) fn of(weights: &Weights) -> Result<Self, String> {
         let layout = weights.layout;
-        let mut parts: BTreeMap<&str, BTreeMap<&str, &Tensor>> = BTreeMap::new();
+        let mut parts: BTreeMap<&str, Parts<'_>> = BTreeMap::new();
         for (name, tensor) in weights.tensors.iter().filter(is_weight) {
             let (layer, part) = split(name);
-            parts.entry(layer).or_default().insert(part, tensor);
+            parts.entry(layer).or_default().insert(part, (name, tensor));
         }
         let mut layers = Self {
             convolutions: Vec::new(),
@@ -95,6 +93,9 @@ impl FileLayers {
     }
 }
 
+/// The tensors of a layer and their names, by the last part of the name.
+type Parts<'a> = BTreeMap<&'a str, (&'a str, &'a Tensor)>;
+
 /// Splits the name of a tensor into the name of its layer and the last part.
 fn split(name: &str) -> (&str, &str) {
     let (layer, last) = name.rsplit_once(['.', '/']).unwrap_or(("", name));
@@ -102,16 +103,14 @@ fn split(name: &str) -> (&str, &str) {
     (layer.strip_suffix("/vars").unwrap_or(layer), last)
 }
 
-/// Returns the batch normalization of a layer, if its tensors are those of one. `epsilon` is the number that the file says
-/// is added to each variance.
-fn normalization(
-    parts: &BTreeMap<&str, &Tensor>,
-    layout: Layout,
-    epsilon: Option<f64>,
-) -> Option<Normalization> {
-    let values = |names: &[&str]| names.iter().find_map(|name| parts.get(name)?.values());
-    let epsilon = epsilon.unwrap_or(EPSILON[usize::from(layout == Layout::Keras)]);
-    let is_vector = |tensor: &&Tensor| tensor.shape.len() == 1;
+/// Returns the batch normalization of a layer; `None` for other layers. `epsilon` overrides the default of the layout.
+fn normalization(parts: &Parts<'_>, layout: Layout, epsilon: Option<f64>) -> Option<Normalization> {
+    let values = |names: &[&str]| names.iter().find_map(|name| parts.get(name)?.1.values());
+    let epsilon = epsilon.unwrap_or(match layout {
+        Layout::Keras => KERAS_EPSILON,
+        Layout::PyTorch | Layout::Burn => EPSILON,
+    });
+    let is_vector = |(_, tensor): &(&str, &Tensor)| tensor.shape.len() == 1;
     if layout == Layout::Keras && parts.len() == 4 && parts.contains_key("3") {
         let all = parts.values().all(is_vector);
         let [scale, offset, mean, variance] = ["0", "1", "2", "3"].map(|name| values(&[name]));
@@ -126,22 +125,14 @@ fn normalization(
 }
 
 /// Returns a layer with a weight of two or four dimensions, and possibly a bias.
-fn weighted(
-    name: &str,
-    parts: &BTreeMap<&str, &Tensor>,
-    layout: Layout,
-) -> Result<FileLayer, String> {
+fn weighted(name: &str, parts: &Parts<'_>, layout: Layout) -> Result<FileLayer, String> {
     let mut layer = [None, None];
-    for (last, tensor) in parts {
-        let full = match layout {
-            Layout::Keras if last.parse::<usize>().is_ok() => format!("{name}/vars/{last}"),
-            _ => format!("{name}.{last}"),
-        };
+    for (full, tensor) in parts.values() {
         let unknown = || {
             let (name, shape) = (full.escape_debug(), &tensor.shape);
             format!("{name} {shape:?} belongs to a layer that is not supported")
         };
-        let (slot, ranks): (_, &[usize]) = match part(&full) {
+        let (slot, ranks): (_, &[usize]) = match part(full) {
             Some((_, Part::Weight)) => (0, &[2, 4]),
             Some((_, Part::Bias)) => (1, &[1]),
             None => return Err(unknown()),
@@ -221,26 +212,12 @@ fn extend(layers: &[FileLayer], order: &mut Vec<usize>, steps_left: &mut usize) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::Format;
-    use crate::tensor::Tensors;
+    use crate::weights::tests::weights as zero_weights;
 
     fn weights(layout: Layout, tensors: &[(&str, &[usize])]) -> Weights {
-        let tensor = |shape: &[usize]| {
-            let count = shape.iter().product();
-            Tensor::from_values(shape.to_vec(), &vec![0.5; count])
-        };
         Weights {
-            format: Format::PyTorch,
             layout,
-            tensors: tensors
-                .iter()
-                .map(|(name, shape)| ((*name).to_owned(), tensor(shape)))
-                .collect::<Tensors>(),
-            order: Vec::new(),
-            hints: Vec::new(),
-            networks: Vec::new(),
-            architecture: None,
-            sha256: String::new(),
+            ..zero_weights(tensors)
         }
     }
 

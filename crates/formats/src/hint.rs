@@ -1,4 +1,4 @@
-//! What a file says about the modules of a network whose order of computation it does not have.
+//! The settings of the modules in a file that does not contain their order of computation.
 
 use model::{Activation, PoolKind};
 

@@ -11,11 +11,11 @@ use hdf5_reader::group::Group;
 use hdf5_reader::{Dataset, Datatype, Hdf5File, OpenOptions};
 use zip::ZipArchive;
 
+use crate::architecture::{Architecture, translate};
 use crate::error::FormatError;
 use crate::keras_model::{self, Storage};
 use crate::limits::{MAX_BYTES, MemoryBudget};
 use crate::tensor::{Dtype, Tensor, Tensors};
-use crate::translation::{Architecture, translate};
 
 /// Name of the archive entry that holds the weights.
 pub(crate) const ENTRY: &str = "model.weights.h5";

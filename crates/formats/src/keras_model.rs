@@ -7,13 +7,11 @@ use data::PerChannel;
 use model::{Activation, Initialization, PoolKind};
 use serde_json::{Map, Value};
 
-use crate::batch_norm::Normalization;
+use crate::batch_norm::{KERAS_EPSILON, Normalization};
 use crate::chain::{Chain, ChainLayer, ChainOperation, ChannelOrder, Padding, Sides};
 use crate::layout::Layout;
 use crate::tensor::{Tensor, Tensors};
 
-/// Epsilon of Keras's batch normalization, if the configuration does not state it.
-const EPSILON: f64 = 1e-3;
 /// Largest size of images, kernels, strides and padding.
 const MAX_SIZE: usize = 1 << 16;
 /// Layers without an effect on the output of a trained network.
@@ -451,7 +449,7 @@ impl<'a> Reader<'a> {
         let scale = has("scale").then(|| next("scale")).transpose()?;
         let center = has("center").then(|| next("offset")).transpose()?;
         let (mean, variance) = (next("mean")?, next("variance")?);
-        let epsilon = layer.number(&["epsilon"]).unwrap_or(EPSILON);
+        let epsilon = layer.number(&["epsilon"]).unwrap_or(KERAS_EPSILON);
         let normalization = Normalization::new([&mean, &variance], [scale, center], epsilon)
             .ok_or("statistics of different lengths")?;
         self.push(layer, ChainOperation::Normalize(normalization));

@@ -26,6 +26,7 @@ mod burnpack;
 // Architectures.
 mod chain;
 mod translation;
+mod architecture;
 mod file_layers;
 mod readings;
 mod windows;
@@ -40,6 +41,7 @@ mod unsupported;
 mod onnx;
 
 pub use self::safetensors::{from_safetensors, to_safetensors};
+pub use architecture::Architecture;
 pub use error::{FormatError, ReadError};
 pub use format::Format;
 pub use hint::{LayerHint, LayerKind};
@@ -51,6 +53,5 @@ pub use onnx::{ExportError, OnnxExport};
 pub use pytorch_writer::to_pytorch;
 pub use readings::{Reading, Readings};
 pub use tensor::{Dtype, SizeError, Tensor, Tensors};
-pub use translation::Architecture;
 pub use unsupported::unsupported;
 pub use weights::{Weights, read};

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::architecture::Architecture;
 use crate::pytorch::Group;
 use crate::tensor::{Tensor, Tensors};
-use crate::translation::Architecture;
 
 /// Names of a network beside the one that classifies.
 const GENERATORS: [&str; 4] = ["generator", "netG", "G", "gen"];

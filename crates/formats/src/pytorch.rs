@@ -9,6 +9,7 @@ use zip::read::{ArchiveOffset, Config};
 use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 
+use crate::architecture::Architecture;
 use crate::error::FormatError;
 use crate::hint::LayerHint;
 use crate::limits::MemoryBudget;
@@ -16,7 +17,6 @@ use crate::pickle::{self, Id, Pickle, PickleError, Value};
 use crate::tensor::{Tensor, Tensors};
 use crate::torch_module::{self, Module};
 use crate::torch_tensor::{self, StorageRef, Storages};
-use crate::translation::Architecture;
 
 /// Suffix of the archive entry that holds the pickle.
 const PICKLE_SUFFIX: &str = "data.pkl";

@@ -7,11 +7,11 @@ use std::fmt;
 
 use model::{Activation, Initialization, PoolKind};
 
+use crate::architecture::{Architecture, translate};
 use crate::chain::{Chain, ChainLayer, ChainOperation, ChannelOrder, Padding};
 use crate::file_layers::{FileLayer, FileLayers};
 use crate::hint::{LayerHint, LayerKind};
 use crate::layout::Layout;
-use crate::translation::{Architecture, translate};
 use crate::weights::Weights;
 
 /// Largest number of arrangements of padding and pools of a kind that are tried.
@@ -716,26 +716,12 @@ fn assign(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::Format;
-    use crate::tensor::Tensor;
+    use crate::weights::tests::weights as zero_weights;
 
     fn weights(layout: Layout, tensors: &[(&str, &[usize])]) -> Weights {
-        let tensor = |shape: &[usize]| {
-            let count = shape.iter().product();
-            Tensor::from_values(shape.to_vec(), &vec![0.5; count])
-        };
-        let tensors = tensors.iter();
         Weights {
-            format: Format::PyTorch,
             layout,
-            tensors: tensors
-                .map(|(name, shape)| ((*name).to_owned(), tensor(shape)))
-                .collect(),
-            order: Vec::new(),
-            hints: Vec::new(),
-            networks: Vec::new(),
-            architecture: None,
-            sha256: String::new(),
+            ..zero_weights(tensors)
         }
     }
 

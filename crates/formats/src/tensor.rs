@@ -79,7 +79,7 @@ impl Tensor {
     }
 
     /// Creates a tensor in single precision. The number of values must match the shape.
-    pub(crate) fn from_values(shape: Vec<usize>, values: &[f32]) -> Self {
+    pub fn from_values(shape: Vec<usize>, values: &[f32]) -> Self {
         let bytes = values.iter().flat_map(|value| value.to_le_bytes());
         Self {
             shape,

@@ -5,15 +5,13 @@ use std::collections::HashSet;
 
 use model::{Activation, Initialization, PoolKind};
 
-use crate::batch_norm::Normalization;
+use crate::architecture::{Architecture, translate};
+use crate::batch_norm::{EPSILON, Normalization};
 use crate::chain::{Chain, ChainLayer, ChainOperation, ChannelOrder, Padding};
 use crate::hint::{LayerHint, LayerKind};
 use crate::pickle::{Id, Object, Pickle, Value};
 use crate::tensor::{Tensor, Tensors};
-use crate::translation::{Architecture, translate};
 
-/// PyTorch's default of the number that batch normalization adds to each variance.
-const EPSILON: f64 = 1e-5;
 /// Largest accepted kernel, stride, padding and dilation.
 const MAX_SIZE: usize = 1 << 16;
 /// Sides of the images that are tried first: those of MNIST for gray images, of CIFAR for color images.

@@ -5,6 +5,7 @@ use std::path::Path;
 use data::digest::sha256_hex;
 use data::regular_file;
 
+use crate::architecture::Architecture;
 use crate::error::{FormatError, ReadError};
 use crate::format::{Format, is_text};
 use crate::hint::LayerHint;
@@ -12,7 +13,6 @@ use crate::layout::Layout;
 use crate::limits::MAX_BYTES;
 use crate::networks::{self, NamedNetwork};
 use crate::tensor::Tensors;
-use crate::translation::Architecture;
 use crate::{burnpack, keras, onnx, pytorch, safetensors};
 
 /// The weights of a file.

@@ -56,7 +56,7 @@ impl Integers {
 }
 
 impl Constant {
-    /// Converts a tensor of the file, whose data it takes.
+    /// Converts a tensor of the file, and moves its data out of the message.
     ///
     /// # Errors
     /// Returns an error if the data are in another file, do not fit the shape, or exceed the budget.

@@ -12,13 +12,13 @@ use crate::onnx::message::{
 };
 use crate::tensor::{Dtype, Tensor, Tensors};
 
-/// First version of the operator set with the operator `Erf`.
+/// First operator set with the operator `Erf`.
 const ERF: u32 = 9;
-/// First version with the operator `Gelu`.
+/// First operator set with the operator `Gelu`.
 const GELU: u32 = 20;
-/// First version whose dense layers need no bias.
+/// First operator set in which the bias of `Gemm` is optional.
 const OPTIONAL_BIAS: u32 = 11;
-/// First version of the file format whose constants need not be inputs of the graph.
+/// First version of the file format in which initializers need not be inputs of the graph.
 const CONSTANTS: i64 = 4;
 
 /// A network to write as an ONNX file.

@@ -20,13 +20,13 @@ use crate::tensor::Tensor;
 
 /// Largest number of nodes; networks for small images have less than a thousand.
 const MAX_NODES: usize = 20_000;
-/// First version of the operator set where reductions have their axes as an input.
+/// First operator set in which the axes of reductions are an input.
 const AXES_AS_INPUT: i64 = 18;
-/// First version where squeezing has its axes as an input.
+/// First operator set in which the axes of `Squeeze` and `Unsqueeze` are an input.
 const SQUEEZED_AXES_AS_INPUT: i64 = 13;
-/// First version where padding has its sizes as an input.
+/// First operator set in which the sizes of `Pad` are an input.
 const PADS_AS_INPUT: i64 = 11;
-/// First version where slices have their bounds as inputs.
+/// First operator set in which the bounds of `Slice` are inputs.
 const SLICE_AS_INPUT: i64 = 10;
 
 /// The steps from the image to the output of a graph.

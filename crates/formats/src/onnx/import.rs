@@ -6,6 +6,7 @@ use data::{PerChannel, Scaling};
 use prost::Message;
 use serde_json::Value;
 
+use crate::architecture::{Architecture, translate};
 use crate::error::FormatError;
 use crate::limits::MemoryBudget;
 use crate::onnx::constant::Constant;
@@ -13,13 +14,12 @@ use crate::onnx::graph::evaluate;
 use crate::onnx::message::{Graph, Model};
 use crate::onnx::{sequence, wire};
 use crate::tensor::{Dtype, Tensors};
-use crate::translation::{Architecture, translate};
 
 /// The supported versions of the operator set.
 const OPSETS: std::ops::RangeInclusive<i64> = 7..=21;
 
-/// Reads the weights and the architecture of a file. The weights are those of the architecture, or the constants of the
-/// graph if it is not supported.
+/// Reads the weights and the architecture of a file. If the architecture is not supported, the
+/// weights are the constants of the graph.
 ///
 /// # Errors
 /// Returns an error if the file is damaged, exceeds a limit, or has its weights in another file.
@@ -69,7 +69,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(Tensors, Result<Architecture, String
     Ok((tensors, architecture))
 }
 
-/// Returns the constants of a graph, whose data it takes.
+/// Moves the constants out of a graph.
 fn constants(
     graph: &mut Graph,
     budget: &mut MemoryBudget,
@@ -171,7 +171,7 @@ mod tests {
             Self::new(17, FLOAT, &[0, 1, 4, 4])
         }
 
-        /// Adds a constant whose values are 1, 2, 3, ...
+        /// Adds a constant with the values 1, 2, 3, ...
         fn constant(mut self, name: &str, shape: &[i64]) -> Self {
             let count: i64 = shape.iter().product();
             self.graph.initializer.push(TensorMessage {
@@ -642,7 +642,7 @@ mod tests {
 
     #[test]
     fn hostile_graphs_take_little_time_and_memory() {
-        // Each node doubles what a naive evaluation would store.
+        // Each node would double the memory of an evaluation that stores sums.
         let mut builder = Builder::images().integers("s", &[1; 60]);
         for _ in 0..40 {
             let last = builder.last.clone();

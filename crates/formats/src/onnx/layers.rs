@@ -2,7 +2,7 @@
 
 use model::PoolKind;
 
-use crate::batch_norm::Normalization;
+use crate::batch_norm::{EPSILON, Normalization};
 use crate::chain::{ChainOperation, Padding, Sides};
 use crate::onnx::attributes::Attributes;
 use crate::onnx::constant::Constant;
@@ -11,9 +11,7 @@ use crate::onnx::values::{Axis, Data, Dim, Network, Value, maps};
 use crate::tensor::{Dtype, Tensor};
 use crate::windows;
 
-/// Epsilon of batch normalization, if the node does not state it.
-const EPSILON: f64 = 1e-5;
-/// First version of the operator set where a softmax is over one axis, the last one if it is not stated.
+/// First operator set in which a softmax is over one axis, the last one by default.
 const SOFTMAX_OF_ONE_AXIS: i64 = 13;
 
 impl Network<'_> {

@@ -87,7 +87,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), &'static str> {
     limits.deduct_message(bytes, Kind::Model)
 }
 
-/// What the remaining messages may hold.
+/// Numbers of fields and integers that the remaining messages may have.
 struct Limits {
     fields: usize,
     integers: usize,

@@ -168,8 +168,7 @@ fn start_from(name: &str, args: &Args, devices: &OpenDevices) -> Result<ActiveRu
     let source = SourceNetwork::open(&args.new.out, name, device)?;
     let settings = args.settings.settings_with(source.settings()?)?;
     let given = settings.given().clone();
-    let (mut config, images) = images::resolve(settings, PictureCache::Write(&args.new.out))?;
-    config.model = config.model.folded();
+    let (config, images) = images::resolve(settings, PictureCache::Write(&args.new.out))?;
     precision::check(config.training.precision, &devices.all)?;
     let Transferred { model, notes } = transfer(&config, &source, &device.clone().autodiff())?;
     info!("weights of {}", printable(&source.origin.file));

@@ -29,16 +29,16 @@ pub(crate) fn transfer(
     let model = config.model.init_seeded(config.training.seed, device)?;
     let mut tensors = formats::from_safetensors(&model.to_safetensors(Storage::Single)?)?;
     let layers = config.model.layers()?;
-    let mut weighted = layers.iter().filter(|layer| !layer.weights.is_empty());
-    let first = weighted.next().map_or("", |layer| &layer.name);
-    let last = weighted.next_back().map_or(first, |layer| &layer.name);
+    let weighted = || layers.iter().filter(|layer| !layer.weights.is_empty());
+    let first = weighted().next().map_or("", |layer| &layer.name);
+    let last = weighted().next_back().map_or(first, |layer| &layer.name);
     let has_same_classes = match &source.classes {
         Some(classes) => *classes == config.images.classes,
         None => source.network.classes == config.images.classes.len(),
     };
     let mut notes = Vec::new();
     let mut copied = 0;
-    for layer in layers.iter().filter(|layer| !layer.weights.is_empty()) {
+    for layer in weighted() {
         let names = ["weight", "bias"].map(|part| format!("{}.{part}", layer.name));
         if layer.name == last && !has_same_classes {
             notes.push(format!("{last}: initialized anew, for other classes"));
@@ -116,11 +116,7 @@ fn with_channels(filters: &Tensor, shape: &[usize]) -> Option<Tensor> {
             sums.repeat(wanted)
         })
         .collect();
-    let bytes = values
-        .iter()
-        .flat_map(|value| value.to_le_bytes())
-        .collect();
-    Tensor::new(shape.to_vec(), formats::Dtype::F32, bytes).ok()
+    Some(Tensor::from_values(shape.to_vec(), &values))
 }
 
 #[cfg(test)]
@@ -129,13 +125,7 @@ mod tests {
 
     #[test]
     fn filters_compute_the_same_on_gray_pictures() {
-        let tensor = |shape: &[usize], values: &[f32]| {
-            let bytes = values
-                .iter()
-                .flat_map(|value| value.to_le_bytes())
-                .collect();
-            Tensor::new(shape.to_vec(), formats::Dtype::F32, bytes).unwrap()
-        };
+        let tensor = |shape: &[usize], values: &[f32]| Tensor::from_values(shape.to_vec(), values);
         let gray = tensor(&[2, 1, 1, 2], &[3.0, 6.0, 9.0, 12.0]);
         let color = with_channels(&gray, &[2, 3, 1, 2]).unwrap();
         assert_eq!(

@@ -3,6 +3,7 @@
 mod candidate;
 mod comparison;
 
+use std::cell::OnceCell;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -85,18 +86,13 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let place = || args.file.display().to_string();
     let weights = read(&args).with_context(place)?;
     let (device, reason) = args.device.open()?;
-    let size = args
-        .settings
-        .settings_over(presets::DEFAULT)?
-        .data()?
-        .image_size;
-    let readings = Readings::new(&weights, size);
     let Identified {
         architecture,
-        config,
+        mut config,
         images,
-    } = identify(&args, &weights, &readings, &device.device).with_context(place)?;
+    } = identify(&args, &weights, &device.device).with_context(place)?;
     info!("device: {device}, {reason}");
+    config.model = architecture.network.folded();
     let non_finite = formats::not_finite(&architecture.tensors);
     let training = Training::with_model(&config, candidate::load(&architecture, &device.device)?);
     let model = training.model.valid();
@@ -108,10 +104,11 @@ pub(crate) fn run(args: Args) -> Result<()> {
             Some(test.with_context(place)?)
         }
     };
-    if let (Some(test), Ok(readings), true) = (&test, &readings, args.settings.describe_network())
+    if let Some(test) = &test
+        && args.settings.describe_network()
         && test.accuracy < FAR_BETTER
     {
-        warn_of_better_reading(readings, &config, &images, test.accuracy, &device.device)?;
+        warn_of_better_reading(&weights, &config, &images, test.accuracy, &device.device)?;
     }
 
     let environment = Environment::of_this_process(&device.to_string());
@@ -189,18 +186,13 @@ fn message(text: String) -> Error {
 
 /// Identifies the network and the normalization of its images, by their description or by their results on training
 /// images.
-fn identify(
-    args: &Args,
-    weights: &Weights,
-    readings: &Result<Readings, String>,
-    device: &Device,
-) -> Result<Identified> {
+fn identify(args: &Args, weights: &Weights, device: &Device) -> Result<Identified> {
     let Args { settings, new, .. } = args;
-    let candidates = candidates(args, weights, readings)?;
+    let readings = OnceCell::new();
+    let candidates = candidates(args, weights, &readings)?;
     let cache = PictureCache::Write(&new.out);
     let Some(first) = candidates.first() else {
-        let (mut config, images) =
-            images::resolve(settings.settings_over(presets::DEFAULT)?, cache)?;
+        let (config, images) = images::resolve(settings.settings_over(presets::DEFAULT)?, cache)?;
         let network = config.model.clone();
         let architecture = Architecture {
             tensors: formats::match_to_network(weights, &network)
@@ -209,7 +201,6 @@ fn identify(
             scaling: None,
             notes: Vec::new(),
         };
-        config.model = config.model.folded();
         return Ok(Identified {
             architecture,
             config,
@@ -234,7 +225,6 @@ fn identify(
         config.data.normalization = normalization;
         architecture = candidates[index].architecture().map_err(message)?;
     }
-    config.model = architecture.network.folded();
     Ok(Identified {
         architecture,
         config,
@@ -246,7 +236,7 @@ fn identify(
 fn candidates<'a>(
     args: &Args,
     weights: &'a Weights,
-    readings: &'a Result<Readings, String>,
+    readings: &'a OnceCell<Result<Readings, String>>,
 ) -> Result<Vec<Candidate<'a>>> {
     if weights.architecture.is_none()
         && let Some(reason) = formats::unsupported(weights)
@@ -268,6 +258,7 @@ fn candidates<'a>(
                 .settings_over(presets::DEFAULT)?
                 .data()?
                 .image_size;
+            let readings = readings.get_or_init(|| Readings::new(weights, size));
             candidate::candidates(weights, readings, size, args.activation.as_deref())
                 .map_err(message)
         }
@@ -276,13 +267,16 @@ fn candidates<'a>(
 
 /// Warns if the weights are far more accurate as another network than the one that the user describes.
 fn warn_of_better_reading(
-    readings: &Readings,
+    weights: &Weights,
     config: &Config,
     images: &RunImages,
     accuracy: f64,
     device: &Device,
 ) -> Result<()> {
-    let candidates: Vec<_> = Candidate::of(readings, None).collect();
+    let Ok(readings) = Readings::new(weights, config.data.image_size) else {
+        return Ok(());
+    };
+    let candidates: Vec<_> = Candidate::of(&readings, None).collect();
     let normalizations = comparison::usual_normalizations();
     let train = &images.split.train;
     let comparison = Comparison::new(&candidates, &normalizations, config, train, device)?;
