@@ -9,11 +9,8 @@ Each file must be right (within 0.02 points) or refused with a message; none may
 and a table by format, and exits with 1 if a file is wrong.
 """
 
-import collections
-import json
 import os
 import pathlib
-import subprocess
 import sys
 import tempfile
 
@@ -25,10 +22,10 @@ import numpy as np
 from keras import layers as L
 
 from mnist import images
+from verdicts import Verdicts
 
 TRAINER = pathlib.Path(sys.argv[1]).resolve()
 TRAINED, EPOCHS, SHAPE = 20_000, 2, (28, 28, 1)
-TOLERANCE = 0.02 / 100
 
 
 def unpadded(dense=128):
@@ -120,21 +117,11 @@ def trained(model, name):
     return float(accuracy)
 
 
-def imported(path, folder):
-    """Returns the accuracy of the imported network, or the message of the refusal."""
-    folder = folder / "runs"
-    result = subprocess.run([TRAINER, "import", path, "--out", folder, "--run-name", path.name], capture_output=True,
-                            text=True)
-    if result.returncode:
-        return result.stderr.strip().splitlines()[-1].removeprefix("error: ")
-    return json.loads((folder / path.name / "evaluation.json").read_text())["accuracy"]
-
-
 def main():
     names = sys.argv[2:] or [*NETWORKS, "branched"]
-    table = collections.defaultdict(collections.Counter)
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
+        verdicts = Verdicts(TRAINER, folder)
         for index, name in enumerate(names):
             keras.utils.set_random_seed(1)
             # Every other network is functional.
@@ -145,18 +132,9 @@ def main():
             for extension in (".keras", ".h5"):
                 path = folder / (name + extension)
                 model.save(path)
-                actual = imported(path, folder)
-                if isinstance(actual, str):
-                    verdict, detail = "refused", actual.replace(f"{path}: ", "")
-                else:
-                    verdict = "right" if abs(actual - expected) <= TOLERANCE else "wrong"
-                    detail = f"{expected:.2%} in Keras, {actual:.2%} here"
-                table[extension][verdict] += 1
-                print(f"{path.name:28} {verdict:8} {detail}", flush=True)
-    print("\n| format | right | refused | wrong |\n|---|---|---|---|")
-    for extension, counts in table.items():
-        print(f"| {extension} | {counts['right']} | {counts['refused']} | {counts['wrong']} |")
-    sys.exit(any(counts["wrong"] for counts in table.values()))
+                verdicts.add(path, extension, expected)
+        is_wrong = verdicts.finish()
+    sys.exit(int(is_wrong))
 
 
 main()

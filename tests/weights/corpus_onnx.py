@@ -9,11 +9,8 @@ Each file must be right (within 0.02 points) or refused with a message; none may
 and a table by exporter, and exits with 1 if a file is wrong.
 """
 
-import collections
-import json
 import logging
 import pathlib
-import subprocess
 import sys
 import tempfile
 import warnings
@@ -24,10 +21,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from mnist import ResNet9, images, logits, normalized, train
+from verdicts import Verdicts
 
 TRAINER = pathlib.Path(sys.argv[1]).resolve()
 TRAINED, EPOCHS = 10_000, 3
-TOLERANCE = 0.02 / 100
 
 torch.set_num_threads(1)
 warnings.filterwarnings("ignore")
@@ -292,21 +289,11 @@ def inputs(split, normalization, is_last):
     return normalized(pixels, mean, std), labels
 
 
-def imported(path, folder):
-    """Returns the accuracy of the imported network, or the message of the refusal."""
-    folder = folder / "runs"
-    result = subprocess.run([TRAINER, "import", path, "--out", folder, "--run-name", path.name], capture_output=True,
-                            text=True)
-    if result.returncode:
-        return result.stderr.partition("error: ")[2].splitlines()[0]
-    return json.loads((folder / path.name / "evaluation.json").read_text())["accuracy"]
-
-
 def main():
     names = sys.argv[2:] or [*NETWORKS]
-    table = collections.defaultdict(collections.Counter)
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
+        verdicts = Verdicts(TRAINER, folder)
         for name in names:
             torch.manual_seed(1)
             create, normalization, options, *extra = NETWORKS[name]
@@ -323,19 +310,9 @@ def main():
                 in_half(path)
             pixels, labels = inputs("t10k", normalization, isinstance(network, Last))
             expected = float(np.mean(logits(network, pixels).argmax(1) == labels))
-            actual = imported(path, folder)
-            if isinstance(actual, str):
-                verdict, detail = "refused", actual.replace(f"{path}: ", "")
-            else:
-                verdict = "right" if abs(actual - expected) <= TOLERANCE else "wrong"
-                detail = f"{expected:.2%} in PyTorch, {actual:.2%} here"
-            exporter = "torch.export" if options.get("dynamo") else "TorchScript"
-            table[exporter][verdict] += 1
-            print(f"{name:22} {verdict:8} {detail}", flush=True)
-    print("\n| exporter | right | refused | wrong |\n|---|---|---|---|")
-    for exporter, counts in table.items():
-        print(f"| {exporter} | {counts['right']} | {counts['refused']} | {counts['wrong']} |")
-    sys.exit(any(counts["wrong"] for counts in table.values()))
+            verdicts.add(path, "torch.export" if options.get("dynamo") else "TorchScript", expected)
+        is_wrong = verdicts.finish()
+    sys.exit(int(is_wrong))
 
 
 main()

@@ -9,10 +9,7 @@ Each file must be right (within 0.02 points) or refused with a message; none may
 and a table by kind of file, and exits with 1 if a file is wrong.
 """
 
-import collections
-import json
 import pathlib
-import subprocess
 import sys
 import tempfile
 import warnings
@@ -22,10 +19,10 @@ import torch
 from torch import nn
 
 from mnist import images, normalized, train
+from verdicts import Verdicts
 
 TRAINER = pathlib.Path(sys.argv[1]).resolve()
 TRAINED, EPOCHS = 12_000, 2
-TOLERANCE = 0.02 / 100
 
 
 def block(inputs, outputs, padding=1):
@@ -143,40 +140,21 @@ def trained(network, name):
     return optimizer, float((classes.numpy() == labels).mean())
 
 
-def imported(path, run, folder):
-    """Returns the accuracy of the imported network, or the message of the refusal."""
-    result = subprocess.run([TRAINER, "import", path, "--out", folder / "runs", "--run-name", run], capture_output=True,
-                            text=True)
-    if result.returncode:
-        return result.stderr.strip().removeprefix("error: ").replace("\n", " ")
-    return json.loads((folder / "runs" / run / "evaluation.json").read_text())["accuracy"]
-
-
 def main():
     torch.set_num_threads(1)
-    table = collections.defaultdict(collections.Counter)
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
+        verdicts = Verdicts(TRAINER, folder)
         for name in sys.argv[2:] or NETWORKS:
             torch.manual_seed(1)
             network = nn.Sequential(*NETWORKS[name]())
             optimizer, expected = trained(network, name)
             for kind, (extension, write) in FILES.items():
-                run = f"{name}-{kind.replace(' ', '-')}"
-                path = folder / f"{run}{extension}"
+                path = folder / f"{name}-{kind.replace(' ', '-')}{extension}"
                 write(network, optimizer, path)
-                actual = imported(path, run, folder)
-                if isinstance(actual, str):
-                    verdict, detail = "refused", actual.split(f"{path}: ")[-1][:160]
-                else:
-                    verdict = "right" if abs(actual - expected) <= TOLERANCE else "wrong"
-                    detail = f"{expected:.2%} in PyTorch, {actual:.2%} here"
-                table[kind][verdict] += 1
-                print(f"{name:22} {kind:17} {verdict:8} {detail}", flush=True)
-    print("\n| file | right | refused | wrong |\n|---|---|---|---|")
-    for kind, counts in table.items():
-        print(f"| {kind} | {counts['right']} | {counts['refused']} | {counts['wrong']} |")
-    sys.exit(any(counts["wrong"] for counts in table.values()))
+                verdicts.add(path, kind, expected)
+        is_wrong = verdicts.finish()
+    sys.exit(int(is_wrong))
 
 
 main()
