@@ -98,7 +98,8 @@ impl Reading {
     }
 }
 
-/// The results of the readings on the training images, by their loss, but the best of those that are not doubtful first. Readings that compute the same count as one.
+/// The results of the readings on the training images. The best reading that is not doubtful comes first, then all others
+/// by their loss. Readings that compute the same count as one.
 #[derive(Debug)]
 pub(super) struct Comparison<'a> {
     candidates: &'a [Candidate<'a>],
@@ -145,11 +146,11 @@ impl<'a> Comparison<'a> {
         }
         if let Some(best) = readings.first() {
             let (similar, normalization) = (&candidates[best.candidate], best.normalization);
-            readings.extend(all(
-                &|candidate| candidate.is_similar(similar),
-                &[normalization],
-            ));
-            readings = images.narrow(readings)?;
+            let others = all(&|candidate| candidate.is_similar(similar), &[normalization]);
+            if !others.is_empty() {
+                readings.extend(others);
+                readings = images.narrow(readings)?;
+            }
         }
         if let Some(best) = readings.first().cloned() {
             let is_close =
