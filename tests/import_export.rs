@@ -226,6 +226,7 @@ fn exported_weights_can_be_imported_unchanged() {
         ("pytorch-safetensors", "safetensors"),
         ("pytorch", "pt"),
         ("safetensors", "burn.safetensors"),
+        ("keras-weights", "weights.h5"),
     ] {
         let export = |run: &str| {
             let path = work
@@ -274,9 +275,35 @@ fn exported_weights_can_be_imported_unchanged() {
         .trainer("export first --format burnpack --raw-pixels")
         .error();
     assert!(
-        message.starts_with("--raw-pixels: only an ONNX file"),
+        message.starts_with("--raw-pixels: only a file of the network"),
         "{message}"
     );
+    let message = work.trainer("export first --format keras --half").error();
+    assert!(message.starts_with("--half: not for Keras"), "{message}");
+}
+
+#[test]
+fn exported_networks_describe_themselves() {
+    let work = WorkDir::new();
+    work.trainer(&format!(
+        "import {} --run-name tiny -q",
+        fixture("tiny.keras")
+    ))
+    .success();
+    for format in ["onnx", "keras"] {
+        for raw in ["", "--raw-pixels"] {
+            let (file, run) = (format!("tiny{raw}.{format}"), format!("{format}{raw}"));
+            work.trainer(&format!("export tiny --format {format} {raw} --to {file}"))
+                .success();
+            work.trainer(&format!("import {file} --run-name {run} -q"))
+                .success();
+            assert!(
+                work.run_file(&run, "model.safetensors")
+                    == work.run_file("tiny", "model.safetensors"),
+                "{file}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -184,6 +184,13 @@ def run_onnx(path, inputs):
     return np.concatenate(parts), metadata
 
 
+def run_keras(path, inputs):
+    import keras as library
+
+    network = library.saving.load_model(path)
+    return network.predict(inputs.transpose(0, 2, 3, 1).astype("float32"), 500, verbose=0)
+
+
 def check(folder, pictures, file, name, settings, scaling, logits, network):
     runs = folder / "runs"
     print(f"{file.name}, {name}")
@@ -195,7 +202,8 @@ def check(folder, pictures, file, name, settings, scaling, logits, network):
     print(" ", compare(log_probabilities(run, pictures), log_softmax(expected), "import, log-probabilities"))
 
     def export(form, *options, run=run):
-        path = folder / f"{run.name}-{form}{''.join(options)}.safetensors"
+        extension = {"onnx": "onnx", "keras": "keras"}.get(form, "safetensors")
+        path = folder / f"{run.name}-{form}{''.join(options)}.{extension}"
         path.unlink(missing_ok=True)
         trainer("export", run, "--format", form, "--to", path, *options)
         return path
@@ -210,6 +218,9 @@ def check(folder, pictures, file, name, settings, scaling, logits, network):
     assert abs(float(metadata["accuracy"]) - (found.argmax(1) == labels).mean()) < 1e-9
     found, _ = run_onnx(export("onnx", "--raw-pixels"), pixels)
     print(" ", compare(found, expected, "ONNX Runtime, raw pixels"))
+    for options in (), ("--raw-pixels",):
+        found = run_keras(export("keras", *options), pixels if options else inputs)
+        print(" ", compare(found, expected, ", ".join(["Keras", *options])))
     found, _ = run_onnx(export("onnx", "--half"), inputs)
     print(f"  ONNX in half precision: largest difference {np.abs(found - expected).max():.1e}, "
           f"{(found.argmax(1) == expected.argmax(1)).sum()} of {len(expected)} classes equal")
@@ -235,6 +246,10 @@ def check_layers(folder, pictures):
         trainer("export", runs / "layers", "--format", "onnx", "--to", file, *options)
         found, _ = run_onnx(file, pixels if options else mnist.normalized(pixels, *MEAN_STD))
         print(" ", compare(log_softmax(found), expected, " ".join(["ONNX Runtime, log-probabilities", *options])))
+        file.with_suffix(".keras").unlink(missing_ok=True)
+        trainer("export", runs / "layers", "--format", "keras", "--to", file.with_suffix(".keras"), *options)
+        found = run_keras(file.with_suffix(".keras"), pixels if options else mnist.normalized(pixels, *MEAN_STD))
+        print(" ", compare(log_softmax(found), expected, " ".join(["Keras, log-probabilities", *options])))
 
 
 with tempfile.TemporaryDirectory() as folder:

@@ -66,6 +66,11 @@ NETWORKS = {
                             L.Flatten()),
     "strided-same": lambda: head(L.Conv2D(8, 3, strides=2, padding="same", activation="relu"), L.Flatten()),
     "zero-padding": lambda: head(L.ZeroPadding2D(2), L.Conv2D(8, 5, activation="relu"), L.MaxPooling2D(), L.Flatten()),
+    "padded-pool": lambda: head(L.Conv2D(8, 3, activation="relu"), L.ZeroPadding2D(1), L.MaxPooling2D(3, strides=2),
+                                L.Flatten()),
+    "padded-average": lambda: head(L.Conv2D(8, 3, activation="tanh"), L.ZeroPadding2D(((0, 1), (0, 1))),
+                                   L.AveragePooling2D(3), L.Flatten()),
+    "padded-tanh": lambda: head(L.Conv2D(8, 3, activation="tanh"), L.ZeroPadding2D(1), L.MaxPooling2D(2), L.Flatten()),
     "global": lambda: head(L.Conv2D(16, 3, activation="relu"), L.MaxPooling2D(), L.Conv2D(32, 3, activation="relu"),
                            L.GlobalAveragePooling2D()),
     "global-max": lambda: head(L.Conv2D(32, 5, activation="relu"), L.GlobalMaxPooling2D()),
@@ -99,9 +104,29 @@ def functional(layers):
 
 
 def branched():
+    """A sum of two convolutions, which no network of this project can be."""
     inputs = keras.Input(SHAPE)
     left, right = (L.Conv2D(8, 3, activation="relu")(inputs) for _ in range(2))
     return keras.Model(inputs, L.Dense(10, activation="softmax")(L.Flatten()(L.Add()([left, right]))))
+
+
+def residual():
+    """Two residual groups, the second with a projection, as in the ResNets of Keras."""
+    def normalized(x, filters, strides=1):
+        x = L.Conv2D(filters, 3, strides=strides, padding="same", use_bias=False)(x)
+        return L.BatchNormalization(momentum=0.9)(x)
+
+    inputs = keras.Input(SHAPE)
+    x = L.ReLU()(normalized(inputs, 8))
+    for filters, strides in (8, 1), (16, 2):
+        y = normalized(L.ReLU()(normalized(x, filters, strides)), filters)
+        if strides > 1:
+            x = L.BatchNormalization(momentum=0.9)(L.Conv2D(filters, 1, strides=strides)(x))
+        x = L.Activation("relu")(L.Add()([x, y]))
+    return keras.Model(inputs, L.Dense(10, activation="softmax")(L.GlobalAveragePooling2D()(x)))
+
+
+GRAPHS = {"branched": branched, "residual": residual}
 
 
 def trained(model, name):
@@ -118,16 +143,18 @@ def trained(model, name):
 
 
 def main():
-    names = sys.argv[2:] or [*NETWORKS, "branched"]
+    names = sys.argv[2:] or [*NETWORKS, *GRAPHS]
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         verdicts = Verdicts(TRAINER, folder)
         for index, name in enumerate(names):
             keras.utils.set_random_seed(1)
             # Every other network is functional.
-            layers = NETWORKS[name]() if name in NETWORKS else None
-            model = branched() if layers is None else functional(layers) if index % 2 else keras.Sequential(
-                [keras.Input(SHAPE), *layers])
+            if name in GRAPHS:
+                model = GRAPHS[name]()
+            else:
+                layers = NETWORKS[name]()
+                model = functional(layers) if index % 2 else keras.Sequential([keras.Input(SHAPE), *layers])
             expected = trained(model, name)
             for extension in (".keras", ".h5"):
                 path = folder / (name + extension)

@@ -43,7 +43,7 @@ impl Translation {
         initialization: Initialization,
     ) -> Result<Architecture, String> {
         if self.pad != [0; 4] {
-            return Err("padding that no convolution follows".into());
+            return Err("padding that no convolution or pool follows".into());
         }
         self.insert_output()?;
         let Values::Features(classes) = self.values else {
@@ -616,7 +616,7 @@ mod tests {
             ),
             (
                 vec![ChainOperation::Pad([1; 4]), FLATTEN],
-                "layer 1: padding that no convolution follows",
+                "layer 1: padding that no convolution or pool follows",
             ),
             (
                 vec![convolution()],

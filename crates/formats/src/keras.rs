@@ -7,21 +7,27 @@
 use std::collections::HashSet;
 use std::io::{Cursor, Read};
 
+use data::Scaling;
 use hdf5_reader::group::Group;
 use hdf5_reader::{Dataset, Datatype, Hdf5File, OpenOptions};
+use serde_json::Value;
 use zip::ZipArchive;
 
 use crate::architecture::{Architecture, translate};
+use crate::chain::{ChainLayer, ChainOperation};
 use crate::error::FormatError;
 use crate::keras_model::{self, Storage};
 use crate::limits::{MAX_BYTES, MemoryBudget};
+use crate::preprocessing;
 use crate::tensor::{Dtype, Tensor, Tensors};
 
 /// Name of the archive entry that holds the weights.
 pub(crate) const ENTRY: &str = "model.weights.h5";
 
 /// Name of the archive entry that holds the architecture.
-const CONFIG_ENTRY: &str = "config.json";
+pub(crate) const CONFIG_ENTRY: &str = "config.json";
+/// Name of the archive entry that describes the file.
+pub(crate) const METADATA_ENTRY: &str = "metadata.json";
 /// Name of the attribute with the architecture of a whole model.
 const CONFIG_ATTRIBUTE: &str = "model_config";
 
@@ -62,7 +68,13 @@ pub(crate) fn read_archive(bytes: &[u8]) -> Result<Model, FormatError> {
     };
     let (tensors, _) = read(entry(ENTRY)?)?;
     let config = entry(CONFIG_ENTRY).and_then(|config| Ok(String::from_utf8(config)?));
-    let architecture = architecture(config, &tensors, Storage::ByClass);
+    let metadata = entry(METADATA_ENTRY).ok();
+    let metadata = metadata.and_then(|metadata| serde_json::from_slice::<Value>(&metadata).ok());
+    let preprocessing = metadata
+        .as_ref()
+        .and_then(|metadata| metadata.get(preprocessing::KEY)?.as_str());
+    let scaling = preprocessing.and_then(preprocessing::scaling);
+    let architecture = architecture(config, &tensors, Storage::ByClass, scaling);
     Ok((tensors, Some(architecture)))
 }
 
@@ -90,19 +102,33 @@ pub(crate) fn read(bytes: Vec<u8>) -> Result<Model, FormatError> {
     let tensors = traversal.tensors;
     let architecture = root.attribute(CONFIG_ATTRIBUTE).ok().map(|config| {
         let config = config.read_string().map_err(FormatError::from);
-        architecture(config, &tensors, Storage::ByName)
+        architecture(config, &tensors, Storage::ByName, None)
     });
     Ok((tensors, architecture))
 }
 
-/// Translates a model configuration. If it is damaged, the weights can still be read.
+/// Translates a model configuration. If it is damaged, the weights can still be read. `scaling` is the normalization
+/// of the images that the file states beside the model.
 fn architecture(
     config: Result<String, FormatError>,
     tensors: &Tensors,
     storage: Storage,
+    scaling: Option<Scaling>,
 ) -> Result<Architecture, String> {
     let config = config.map_err(|error| format!("model configuration: {error}"))?;
-    keras_model::chain(&config, tensors, storage).and_then(translate)
+    let mut chain = keras_model::chain(&config, tensors, storage)?;
+    let has_normalization = matches!(
+        chain.layers.first().map(|layer| &layer.operation),
+        Some(ChainOperation::Rescale { .. })
+    );
+    if let Some(scaling) = scaling.filter(|_| !has_normalization) {
+        let layer = ChainLayer {
+            name: "input".into(),
+            operation: preprocessing::operation(scaling),
+        };
+        chain.layers.insert(0, layer);
+    }
+    translate(chain)
 }
 
 /// A traversal of all groups, with the limits that remain.

@@ -8,8 +8,9 @@ use model::{Activation, Initialization, PoolKind};
 use serde_json::{Map, Value};
 
 use crate::batch_norm::{KERAS_EPSILON, Normalization};
-use crate::chain::{Chain, ChainLayer, ChainOperation, ChannelOrder, Padding, Sides};
+use crate::chain::{Chain, ChainOperation, ChannelOrder, Padding, Sides};
 use crate::layout::Layout;
+use crate::steps::{self, Step, StepKind};
 use crate::tensor::{Tensor, Tensors};
 
 /// Largest size of images, kernels, strides and padding.
@@ -42,21 +43,34 @@ pub(crate) enum Storage {
 pub(crate) fn chain(json: &str, tensors: &Tensors, storage: Storage) -> Result<Chain, String> {
     let model: Value =
         serde_json::from_str(json).map_err(|error| format!("model configuration: {error}"))?;
-    let layers = sequence(&model)?;
+    let Graph { layers, output } = graph(&model)?;
+    let sizes = input_shape(&model, &layers);
+    let sizes = sizes.ok_or("the model does not state the shape of its images")?;
     let mut reader = Reader {
         tensors,
         storage,
-        input: input_shape(&model, &layers)
-            .ok_or("the model does not state the shape of its images")?,
+        input: sizes.clone(),
         counts: BTreeMap::new(),
         order: None,
-        layers: Vec::new(),
+        steps: Vec::new(),
+        at: 0,
     };
+    reader.add_step("input", StepKind::Image { sizes });
+    // The last step of each layer.
+    let mut steps = BTreeMap::new();
     for layer in &layers {
-        reader
-            .read(layer)
-            .map_err(|reason| format!("layer {}: {reason}", layer.name))?;
+        let name = layer.name;
+        let failed = |reason| format!("layer {name}: {reason}");
+        let inputs = layer.inputs.iter().map(|input| steps.get(input).copied());
+        let inputs: Option<Vec<usize>> = inputs.collect();
+        let inputs = inputs.ok_or_else(|| failed("an input that is not a layer before".into()))?;
+        reader.read_at(layer, &inputs).map_err(failed)?;
+        if steps.insert(name, reader.at).is_some() {
+            return Err(failed("another layer has this name".into()));
+        }
     }
+    let output = steps.get(output).copied();
+    let output = output.ok_or("the model does not state its output")?;
     let order = reader.order.unwrap_or(ChannelOrder::Last);
     let input = match (reader.input.as_slice(), order) {
         (&[height, width], _) => [1, height, width],
@@ -67,17 +81,27 @@ pub(crate) fn chain(json: &str, tensors: &Tensors, storage: Storage) -> Result<C
     };
     Ok(Chain {
         input,
-        layers: reader.layers,
+        layers: steps::layers(reader.steps, output)?,
         initialization: Initialization::Keras,
     })
 }
 
 /// A layer of the configuration.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct LayerConfig<'a> {
     class: &'a str,
     name: &'a str,
     config: &'a Map<String, Value>,
+    /// Names of the layers whose outputs it is applied to; none for the image.
+    inputs: Vec<&'a str>,
+}
+
+/// The layers of a model, in order.
+#[derive(Debug)]
+struct Graph<'a> {
+    layers: Vec<LayerConfig<'a>>,
+    /// Name of the layer whose output is that of the model.
+    output: &'a str,
 }
 
 impl<'a> LayerConfig<'a> {
@@ -88,6 +112,7 @@ impl<'a> LayerConfig<'a> {
             class: layer.get("class_name")?.as_str()?,
             name: name.and_then(Value::as_str).unwrap_or("without a name"),
             config,
+            inputs: inbound_names(layer),
         })
     }
 
@@ -150,8 +175,8 @@ fn whole(value: &Value) -> Option<usize> {
     value.filter(|&value| value <= MAX_SIZE)
 }
 
-/// Returns the layers of a sequential model, or of a functional model without branches, in order.
-fn sequence(model: &Value) -> Result<Vec<LayerConfig<'_>>, String> {
+/// Returns the layers of a sequential or functional model.
+fn graph(model: &Value) -> Result<Graph<'_>, String> {
     let class = model
         .get("class_name")
         .and_then(Value::as_str)
@@ -164,20 +189,43 @@ fn sequence(model: &Value) -> Result<Vec<LayerConfig<'_>>, String> {
     let layers =
         layers.ok_or_else(|| format!("a model of class {class:?} does not list its layers"))?;
     let configs: Option<Vec<_>> = layers.iter().map(LayerConfig::new).collect();
-    let configs = configs.ok_or("a layer without class or configuration")?;
+    let mut layers = configs.ok_or("a layer without class or configuration")?;
+    let last = layers.last().ok_or("a model without layers")?.name;
     match class {
-        "Sequential" => Ok(configs),
-        "Functional" | "Model" => {
-            for (pair, layer) in configs.windows(2).zip(layers.iter().skip(1)) {
-                let is_next = inbound_names(layer) == [pair[0].name];
-                if !is_next {
-                    return Err(format!(
-                        "layer {}: branches are not supported",
-                        pair[1].name
-                    ));
-                }
+        "Sequential" => {
+            let names = Vec::from_iter(layers.iter().map(|layer| layer.name));
+            let before = [None].into_iter().chain(names.into_iter().map(Some));
+            for (layer, before) in layers.iter_mut().zip(before) {
+                layer.inputs = before.into_iter().collect();
             }
-            Ok(configs)
+            Ok(Graph {
+                layers,
+                output: last,
+            })
+        }
+        "Functional" | "Model" => {
+            let mut images = layers.iter().filter(|layer| layer.inputs.is_empty());
+            if let Some(second) = images.nth(1) {
+                return Err(format!(
+                    "layer {}: a model of several inputs is not supported",
+                    second.name
+                ));
+            }
+            let mut outputs = Vec::new();
+            if let Some(layers) = config.get("output_layers") {
+                collect_inbound(layers, &mut outputs);
+            }
+            match *outputs.as_slice() {
+                [] => Ok(Graph {
+                    layers,
+                    output: last,
+                }),
+                [output] => Ok(Graph { layers, output }),
+                [..] => Err(format!(
+                    "a model of several outputs is not supported: {}",
+                    outputs.join(", ")
+                )),
+            }
         }
         other => Err(format!(
             "a model of class {other:?} has no list of layers; save its weights, and describe it with --config"
@@ -234,41 +282,62 @@ struct Reader<'a> {
     counts: BTreeMap<&'a str, usize>,
     /// Order of the dimensions of images.
     order: Option<ChannelOrder>,
-    layers: Vec<ChainLayer>,
+    steps: Vec<Step>,
+    /// The step that the next one is applied to.
+    at: usize,
 }
 
 impl<'a> Reader<'a> {
+    /// Reads a layer that is applied to the outputs of these steps.
+    fn read_at(&mut self, layer: &LayerConfig<'a>, inputs: &[usize]) -> Result<(), String> {
+        match *inputs {
+            [] => self.at = 0,
+            [input] => self.at = input,
+            [first, second] if layer.class == "Add" => {
+                self.at = first;
+                self.add_step(layer.name, StepKind::Add { other: second });
+                return Ok(());
+            }
+            [..] => {
+                return Err(format!(
+                    "{} of {} inputs is not supported",
+                    layer.class,
+                    inputs.len()
+                ));
+            }
+        }
+        self.read(layer)
+    }
+
     fn read(&mut self, layer: &LayerConfig<'a>) -> Result<(), String> {
         let number = self.counts.entry(layer.class).or_default();
         let number = std::mem::replace(number, *number + 1);
         match layer.class {
             class if WITHOUT_EFFECT.contains(&class) => {}
             "Reshape" => {
-                if self.layers.iter().any(|layer| !is_rescaling(layer)) {
+                if self.operations().any(|operation| !is_rescaling(operation)) {
                     return Err("reshaping after the first layer".into());
                 }
                 let shape = layer.get(&["target_shape", "dims"]).and_then(shape);
                 self.input = shape.ok_or("a shape that is not stated")?;
             }
             "Rescaling" => {
-                let scale = layer
-                    .number(&["scale"])
-                    .ok_or("a scale that is not a number")?;
+                let scale = layer.get(&["scale"]).and_then(per_channel);
+                let scale = scale.ok_or("a scale that is not one number, or three")?;
                 let offset = match layer.get(&["offset"]) {
-                    None => 0.0,
-                    Some(offset) => offset.as_f64().ok_or("an offset that is not a number")?,
+                    None => Some(PerChannel::Same(0.0)),
+                    Some(offset) => per_channel(offset),
                 };
-                let [scale, offset] = [scale, offset].map(PerChannel::Same);
+                let offset = offset.ok_or("an offset that is not one number, or three")?;
                 self.push(layer, ChainOperation::Rescale { scale, offset });
             }
             "Normalization" => {
-                let statistic = |key: &str| single(layer.get(&[key])?);
+                let statistic = |key: &str| per_channel(layer.get(&[key])?);
                 let (mean, variance) = statistic("mean").zip(statistic("variance")).ok_or(
-                    "mean and variance that the configuration does not state as one number each",
+                    "mean and variance that the configuration does not state as one number each, or three",
                 )?;
-                let scale = 1.0 / variance.sqrt().max(1e-7);
-                let offset = -mean * scale;
-                let [scale, offset] = [scale, offset].map(PerChannel::Same);
+                let scale = variance.zip(variance, |variance, _| 1.0 / variance.sqrt().max(1e-7));
+                let offset = mean.zip(scale, |mean, scale| -mean * scale);
                 self.push(layer, ChainOperation::Rescale { scale, offset });
             }
             "ZeroPadding2D" => {
@@ -329,8 +398,24 @@ impl<'a> Reader<'a> {
     }
 
     fn push(&mut self, layer: &LayerConfig<'_>, operation: ChainOperation) {
-        let name = layer.name.to_owned();
-        self.layers.push(ChainLayer { name, operation });
+        self.add_step(layer.name, StepKind::Layer(operation));
+    }
+
+    fn add_step(&mut self, name: &str, kind: StepKind) {
+        self.steps.push(Step {
+            name: name.to_owned(),
+            input: self.at,
+            kind,
+        });
+        self.at = self.steps.len() - 1;
+    }
+
+    /// Returns the operations so far.
+    fn operations(&self) -> impl Iterator<Item = &ChainOperation> {
+        self.steps.iter().filter_map(|step| match &step.kind {
+            StepKind::Layer(operation) => Some(operation),
+            StepKind::Image { .. } | StepKind::Add { .. } => None,
+        })
     }
 
     /// Checks that a layer has the order of dimensions of the layers before.
@@ -413,9 +498,9 @@ impl<'a> Reader<'a> {
 
     /// Checks that batch normalization normalizes the channels.
     fn check_axis(&self, layer: &LayerConfig<'_>) -> Result<(), String> {
-        let is_flat = self.layers.iter().any(|layer| {
+        let is_flat = self.operations().any(|operation| {
             matches!(
-                layer.operation,
+                operation,
                 ChainOperation::Flatten { .. }
                     | ChainOperation::Dense { .. }
                     | ChainOperation::GlobalPool(_)
@@ -525,8 +610,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn is_rescaling(layer: &ChainLayer) -> bool {
-    matches!(layer.operation, ChainOperation::Rescale { .. })
+fn is_rescaling(operation: &ChainOperation) -> bool {
+    matches!(operation, ChainOperation::Rescale { .. })
 }
 
 /// Returns the index of a variable in Keras's order.
@@ -552,6 +637,14 @@ fn single(value: &Value) -> Option<f64> {
     match value {
         Value::Array(items) if items.len() == 1 => single(&items[0]),
         value => value.as_f64(),
+    }
+}
+
+/// Returns the one number that a value holds, or the three of the channels, within lists.
+fn per_channel(value: &Value) -> Option<PerChannel> {
+    match value {
+        Value::Array(items) if items.len() == 1 => per_channel(&items[0]),
+        value => serde_json::from_value(value.clone()).ok(),
     }
 }
 
@@ -646,7 +739,10 @@ mod tests {
             "layer a: a ReLU with a slope, a threshold or a maximum"
         );
         let offset = layer("Rescaling", r#", "scale": 1.0, "offset": [1.0, 2.0]"#);
-        assert_eq!(offset, "layer a: an offset that is not a number");
+        assert_eq!(
+            offset,
+            "layer a: an offset that is not one number, or three"
+        );
         let rows = layer("BatchNormalization", r#", "axis": 1"#);
         assert_eq!(
             rows,
@@ -656,7 +752,7 @@ mod tests {
         let branch = r#"{"class_name": "Flatten", "config": {"name": "a"}, "inbound_nodes": [[["a", 0, 0, {}]]]}"#;
         assert_eq!(
             error("Functional", branch),
-            "layer a: branches are not supported"
+            "layer a: an input that is not a layer before"
         );
         assert!(error("Subclassed", branch).contains("has no list of layers"));
     }

@@ -55,14 +55,34 @@ impl Layout {
             _ => values,
         }
     }
+
+    /// Converts the values of a weight tensor from PyTorch's order: the inverse of
+    /// [`values_to_pytorch`](Self::values_to_pytorch), of the same arguments.
+    pub(crate) fn values_from_pytorch<T: Copy>(
+        self,
+        values: &[T],
+        shape: &[usize],
+        maps: Option<[usize; 3]>,
+    ) -> Vec<T> {
+        match (self, shape, maps) {
+            (Self::Keras, &[outputs, _], Some([channels, height, width]))
+            | (Self::Keras, &[outputs, channels, height, width], _) => {
+                permute(values, [outputs, channels, height, width], [2, 3, 1, 0])
+            }
+            (Self::Burn | Self::Keras, &[outputs, inputs], _) => {
+                permute(values, [outputs, inputs], [1, 0])
+            }
+            _ => values.to_vec(),
+        }
+    }
 }
 
 /// Permutes the dimensions of a tensor of shape `shape`: dimension i of the result is dimension `axes[i]`.
-pub(crate) fn permute<const D: usize>(
-    values: &[f32],
+pub(crate) fn permute<T: Copy, const D: usize>(
+    values: &[T],
     shape: [usize; D],
     axes: [usize; D],
-) -> Vec<f32> {
+) -> Vec<T> {
     let mut strides = [1; D];
     for axis in (1..D).rev() {
         strides[axis - 1] = strides[axis] * shape[axis];
@@ -94,11 +114,15 @@ mod tests {
         );
         // A dense layer on two 1x2 feature maps, from channels last to channels first.
         let dense = vec![0.0, 10.0, 1.0, 11.0];
-        let dense = Layout::Keras.values_to_pytorch(dense, &[1, 4], Some([2, 1, 2]));
-        assert_eq!(dense, [0.0, 1.0, 10.0, 11.0]);
+        let pytorch = Layout::Keras.values_to_pytorch(dense.clone(), &[1, 4], Some([2, 1, 2]));
+        assert_eq!(pytorch, [0.0, 1.0, 10.0, 11.0]);
+        let again = Layout::Keras.values_from_pytorch(&pytorch, &[1, 4], Some([2, 1, 2]));
+        assert_eq!(again, dense);
         // A 2x2 kernel with two input channels.
         let filter = vec![0.0, 10.0, 1.0, 11.0, 2.0, 12.0, 3.0, 13.0];
-        let filter = Layout::Keras.values_to_pytorch(filter, &[1, 2, 2, 2], None);
-        assert_eq!(filter, [0.0, 1.0, 2.0, 3.0, 10.0, 11.0, 12.0, 13.0]);
+        let pytorch = Layout::Keras.values_to_pytorch(filter.clone(), &[1, 2, 2, 2], None);
+        assert_eq!(pytorch, [0.0, 1.0, 2.0, 3.0, 10.0, 11.0, 12.0, 13.0]);
+        let again = Layout::Keras.values_from_pytorch(&pytorch, &[1, 2, 2, 2], None);
+        assert_eq!(again, filter);
     }
 }

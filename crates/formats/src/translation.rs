@@ -124,12 +124,14 @@ impl Translation {
                 "a layer after a {probabilities}, which is only supported at the end"
             ));
         }
-        let is_convolution = matches!(
+        let takes_padding = matches!(
             operation,
-            ChainOperation::Convolution { .. } | ChainOperation::Pad(_)
+            ChainOperation::Convolution { .. }
+                | ChainOperation::Pool { .. }
+                | ChainOperation::Pad(_)
         );
-        if self.pad != [0; 4] && !is_convolution {
-            return Err("padding that no convolution follows".into());
+        if self.pad != [0; 4] && !takes_padding {
+            return Err("padding that no convolution or pool follows".into());
         }
         match operation {
             ChainOperation::Rescale { scale, offset } => self.rescale(scale, offset),
@@ -577,27 +579,34 @@ impl Translation {
         stride: usize,
         padding: Padding,
     ) -> Result<(), String> {
+        // A maximum ignores padding, as it ignores zeros among values that are not negative.
+        let last = self.last_maps();
+        let ignores_zeros = kind == PoolKind::Max
+            && last.is_some_and(|(activation, _)| activation == Activation::Relu)
+            && self.pending.is_none();
+        if self.pad != [0; 4] && kind == PoolKind::Max && !ignores_zeros {
+            self.insert_identity()?;
+        }
         let [_, height, width] = self.maps()?;
-        let sides = windows::sides(padding, [height, width], [size; 2], stride);
-        let is_same = padding == Padding::Same;
-        if is_same && sides != [0; 4] && kind == PoolKind::Average {
+        let before = std::mem::take(&mut self.pad);
+        let padded = windows::padded([height, width], before);
+        let sides = windows::sides(padding, padded, [size; 2], stride);
+        if padding == Padding::Same && sides != [0; 4] && kind == PoolKind::Average {
             return Err("an average over windows at the border that leaves the padding out".into());
         }
+        let sides = std::array::from_fn(|side| before[side].saturating_add(sides[side]));
         let padding = match sides {
             [top, left, bottom, right] if [left, bottom, right] == [top; 3] => top,
-            _ => {
-                // A maximum ignores padding, as it ignores zeros among values that are not negative.
-                let last = self.last_maps();
-                let is_relu = last.is_some_and(|(activation, _)| activation == Activation::Relu);
-                if kind == PoolKind::Average || !is_relu || self.pending.is_some() {
-                    return Err(format!(
-                        "pooling of {size}x{size} windows with more padding on one side of the image than on the other, \
-                         which is only supported for a maximum after ReLU"
-                    ));
-                }
+            _ if ignores_zeros || kind == PoolKind::Average => {
                 self.pad = sides;
                 self.insert_identity()?;
                 0
+            }
+            _ => {
+                return Err(format!(
+                    "pooling of {size}x{size} windows with more padding on one side of the image than on the other, \
+                     which is only supported for an average, or for a maximum after ReLU"
+                ));
             }
         };
         let [channels, height, width] = self.maps()?;

@@ -44,6 +44,14 @@ pub(crate) fn sides(padding: Padding, image: [usize; 2], size: [usize; 2], strid
     }
 }
 
+/// Returns the height and width of a padded image.
+pub(crate) fn padded([height, width]: [usize; 2], [top, left, bottom, right]: Sides) -> [usize; 2] {
+    [
+        height.saturating_add(top).saturating_add(bottom),
+        width.saturating_add(left).saturating_add(right),
+    ]
+}
+
 /// A square kernel and its padding on each side, which compute the same as another kernel.
 #[derive(Debug, PartialEq)]
 pub(crate) struct SquareKernel {
@@ -66,20 +74,25 @@ impl SquareKernel {
             count(image[0], size[0], stride, [top, bottom])?,
             count(image[1], size[1], stride, [left, right])?,
         ];
-        // Zeros before the values shift the kernel, to make up for more padding.
-        let padding = sides.into_iter().max().unwrap_or(0);
-        let before = [padding - top, padding - left];
-        let least = (before[0] + size[0]).max(before[1] + size[1]);
-        let has_equal_outputs = |kernel: &usize| {
-            let counts = image.map(|length| count(length, *kernel, stride, [padding; 2]));
-            matches!(counts, [Ok(height), Ok(width)] if [height, width] == outputs)
+        let most = sides.into_iter().max().unwrap_or(0);
+        let kernel = |padding: usize| {
+            // Zeros before the values shift the kernel, to make up for more padding.
+            let before = [padding - top, padding - left];
+            let least = (before[0] + size[0]).max(before[1] + size[1]);
+            let has_equal_outputs = |kernel: &usize| {
+                let counts = image.map(|length| count(length, *kernel, stride, [padding; 2]));
+                matches!(counts, [Ok(height), Ok(width)] if [height, width] == outputs)
+            };
+            // Networks of this project have less padding than the size of the kernel.
+            let sizes = least.max(padding + 1)..=least + 2 * padding;
+            let size = sizes.into_iter().find(has_equal_outputs)?;
+            Some(Self {
+                size,
+                padding,
+                before,
+            })
         };
-        let kernel = (least..=least + 2 * padding).find(has_equal_outputs);
-        Ok(kernel.map(|size| Self {
-            size,
-            padding,
-            before,
-        }))
+        Ok((most..=2 * most).find_map(kernel))
     }
 
     /// Returns the weight of this kernel: `weight`, `[out, in, ky, kx]`, with zeros between its values for `dilation`,
@@ -139,6 +152,8 @@ mod tests {
         };
         assert_eq!(kernel(28, [3, 3], 1, [1; 4]), Some((3, 1, [0, 0])));
         assert_eq!(kernel(28, [5, 5], 2, [1, 1, 2, 2]), Some((6, 2, [1, 1])));
+        // More padding than the kernel covers.
+        assert_eq!(kernel(28, [1, 1], 1, [1; 4]), Some((3, 2, [1, 1])));
         assert_eq!(kernel(28, [2, 2], 1, [0, 0, 1, 1]), Some((3, 1, [1, 1])));
         assert_eq!(kernel(28, [3, 5], 1, [1, 2, 1, 2]), Some((5, 2, [1, 0])));
         // Its output is not square.

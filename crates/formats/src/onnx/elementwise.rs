@@ -6,7 +6,8 @@ use model::Activation;
 
 use crate::chain::ChainOperation;
 use crate::onnx::constant::{Constant, Extent, Integers};
-use crate::onnx::values::{Axis, Data, Form, Network, StepKind, Value, is_close};
+use crate::onnx::values::{Axis, Data, Form, Network, Value, is_close};
+use crate::steps::StepKind;
 use crate::tensor::{Dtype, Tensor};
 
 /// Largest number of values of a constant that is computed from others.

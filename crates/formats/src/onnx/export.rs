@@ -1,16 +1,15 @@
 //! Writer of ONNX files.
 
-use std::ops::RangeInclusive;
-
-use data::{PerChannel, Scaling};
-use model::{Activation, ConvNetConfig, Layer, Operation, Pool, PoolKind, ShapeError};
+use data::PerChannel;
+use model::{Activation, ConvNetConfig, Layer, Operation, Pool, PoolKind};
 use prost::Message;
 
+use crate::export::{Export, ExportError, ONNX_OPSETS};
 use crate::onnx::message::{
     Attribute, Dimension, FLOAT, FLOAT16, Graph, INT, INTS, Model, Node, OperatorSet, Shape,
     StringStringEntry, TensorMessage, TensorType, Type, UINT8, ValueInfo, dimension,
 };
-use crate::tensor::{Dtype, Tensor, Tensors};
+use crate::tensor::{Dtype, Tensor};
 
 /// First operator set with the operator `Erf`.
 const ERF: u32 = 9;
@@ -20,54 +19,6 @@ const GELU: u32 = 20;
 const OPTIONAL_BIAS: u32 = 11;
 /// First version of the file format in which initializers need not be inputs of the graph.
 const CONSTANTS: i64 = 4;
-
-/// A network to write as an ONNX file.
-#[derive(Debug)]
-pub struct OnnxExport<'a> {
-    /// Name of the graph.
-    pub name: &'a str,
-    /// Description of the network, whose folded form the weights belong to.
-    pub network: &'a ConvNetConfig,
-    /// Weights with PyTorch's names and layout, in single or half precision. The graph computes in single
-    /// precision.
-    pub weights: &'a Tensors,
-    /// Normalization of pixels from 0 to 255, to include it in the graph; `None` for a graph whose input is
-    /// normalized images.
-    pub normalization: Option<Scaling>,
-    /// Metadata: keys and values.
-    pub metadata: &'a [(&'a str, String)],
-    /// Version of the operator set: one of [`OPSETS`](Self::OPSETS).
-    pub opset: u32,
-}
-
-/// The reason why a network cannot be written.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ExportError {
-    /// The description is invalid.
-    #[error(transparent)]
-    Shape(#[from] ShapeError),
-    /// A weight is missing.
-    #[error("missing tensor {0}")]
-    Missing(String),
-    /// The version of the operator set is unknown.
-    #[error("opset {0}: expected {first} to {last}", first = OnnxExport::OPSETS.start(), last = OnnxExport::OPSETS.end())]
-    UnknownOpset(u32),
-    /// The version of the operator set lacks an operator.
-    #[error(
-        "{function} needs the operator {operator}, which opset {opset} lacks: choose opset {least} or later"
-    )]
-    MissingOperator {
-        /// The function that needs it.
-        function: Activation,
-        /// The operator.
-        operator: &'static str,
-        /// The version.
-        opset: u32,
-        /// The first version with the operator.
-        least: u32,
-    },
-}
 
 /// Returns the version of the file format that was released with a version of the operator set.
 fn ir_version(opset: u32) -> i64 {
@@ -83,37 +34,43 @@ fn ir_version(opset: u32) -> i64 {
     }
 }
 
-impl OnnxExport<'_> {
-    /// The supported versions of the operator set.
-    pub const OPSETS: RangeInclusive<u32> = 7..=21;
-    /// A version of the operator set that programs of 2022 and later support.
-    pub const DEFAULT_OPSET: u32 = 17;
+/// Returns an ONNX file that uses a version of the operator set, one of [`ONNX_OPSETS`].
+///
+/// The input is `images`, single precision `[N, channels, height, width]`, or with normalization `pixels`,
+/// unsigned bytes of that shape. The output is `logits`, `[N, classes]`.
+///
+/// # Errors
+/// Returns an error if the description is invalid, a weight is missing, or the version of the operator set is
+/// unknown or lacks an operator.
+pub fn to_onnx(export: &Export<'_>, opset: u32) -> Result<Vec<u8>, ExportError> {
+    match ONNX_OPSETS.contains(&opset) {
+        true => Writer { export, opset }.write(),
+        false => Err(ExportError::UnknownOpset(opset)),
+    }
+}
 
-    /// Returns the ONNX file.
-    ///
-    /// The input is `images`, single precision `[N, channels, height, width]`, or with normalization `pixels`,
-    /// unsigned bytes of that shape. The output is `logits`, `[N, classes]`.
-    ///
-    /// # Errors
-    /// Returns an error if the description is invalid, a weight is missing, or the version of the operator set is
-    /// unknown or lacks an operator.
-    pub fn to_bytes(&self) -> Result<Vec<u8>, ExportError> {
-        if !Self::OPSETS.contains(&self.opset) {
-            return Err(ExportError::UnknownOpset(self.opset));
-        }
+struct Writer<'a> {
+    export: &'a Export<'a>,
+    /// Version of the operator set.
+    opset: u32,
+}
+
+impl Writer<'_> {
+    fn write(&self) -> Result<Vec<u8>, ExportError> {
+        let export = self.export;
         let ConvNetConfig {
             channels,
             input: [height, width],
             classes,
             ..
-        } = *self.network;
+        } = *export.network;
         let mut graph = Graph::default();
-        let (input, kind) = match self.normalization {
+        let (input, kind) = match export.normalization {
             None => ("images", FLOAT),
             Some(_) => ("pixels", UINT8),
         };
         let mut value = input.to_string();
-        if let Some(scaling) = self.normalization {
+        if let Some(scaling) = export.normalization {
             value = graph.node("Cast", "numbers", &[&value], vec![int("to", FLOAT.into())]);
             // (x / 255 - mean) / std
             let (factor, shift) = scaling.factor_and_shift();
@@ -133,7 +90,7 @@ impl OnnxExport<'_> {
         }
         // The value before each layer.
         let mut inputs: Vec<String> = Vec::new();
-        for (number, layer) in self.network.folded().layers()?.iter().enumerate() {
+        for (number, layer) in export.network.folded().layers()?.iter().enumerate() {
             let name = layer.name.as_str();
             inputs.push(value.clone());
             value = match layer.operation {
@@ -183,7 +140,7 @@ impl OnnxExport<'_> {
                 Operation::Dropout(_) => value,
             };
         }
-        graph.name = self.name.into();
+        graph.name = export.name.into();
         graph.input = vec![value_info(input, kind, &[channels, height, width])];
         graph.output = vec![value_info("logits", FLOAT, &[classes])];
         let entry = |(key, value): &(&str, String)| StringStringEntry {
@@ -203,7 +160,7 @@ impl OnnxExport<'_> {
                 domain: String::new(),
                 version: self.opset.into(),
             }],
-            metadata_props: self.metadata.iter().map(entry).collect(),
+            metadata_props: export.metadata.iter().map(entry).collect(),
         };
         Ok(model.encode_to_vec())
     }
@@ -219,11 +176,7 @@ impl OnnxExport<'_> {
         attributes: Vec<Attribute>,
     ) -> Result<String, ExportError> {
         let mut inputs = vec![input];
-        let bias = layer.bias.then_some("bias");
-        for part in ["weight"].into_iter().chain(bias) {
-            let name = format!("{}.{part}", layer.name);
-            let tensor = self.weights.get(&name);
-            let tensor = tensor.ok_or_else(|| ExportError::Missing(name.clone()))?;
+        for (name, tensor) in self.export.tensors(layer)? {
             match tensor.dtype {
                 Dtype::F16 => {
                     let half = format!("{name}.half");
@@ -431,9 +384,12 @@ fn typed(name: &str, kind: i32, sizes: impl Iterator<Item = dimension::Value>) -
 
 #[cfg(test)]
 mod tests {
+    use data::Scaling;
     use model::BlockConfig;
 
     use super::*;
+    use crate::export::DEFAULT_ONNX_OPSET;
+    use crate::tensor::Tensors;
 
     /// Returns the shape and the values of the constants of a graph with this normalization, by name.
     fn constants(scaling: Scaling) -> Vec<(String, Vec<i64>, Vec<f32>)> {
@@ -448,15 +404,15 @@ mod tests {
         };
         let name = network.layers().unwrap().pop().unwrap().name;
         let weight = Tensor::from_values(vec![2, 6], &[1.0; 12]);
-        let export = OnnxExport {
+        let export = Export {
             name: "test",
             network: &network,
             weights: &Tensors::from([(format!("{name}.weight"), weight)]),
             normalization: Some(scaling),
             metadata: &[],
-            opset: OnnxExport::DEFAULT_OPSET,
         };
-        let model = Model::decode(export.to_bytes().unwrap().as_slice()).unwrap();
+        let model =
+            Model::decode(to_onnx(&export, DEFAULT_ONNX_OPSET).unwrap().as_slice()).unwrap();
         let constants = model.graph.unwrap().initializer.into_iter();
         let constants = constants.map(|tensor| {
             let values = tensor.raw_data.chunks_exact(4);
@@ -513,15 +469,14 @@ mod tests {
             let values = vec![1.0; shape.iter().product()];
             (name.into(), Tensor::from_values(shape, &values))
         });
-        let export = OnnxExport {
+        let export = Export {
             name: "test",
             network: &network,
             weights: &Tensors::from(weights),
             normalization: None,
             metadata: &[],
-            opset,
         };
-        Ok(Model::decode(export.to_bytes()?.as_slice()).unwrap())
+        Ok(Model::decode(to_onnx(&export, opset)?.as_slice()).unwrap())
     }
 
     #[test]

@@ -15,7 +15,8 @@ use crate::onnx::message::{
     ValueInfo, dimension,
 };
 use crate::onnx::shapes::{image_dims, image_shape};
-use crate::onnx::values::{Data, Form, MAX_NAME, Network, Step, StepKind, Value};
+use crate::onnx::values::{Data, Form, MAX_NAME, Network, Value};
+use crate::steps::{Step, StepKind};
 use crate::tensor::Tensor;
 
 /// Largest number of nodes; networks for small images have less than a thousand.

@@ -2,9 +2,7 @@
 
 use std::collections::HashMap;
 
-use data::{PerChannel, Scaling};
 use prost::Message;
-use serde_json::Value;
 
 use crate::architecture::{Architecture, translate};
 use crate::error::FormatError;
@@ -12,7 +10,8 @@ use crate::limits::MemoryBudget;
 use crate::onnx::constant::Constant;
 use crate::onnx::graph::evaluate;
 use crate::onnx::message::{Graph, Model};
-use crate::onnx::{sequence, wire};
+use crate::onnx::{pixels, wire};
+use crate::preprocessing;
 use crate::tensor::{Dtype, Tensors};
 
 /// The supported versions of the operator set.
@@ -45,14 +44,14 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(Tensors, Result<Architecture, String
         .map(|set| set.version);
     let metadata = metadata_props
         .iter()
-        .find(|entry| producer_name == "trainer" && entry.key == "preprocessing");
-    let scaling = metadata.and_then(|entry| scaling(&entry.value));
+        .find(|entry| producer_name == "trainer" && entry.key == preprocessing::KEY);
+    let scaling = metadata.and_then(|entry| preprocessing::scaling(&entry.value));
     let architecture = match opset {
         Some(opset) if OPSETS.contains(&opset) => {
             // A few transposed weights and the weights of layers.
             let budget = MemoryBudget::for_file(2 * bytes.len() + (1 << 20));
             evaluate(&graph, &constants, opset, budget)
-                .and_then(|evaluation| sequence::chain(evaluation, scaling))
+                .and_then(|evaluation| pixels::chain(evaluation, scaling))
                 .and_then(translate)
         }
         opset => Err(format!(
@@ -101,34 +100,20 @@ fn tensors(constants: HashMap<String, Constant>) -> Tensors {
     weights.collect()
 }
 
-/// Returns the normalization in the metadata of this project's files.
-fn scaling(preprocessing: &str) -> Option<Scaling> {
-    let preprocessing: Value = serde_json::from_str(preprocessing).ok()?;
-    let numbers = preprocessing.get("numbers")?;
-    let number = |key: &str| serde_json::from_value::<PerChannel>(numbers.get(key)?.clone()).ok();
-    let scaling = Scaling {
-        mean: number("mean")?,
-        std: number("std")?,
-    };
-    scaling.std.all(|std| std > 0.0).then_some(scaling)
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
-    use model::{
-        Activation, BlockConfig, ConvNetConfig, Initialization, Operation, Pool, PoolKind,
-        ResidualConfig, Stage,
-    };
+    use data::Scaling;
+    use model::{Activation, ConvNetConfig, Initialization, Operation, Pool};
 
     use super::*;
-    use crate::onnx::export::OnnxExport;
+    use crate::export::samples::{self, Sample, block};
+    use crate::onnx::export::to_onnx;
     use crate::onnx::message::{
         Attribute, Dimension, FLOAT, INT64, Node, OperatorSet, Shape, StringStringEntry,
         TensorMessage, TensorType, Type, UINT8, ValueInfo, dimension,
     };
-    use crate::tensor::Tensor;
 
     /// A graph that is built node by node, on the output of the last one.
     struct Builder {
@@ -286,95 +271,15 @@ mod tests {
         }
     }
 
-    fn block(channels: usize, activation: Activation, pool: Pool) -> BlockConfig {
-        BlockConfig {
-            channels,
-            activation,
-            pool,
-            ..BlockConfig::default()
-        }
-    }
-
-    /// Returns weights for a network, all different, and the file.
-    fn exported(
-        network: &ConvNetConfig,
-        opset: u32,
-        normalization: Option<Scaling>,
-    ) -> (Tensors, Vec<u8>) {
-        let mut weights = Tensors::new();
-        for layer in network.layers().unwrap() {
-            let mut add = |part: &str, shape: &[usize]| {
-                let start = weights.len() as f32;
-                let values =
-                    (0..shape.iter().product()).map(|index: usize| start + index as f32 / 64.0);
-                let tensor = Tensor::from_values(shape.to_vec(), &Vec::from_iter(values));
-                weights.insert(format!("{}.{part}", layer.name), tensor);
-            };
-            if !layer.weights.is_empty() {
-                add("weight", &layer.weights);
-            }
-            if layer.bias {
-                add("bias", &layer.weights[..1]);
-            }
-        }
-        let numbers = r#"{"numbers": {"type": "float32", "mean": 0.25, "std": [0.5, 0.5, 1.0]}}"#;
-        let metadata = [("preprocessing", numbers.to_string())];
-        let export = OnnxExport {
-            name: "test",
-            network,
-            weights: &weights,
-            normalization,
-            metadata: &metadata,
-            opset,
-        };
-        let bytes = export.to_bytes().unwrap();
-        (weights, bytes)
-    }
-
     #[test]
     fn exported_networks_are_read_again() {
-        let average = Pool::Windows {
-            kind: PoolKind::Average,
-            size: 2,
-            stride: 2,
-            padding: 1,
-        };
-        let group = |channels, pool| {
-            Stage::Residual(ResidualConfig {
-                blocks: vec![
-                    block(channels, Activation::Gelu, Pool::None),
-                    block(channels, Activation::None, pool),
-                ],
-                activation: Activation::Silu,
-                pool: Pool::MAX,
-            })
-        };
-        let pool_first = BlockConfig {
-            pool_first: true,
-            ..block(4, Activation::Tanh, average)
-        };
-        let network = ConvNetConfig {
-            channels: 3,
-            input: [16, 16],
-            classes: 3,
-            dense: vec![5, 4],
-            dense_activation: Activation::Gelu,
-            output_bias: false,
-            blocks: vec![
-                block(4, Activation::Silu, Pool::None).into(),
-                group(4, Pool::None),
-                group(6, Pool::MAX),
-                pool_first.into(),
-                block(4, Activation::Relu, Pool::Global(PoolKind::Max)).into(),
-            ],
-            ..ConvNetConfig::default()
-        };
+        let sample = Sample::new(samples::residual());
         for opset in [11, 13, 17, 21] {
-            let (weights, bytes) = exported(&network, opset, None);
+            let bytes = to_onnx(&sample.export(None), opset).unwrap();
             let (tensors, architecture) = read(&bytes).unwrap();
             let architecture = architecture.unwrap();
-            assert_eq!(architecture.network, network, "opset {opset}");
-            assert!(architecture.tensors == weights && tensors == weights);
+            assert_eq!(architecture.network, sample.network, "opset {opset}");
+            assert!(architecture.tensors == sample.weights && tensors == sample.weights);
             // Of the metadata.
             let scaling = architecture.scaling.unwrap();
             let close = |a: f64, b: f64| (a - b).abs() < 1e-9;
@@ -382,7 +287,7 @@ mod tests {
             assert!(close(scaling.std.of(0), 0.5) && close(scaling.std.of(2), 1.0));
         }
         let scaling = Scaling::same(0.5, 0.25);
-        let (_, bytes) = exported(&network, 17, Some(scaling));
+        let bytes = to_onnx(&sample.export(Some(scaling)), 17).unwrap();
         let read = read(&bytes).unwrap().1.unwrap().scaling.unwrap();
         assert!((read.mean.of(0) - 0.5).abs() < 1e-6 && (read.std.of(0) - 0.25).abs() < 1e-6);
     }
@@ -396,7 +301,9 @@ mod tests {
             blocks: vec![block(1, Activation::Gelu, Pool::MAX).into()],
             ..ConvNetConfig::default()
         };
-        let (_, bytes) = exported(&network, 13, Some(Scaling::same(0.5, 0.5)));
+        let sample = Sample::new(network);
+        let export = sample.export(Some(Scaling::same(0.5, 0.5)));
+        let bytes = to_onnx(&export, 13).unwrap();
         for length in 0..bytes.len() {
             let _ = read(&bytes[..length]);
         }

@@ -17,9 +17,9 @@ mod elementwise;
 mod shapes;
 mod layers;
 mod graph;
-mod sequence;
+mod pixels;
 mod import;
 
-pub use export::{ExportError, OnnxExport};
+pub use export::to_onnx;
 pub(crate) use import::read;
 pub(crate) use wire::is_model;

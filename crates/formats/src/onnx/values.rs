@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 
+use data::PerChannel;
 use model::Activation;
 
 use crate::batch_norm::Normalization;
 use crate::chain::ChainOperation;
 use crate::limits::MemoryBudget;
 use crate::onnx::constant::Constant;
+use crate::steps::{Step, StepKind};
 use crate::tensor::{Dtype, Tensor};
 
 /// A value.
@@ -76,34 +78,6 @@ const TOLERANCE: f64 = 5e-4;
 /// Whether numbers are equal up to rounding.
 pub(super) fn is_close(a: f64, b: f64) -> bool {
     (a - b).abs() <= TOLERANCE * b.abs()
-}
-
-/// A step of the network.
-#[derive(Debug)]
-pub(super) struct Step {
-    /// Name of the node.
-    pub(super) name: String,
-    /// The step that it is applied to.
-    pub(super) input: usize,
-    pub(super) kind: StepKind,
-}
-
-#[derive(Debug)]
-pub(super) enum StepKind {
-    /// The image, at index 0, with the sizes of its dimensions in the file.
-    Image {
-        sizes: Vec<usize>,
-    },
-    /// A function of the pixels, as [`Form::Affine`].
-    Rescale {
-        factor: Vec<f64>,
-        shift: Vec<f64>,
-    },
-    Layer(ChainOperation),
-    /// The sum with the output of another step.
-    Add {
-        other: usize,
-    },
 }
 
 /// The values and steps so far.
@@ -232,7 +206,13 @@ impl<'a> Network<'a> {
     /// Makes the function of a step a step of its own.
     fn materialize(&mut self, data: Data) -> Result<Data, String> {
         let kind = match data.form.clone() {
-            Form::Affine { factor, shift } if data.is_image => StepKind::Rescale { factor, shift },
+            Form::Affine { factor, shift } if data.is_image => {
+                let [scale, offset] = [factor, shift].map(per_channel);
+                StepKind::Layer(ChainOperation::Rescale {
+                    scale: scale?,
+                    offset: offset?,
+                })
+            }
             Form::Affine { factor, shift } => {
                 let channels = data.channels();
                 self.budget.deduct(&[channels, 2], Dtype::F64)?;
@@ -262,7 +242,8 @@ impl<'a> Network<'a> {
     }
 
     pub(super) fn add_step(&mut self, data: &Data, kind: StepKind) -> Result<Data, String> {
-        let is_image = data.is_image && matches!(kind, StepKind::Rescale { .. });
+        let is_rescaling = matches!(kind, StepKind::Layer(ChainOperation::Rescale { .. }));
+        let is_image = data.is_image && is_rescaling;
         self.steps.push(Step {
             name: self.name.clone(),
             input: data.step,
@@ -274,6 +255,15 @@ impl<'a> Network<'a> {
             dims: data.dims.clone(),
             is_image,
         })
+    }
+}
+
+/// Returns the numbers of a normalization of the image.
+fn per_channel(numbers: Vec<f64>) -> Result<PerChannel, String> {
+    match *numbers.as_slice() {
+        [number] => Ok(PerChannel::Same(number)),
+        [red, green, blue] => Ok(PerChannel::Each([red, green, blue])),
+        _ => Err(format!("a normalization of {} channels", numbers.len())),
     }
 }
 

@@ -5,8 +5,8 @@ use std::path::{MAIN_SEPARATOR, PathBuf};
 
 use anyhow::{Error, Result, ensure};
 use clap::ValueEnum;
-use formats::OnnxExport;
-use model::Storage;
+use formats::{DEFAULT_ONNX_OPSET, Export, ONNX_OPSETS, Tensors};
+use model::{Layer, Storage};
 use serde_json::json;
 
 use crate::commands::flags::RunFlags;
@@ -20,6 +20,7 @@ const EXAMPLES: &str = "\
 Examples:
   trainer export latest --format pytorch-safetensors --to simple_cnn.safetensors
   trainer export pretrained --format onnx --raw-pixels --half
+  trainer export pretrained --format keras --to digits.keras
   trainer export pretrained --format onnx --opset 11   for a program that does not know opset 17
 
 docs/weights.md describes the formats and how to load them.";
@@ -35,7 +36,7 @@ pub(crate) struct Args {
     /// Store weights in 16-bit floating point: half the size, three significant digits
     #[arg(long)]
     half: bool,
-    /// ONNX only: normalize inside the network, so that its input is unsigned bytes from 0 to 255
+    /// ONNX and Keras only: normalize inside the network, so that its input is pixels from 0 to 255
     #[arg(long)]
     raw_pixels: bool,
     /// ONNX only: version of the operator set [default: 17]
@@ -58,6 +59,10 @@ enum Format {
     Burnpack,
     /// Network and weights, for ONNX Runtime and similar programs
     Onnx,
+    /// Network and weights, for `keras.saving.load_model` of Keras 3
+    Keras,
+    /// Weights for `load_weights` of a Keras 3 model of the same layers
+    KerasWeights,
 }
 
 impl Format {
@@ -69,18 +74,29 @@ impl Format {
             Self::Safetensors => "burn.safetensors",
             Self::Burnpack => "bpk",
             Self::Onnx => "onnx",
+            Self::Keras => "keras",
+            Self::KerasWeights => "weights.h5",
         }
+    }
+
+    /// Whether its files contain the network, not only the weights.
+    fn has_network(self) -> bool {
+        matches!(self, Self::Onnx | Self::Keras)
     }
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
     ensure!(
-        !args.raw_pixels || args.format == Format::Onnx,
-        "--raw-pixels: only an ONNX file contains the normalization"
+        !args.raw_pixels || args.format.has_network(),
+        "--raw-pixels: only a file of the network, onnx or keras, contains the normalization"
     );
     ensure!(
         args.opset.is_none() || args.format == Format::Onnx,
         "--opset: only an ONNX file has operators"
+    );
+    ensure!(
+        !args.half || !matches!(args.format, Format::Keras | Format::KerasWeights),
+        "--half: not for Keras, whose layers store their weights in 32 bits"
     );
     if let Some(path) = &args.to {
         ensure!(
@@ -100,15 +116,23 @@ pub(crate) fn run(args: Args) -> Result<()> {
         false => Storage::Single,
     };
     let model = &classifier.model;
+    let config = &classifier.config;
+    let weights = formats::from_safetensors(&model.to_safetensors(storage)?)?;
+    let export = Export {
+        name: &config.preset,
+        network: &config.model,
+        weights: &weights,
+        normalization: args.raw_pixels.then_some(config.scaling()),
+        metadata: &metadata(&run, &classifier, args.format, args.raw_pixels)?,
+    };
     let bytes = match args.format {
         Format::PytorchSafetensors => model.to_safetensors(storage)?,
-        Format::Pytorch => pytorch(&classifier, storage)?,
+        Format::Pytorch => pytorch(&weights, &config.model.layers()?)?,
         Format::Safetensors => model.to_burn_safetensors(storage)?,
         Format::Burnpack => model.to_burnpack(storage)?,
-        Format::Onnx => {
-            let opset = args.opset.unwrap_or(OnnxExport::DEFAULT_OPSET);
-            onnx(&run, &classifier, storage, args.raw_pixels, opset)?
-        }
+        Format::Onnx => formats::to_onnx(&export, args.opset.unwrap_or(DEFAULT_ONNX_OPSET))?,
+        Format::Keras => formats::to_keras(&export)?,
+        Format::KerasWeights => formats::to_keras_weights(&export)?,
     };
     let path = match args.to {
         None => {
@@ -126,15 +150,13 @@ pub(crate) fn run(args: Args) -> Result<()> {
 
 /// Parses the version of an operator set.
 fn opset(text: &str) -> Result<u32, String> {
-    let range = OnnxExport::OPSETS;
+    let range = ONNX_OPSETS;
     let opset = text.parse().ok().filter(|opset| range.contains(opset));
     opset.ok_or_else(|| format!("expected {} to {}", range.start(), range.end()))
 }
 
 /// Returns the weights as a file of PyTorch, in the order of the layers.
-fn pytorch(classifier: &Classifier, storage: Storage) -> Result<Vec<u8>> {
-    let weights = formats::from_safetensors(&classifier.model.to_safetensors(storage)?)?;
-    let layers = classifier.config.model.layers()?;
+fn pytorch(weights: &Tensors, layers: &[Layer]) -> Result<Vec<u8>> {
     let position = |name: &str| {
         let (layer, _) = name.rsplit_once('.').unwrap_or((name, ""));
         layers.iter().position(|known| known.name == layer)
@@ -147,33 +169,37 @@ fn pytorch(classifier: &Classifier, storage: Storage) -> Result<Vec<u8>> {
     formats::to_pytorch(&tensors).map_err(Error::from_boxed)
 }
 
-/// Returns the network as an ONNX file. Its metadata describe the classes, the preprocessing and the
-/// accuracy.
-fn onnx(
+/// Returns metadata that describe the classes, the preprocessing and the accuracy.
+fn metadata(
     run: &RunDir,
     classifier: &Classifier,
-    storage: Storage,
+    format: Format,
     is_raw: bool,
-    opset: u32,
-) -> Result<Vec<u8>> {
+) -> Result<Vec<(&'static str, String)>> {
     let config = &classifier.config;
     let scaling = config.scaling();
     let images = &config.images;
-    let input = match is_raw {
-        true => json!({ "type": "uint8", "range": [0, 255] }),
-        false => json!({
+    let numbers = match (is_raw, format) {
+        (true, Format::Onnx) => json!({ "type": "uint8", "range": [0, 255] }),
+        (true, _) => json!({ "type": "float32", "range": [0, 255] }),
+        (false, _) => json!({
             "type": "float32",
             "formula": "(pixel / 255 - mean) / std",
             "mean": scaling.mean,
             "std": scaling.std,
         }),
     };
+    let [channels, height, width] = images.shape();
+    let (layout, shape) = match format {
+        Format::Onnx => ("NCHW", [channels, height, width]),
+        _ => ("NHWC", [height, width, channels]),
+    };
     let preprocessing = json!({
-        "layout": "NCHW",
-        "shape": images.shape(),
+        "layout": layout,
+        "shape": shape,
         "channels": if images.channels == 1 { "grey" } else { "RGB" },
         "pictures": images.preparation.description(),
-        "numbers": input,
+        "numbers": numbers,
     });
     let mut metadata = vec![
         ("run", run.name()),
@@ -190,14 +216,5 @@ fn onnx(
             format!("{examples} test images of {}", images.name),
         ));
     }
-    let weights = formats::from_safetensors(&classifier.model.to_safetensors(storage)?)?;
-    let export = OnnxExport {
-        name: &config.preset,
-        network: &config.model,
-        weights: &weights,
-        normalization: is_raw.then_some(scaling),
-        metadata: &metadata,
-        opset,
-    };
-    Ok(export.to_bytes()?)
+    Ok(metadata)
 }

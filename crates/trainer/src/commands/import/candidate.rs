@@ -6,7 +6,7 @@ use anyhow::Result;
 use burn::module::Module;
 use burn::tensor::Device;
 use formats::{Architecture, Reading, Readings, Weights};
-use model::{Activation, ConvNet, ConvNetConfig};
+use model::{Activation, ConvNet, ConvNetConfig, Layer};
 
 use crate::config::presets;
 use crate::config::settings::Settings;
@@ -115,6 +115,17 @@ impl<'a> Candidate<'a> {
                 notes: Vec::new(),
             }),
         }
+    }
+
+    /// Returns the number of multiply-adds for one image; 0 if this project has no such network.
+    pub(super) fn multiply_adds(&self) -> usize {
+        let layers = self
+            .architecture()
+            .map(|architecture| architecture.network.layers());
+        let Ok(Ok(layers)) = layers else {
+            return 0;
+        };
+        layers.iter().map(Layer::multiply_adds).sum()
     }
 
     /// Returns the network on a device, for inference; `None` if this project has no such network.

@@ -1,5 +1,6 @@
 //! The choice among the networks and normalizations that a file may hold, on training images.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use anyhow::{Context, Result, bail};
@@ -18,6 +19,8 @@ use crate::run::loaders::evaluation_loader;
 const STAGES: [usize; 4] = [32, 128, 512, 5_000];
 /// Smallest number of readings that enter a stage.
 const KEPT: usize = 6;
+/// Largest number of multiply-adds of a stage, some seconds of computation. Beyond it, images are left out, then readings.
+const MAX_WORK: usize = 150_000_000_000;
 /// Training images to tell the last readings apart, if those of the stages do not suffice.
 const MORE_IMAGES: usize = 20_000;
 /// Least accuracy of the right normalization of a network that the file describes.
@@ -284,9 +287,32 @@ impl Images<'_> {
         Ok(readings)
     }
 
+    /// Limits the work of evaluating readings on `count` images: removes the last readings if there are too many for the
+    /// images of the first stage, and returns the number of images.
+    fn limit(&self, readings: &mut Vec<Reading>, count: usize) -> usize {
+        let mut costs: HashMap<usize, usize> = HashMap::new();
+        let costs = readings.iter().map(|reading| {
+            let candidate = &self.candidates[reading.candidate];
+            *costs
+                .entry(reading.candidate)
+                .or_insert_with(|| candidate.multiply_adds())
+        });
+        let costs: Vec<usize> = costs.collect();
+        let all = costs.iter().sum::<usize>().max(1);
+        let count = count.min((MAX_WORK / all).max(STAGES[0]));
+        let mut work = 0;
+        let is_affordable = |cost: &&usize| {
+            work += **cost * count;
+            work <= MAX_WORK
+        };
+        readings.truncate(costs.iter().take_while(is_affordable).count().max(1));
+        count
+    }
+
     /// Evaluates readings on the first `count` training images, and returns each once, the best first. Networks that this
     /// project does not have are left out.
     fn evaluate(&self, mut readings: Vec<Reading>, count: usize) -> Result<Vec<Reading>> {
+        let count = self.limit(&mut readings, count);
         let images = self.training.select(0..count.min(self.training.len()));
         // The readings of a candidate use its network one after another.
         readings.sort_by_key(|reading| reading.candidate);

@@ -1,26 +1,35 @@
-//! The layers from the image to the output, in order.
+//! The steps of a network whose layers name their inputs, and their order.
 
-use data::{PerChannel, Scaling};
-use model::Initialization;
+use crate::chain::{ChainLayer, ChainOperation, Padding, Projection};
 
-use crate::chain::{Chain, ChainLayer, ChainOperation, Padding, Projection};
-use crate::onnx::graph::Evaluation;
-use crate::onnx::values::{Step, StepKind};
+/// A step of the network. Steps come after their inputs.
+#[derive(Debug)]
+pub(crate) struct Step {
+    /// Name of the layer.
+    pub(crate) name: String,
+    /// The step that it is applied to.
+    pub(crate) input: usize,
+    pub(crate) kind: StepKind,
+}
 
-/// Range of the difference between the values of white and black pixels that networks are trained with.
-const PLAUSIBLE_CONTRAST: [f64; 2] = [0.5, 16.0];
+#[derive(Debug)]
+pub(crate) enum StepKind {
+    /// The image, at index 0, with the sizes of its dimensions in the file.
+    Image {
+        sizes: Vec<usize>,
+    },
+    Layer(ChainOperation),
+    /// The sum with the output of another step.
+    Add {
+        other: usize,
+    },
+}
 
-/// Returns the layers of a network. `scaling` is the normalization of the images that the file states beside the graph.
+/// Returns the layers from the image to the output, a step, in order.
 ///
 /// # Errors
 /// Returns a message if there are branches other than residual connections.
-pub(super) fn chain(evaluation: Evaluation, scaling: Option<Scaling>) -> Result<Chain, String> {
-    let Evaluation {
-        steps,
-        output,
-        image,
-        has_integer_pixels,
-    } = evaluation;
+pub(crate) fn layers(steps: Vec<Step>, output: usize) -> Result<Vec<ChainLayer>, String> {
     let sequence = sequence(&steps, output)?;
     let mut steps: Vec<Option<Step>> = steps.into_iter().map(Some).collect();
     let mut take = |index: usize| {
@@ -28,17 +37,12 @@ pub(super) fn chain(evaluation: Evaluation, scaling: Option<Scaling>) -> Result<
         step.ok_or_else(|| "a layer that is used twice".to_string())
     };
     let mut layers = Vec::new();
-    let mut pixels = Affine::identity();
     for item in sequence {
         match item {
             Item::Single(index) => {
                 let Step { name, kind, .. } = take(index)?;
-                match kind {
-                    StepKind::Rescale { factor, shift } => {
-                        pixels = pixels.then(&factor, &shift, image[0])?;
-                    }
-                    StepKind::Layer(operation) => layers.push(ChainLayer { name, operation }),
-                    StepKind::Image { .. } | StepKind::Add { .. } => {}
+                if let StepKind::Layer(operation) = kind {
+                    layers.push(ChainLayer { name, operation });
                 }
             }
             Item::Residual {
@@ -69,28 +73,7 @@ pub(super) fn chain(evaluation: Evaluation, scaling: Option<Scaling>) -> Result<
             }
         }
     }
-    let rescale = match pixels != Affine::identity() {
-        true => Some(pixels.of_pixels(has_integer_pixels)?.into_operation()?),
-        // Pixels of integers are not normalized outside of the graph.
-        false if has_integer_pixels => Some(pixels.into_operation()?),
-        false => scaling.map(|scaling| {
-            let (factor, shift) = scaling.factor_and_shift();
-            ChainOperation::Rescale {
-                scale: factor,
-                offset: shift.zip(shift, |shift, _| -shift),
-            }
-        }),
-    };
-    let rescale = rescale.map(|operation| ChainLayer {
-        name: "input".into(),
-        operation,
-    });
-    layers.splice(0..0, rescale);
-    Ok(Chain {
-        input: image,
-        layers,
-        initialization: Initialization::Pytorch,
-    })
+    Ok(layers)
 }
 
 /// Some steps of the sequence.
@@ -113,7 +96,7 @@ fn sequence(steps: &[Step], output: usize) -> Result<Vec<Item>, String> {
     while let Some(step) = steps.get(at) {
         match step.kind {
             StepKind::Image { .. } => break,
-            StepKind::Rescale { .. } | StepKind::Layer(_) => {
+            StepKind::Layer(_) => {
                 items.push(Item::Single(at));
                 at = step.input;
             }
@@ -212,95 +195,4 @@ fn projection(operations: Vec<ChainOperation>) -> Result<Option<Projection>, Str
         }
     }
     Ok(projection)
-}
-
-/// A function of the pixels, `factor * x + shift`, with one number for all channels or one for each.
-#[derive(Debug, PartialEq)]
-struct Affine {
-    factor: Vec<f64>,
-    shift: Vec<f64>,
-}
-
-impl Affine {
-    fn identity() -> Self {
-        Self {
-            factor: vec![1.0],
-            shift: vec![0.0],
-        }
-    }
-
-    fn then(self, factor: &[f64], shift: &[f64], channels: usize) -> Result<Self, String> {
-        let lengths = [&self.factor, &self.shift].map(Vec::len).into_iter();
-        let count = lengths
-            .chain([factor.len(), shift.len()])
-            .max()
-            .unwrap_or(1);
-        if count > 1 && count != channels {
-            return Err(format!("a normalization of {count} channels of {channels}"));
-        }
-        let at = |numbers: &[f64], index: usize| {
-            numbers
-                .get(index)
-                .or(numbers.first())
-                .copied()
-                .unwrap_or(0.0)
-        };
-        let (factors, shifts) = (0..count)
-            .map(|channel| {
-                let factor = at(factor, channel);
-                (
-                    at(&self.factor, channel) * factor,
-                    at(&self.shift, channel) * factor + at(shift, channel),
-                )
-            })
-            .unzip();
-        Ok(Self {
-            factor: factors,
-            shift: shifts,
-        })
-    }
-
-    /// Returns the function of pixels from 0 to 255.
-    ///
-    /// A graph does not state whether other pixels than integers are from 0 to 255 or from 0 to 1. Only one of both
-    /// leads to plausible values.
-    fn of_pixels(self, are_integers: bool) -> Result<Self, String> {
-        let is_plausible = |range: f64| {
-            let [least, most] = PLAUSIBLE_CONTRAST;
-            self.factor.iter().enumerate().all(|(channel, factor)| {
-                let shift = self
-                    .shift
-                    .get(channel)
-                    .or(self.shift.first())
-                    .copied()
-                    .unwrap_or(0.0);
-                let zero = -shift / factor;
-                // The value 0 is that of a pixel.
-                (0.0..=range).contains(&zero) && (least..=most).contains(&(factor * range).abs())
-            })
-        };
-        let subtracts_mean = self.shift.iter().any(|shift| *shift < -1.0) && self.factor == [1.0];
-        match (are_integers || is_plausible(255.0) || subtracts_mean, is_plausible(1.0)) {
-            (true, _) => Ok(self),
-            (false, true) => Ok(Self {
-                factor: self.factor.iter().map(|factor| factor / 255.0).collect(),
-                shift: self.shift,
-            }),
-            (false, false) => Err(
-                "a normalization of pixels that suits neither pixels from 0 to 255 nor pixels from 0 to 1".into(),
-            ),
-        }
-    }
-
-    fn into_operation(self) -> Result<ChainOperation, String> {
-        let per_channel = |numbers: &[f64]| match *numbers {
-            [number] => Ok(PerChannel::Same(number)),
-            [red, green, blue] => Ok(PerChannel::Each([red, green, blue])),
-            _ => Err(format!("a normalization of {} channels", numbers.len())),
-        };
-        Ok(ChainOperation::Rescale {
-            scale: per_channel(&self.factor)?,
-            offset: per_channel(&self.shift)?,
-        })
-    }
 }
