@@ -61,7 +61,12 @@ fn a_preset_is_chosen_for_pictures_and_can_be_overruled() {
     assert_eq!(
         errors.last().unwrap(),
         "error: model.channels = 1: the network is for gray images, but mine has color images; choose another --preset or \
-         data set"
+         data set, or convert the images with --channels 1"
+    );
+    let errors = dir.trainer("--data mine --channels 2").error_lines();
+    assert_eq!(
+        errors.last().unwrap(),
+        "error: data.channels = 2: expected 1 for gray or 3 for RGB"
     );
 }
 
@@ -138,6 +143,37 @@ fn color_runs_have_statistics_of_each_channel() {
         .success();
     let config: toml::Table = dir.run_text("new", "config.toml").parse().unwrap();
     assert!(config["images"]["mean"].is_array());
+}
+
+#[test]
+fn channels_can_be_converted() {
+    let dir = WorkDir::new();
+    bars(&dir);
+    let number = |run: &str, table: &str, key: &str| {
+        let config: toml::Table = dir.run_text(run, "config.toml").parse().unwrap();
+        config[table][key].as_integer().unwrap()
+    };
+    // Color pictures in gray.
+    let trained = dir.trainer(&format!("{TRAIN} --channels 1")).success();
+    assert!(
+        trained.stderr.contains("images [8, 1, 16, 16]"),
+        "{trained:#?}"
+    );
+    dir.trainer("evaluate tiny-1").success();
+    assert_eq!(number("tiny-1", "images", "channels"), 1);
+    // Gray digits in RGB, with all commands that read them.
+    let digit = project("tests/handwriting/7-marker.png");
+    dir.trainer("--preset tiny --channels 3 --limit-train 2000 --epochs 1 --max-steps 20 --run-name rgb")
+        .success();
+    assert_eq!(number("rgb", "model", "channels"), 3);
+    let recorded = dir.run_text("rgb", "evaluation.json");
+    dir.trainer("evaluate rgb").success();
+    assert_eq!(dir.run_text("rgb", "evaluation.json"), recorded);
+    dir.trainer("--resume rgb --max-steps 30").success();
+    dir.trainer("evaluate rgb --data mnist").success();
+    dir.trainer(&format!("predict rgb {}", digit.display()))
+        .success();
+    dir.trainer("inspect rgb").success();
 }
 
 #[test]

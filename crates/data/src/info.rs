@@ -123,6 +123,31 @@ impl DatasetInfo {
         })
     }
 
+    /// Returns the description of the same images with this number of channels, of which `train` are the training images.
+    ///
+    /// # Errors
+    /// Returns an error if an image cannot be read.
+    pub(crate) fn with_channels(
+        self,
+        channels: usize,
+        train: &ImageDataset,
+    ) -> Result<Self, PixelError> {
+        // The channels of gray images have equal statistics in RGB.
+        let Scaling { mean, std } = match channels < self.channels {
+            true => measure(train)?,
+            false => Scaling {
+                mean: self.mean,
+                std: self.std,
+            },
+        };
+        Ok(Self {
+            channels,
+            mean,
+            std,
+            ..self
+        })
+    }
+
     /// Returns whether both describe images of the same classes, shape and statistics. The name of the
     /// folder and the preparation of pictures are not compared.
     pub fn is_same_data(&self, other: &Self) -> bool {

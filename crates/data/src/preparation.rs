@@ -42,14 +42,15 @@ impl Preparation {
         [channels, height, width]: [usize; 3],
     ) -> Result<Vec<u8>, PictureError> {
         match self {
-            Self::Handwriting if channels == 1 => {
-                handwriting::prepare(&picture.to_gray(), height, width).ok_or(PictureError::Blank)
+            Self::Handwriting => {
+                let strokes = handwriting::prepare(&picture.to_gray(), height, width);
+                Ok(strokes.ok_or(PictureError::Blank)?.repeat(channels))
             }
             Self::Object => Ok(picture
                 .fit(height, width)
                 .with_dark_background()
                 .pixels(channels)),
-            Self::Handwriting | Self::Picture => Ok(picture.fit(height, width).pixels(channels)),
+            Self::Picture => Ok(picture.fit(height, width).pixels(channels)),
         }
     }
 }

@@ -280,12 +280,11 @@ impl SettingsFlags {
     /// # Errors
     /// Returns an error if a setting is unknown, out of range, or does not fit the images.
     pub(crate) fn resolve(&self, cache: PictureCache<'_>) -> Result<(Config, RunImages, Given)> {
-        let source = self
-            .settings
-            .get("data")
-            .and_then(|data| data.get("source"));
-        let choice = match (&self.config, &self.preset, source.and_then(Value::as_str)) {
-            (None, None, Some(source)) => picture_preset::choose(source)?,
+        let data = self.settings.get("data");
+        let source = data.and_then(|data| data.get("source")?.as_str());
+        let channels = data.and_then(|data| data.get("channels")?.as_integer());
+        let choice = match (&self.config, &self.preset, source) {
+            (None, None, Some(source)) => picture_preset::choose(source, channels)?,
             _ => None,
         };
         let (settings, source) = match choice {

@@ -43,6 +43,9 @@ pub(crate) struct DataConfig {
     pub(crate) source: String,
     /// Height and width that pictures are resized to, in pixels. IDX files keep their own size.
     pub(crate) image_size: usize,
+    /// Number of channels that images are converted to: 1 for gray, 3 for RGB; `None` for those that they have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) channels: Option<usize>,
     /// Pixel normalization.
     pub(crate) normalization: Normalization,
     /// Fraction of the training images held out for validation; 0 for none.
@@ -208,7 +211,7 @@ impl Config {
                     };
                     bail!(
                         "model.channels = {stated}: the network is for {} images, but {} has {} images; choose another \
-                         --preset or data set",
+                         --preset or data set, or convert the images with --channels {stated}",
                         kind(&stated),
                         images.name,
                         kind(&measured)

@@ -111,6 +111,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
         .flag("image-size", "N")
         .help("Height and width that pictures are resized to")
         .details("IDX files keep their own size."),
+    setting("data.channels", Integer(1, 3))
+        .unset("3")
+        .flag("channels", "1|3")
+        .help("Color channels to convert the images to: 1 for gray, 3 for RGB")
+        .details("A network for color pictures can so be trained on gray ones, and the reverse."),
     setting("data.normalization", Normalization)
         .default("mean-std")
         .flag("normalization", "HOW")

@@ -78,6 +78,7 @@ impl Source {
     ) -> Result<ImageDataset> {
         match self {
             Self::Idx(dataset) => {
+                let dataset = dataset.with_channels(expected.channels)?;
                 check_fits(&dataset.info, expected)?;
                 Ok(dataset.test)
             }

@@ -73,7 +73,14 @@ pub(crate) fn resolve_opened(
         height: data.image_size,
         width: data.image_size,
     };
-    let dataset = source.read(options, cache)?;
+    let mut dataset = source.read(options, cache)?;
+    if let Some(channels) = data.channels {
+        ensure!(
+            matches!(channels, 1 | 3),
+            "data.channels = {channels}: expected 1 for gray or 3 for RGB"
+        );
+        dataset = dataset.with_channels(channels)?;
+    }
     let config = settings.into_config(&dataset.info)?;
     let images = RunImages::new(&config, dataset)?;
     config.model.check_whitening(images.split.train.len())?;
@@ -136,7 +143,7 @@ impl RunImages {
         let source = &config.data.source;
         match ImageRecord::read(run)? {
             Some(ImageRecord::Idx { train, test }) => {
-                let images = Self::new(config, Source::open_idx(source)?)?;
+                let images = Self::new(config, idx_images(config)?)?;
                 train.check(&images.training, "training", source)?;
                 test.check(&images.split.test, "test", source)?;
                 Ok(images)
@@ -182,7 +189,7 @@ pub(crate) fn load_test(run: &RunDir, config: &Config) -> Result<ImageDataset> {
     let cache = PictureCache::Read(&root);
     let load = || match ImageRecord::read(run)? {
         Some(ImageRecord::Idx { test, .. }) => {
-            let images = Source::open_idx(source)?.test;
+            let images = idx_images(config)?.test;
             test.check(&images, "test", source)?;
             Ok(images)
         }
@@ -212,7 +219,7 @@ pub(crate) fn load_training_examples(
             RecordedPictures::new(config, source, cache).read_unchanged(first)
         }
         Some(ImageRecord::Idx { train, .. }) => {
-            let images = RunImages::new(config, Source::open_idx(source)?)?;
+            let images = RunImages::new(config, idx_images(config)?)?;
             train.check(&images.training, "training", source)?;
             Ok(images.split.train)
         }
@@ -248,9 +255,12 @@ pub(crate) fn load_other_test(run: &RunDir, config: &Config, other: &str) -> Res
             }
         }
         (Source::Idx(dataset), Some(ImageRecord::Idx { train, test })) => {
-            let training = limited(&config.data, &dataset.train);
-            if test.is_of(&dataset.test)? && train.is_of(&training)? {
-                return Ok(dataset.test.clone());
+            let channels = config.images.channels;
+            let [training, testing] =
+                [&dataset.train, &dataset.test].map(|images| images.with_channels(channels));
+            let training = limited(&config.data, &training);
+            if test.is_of(&testing)? && train.is_of(&training)? {
+                return Ok(testing);
             }
         }
         _ => {}
@@ -258,6 +268,12 @@ pub(crate) fn load_other_test(run: &RunDir, config: &Config, other: &str) -> Res
     let images = source.read_test(&config.images, cache)?;
     warn_of_training_images(&images, run, config, record, cache);
     Ok(images)
+}
+
+/// Reads the IDX files of a run, with the channels of its network.
+fn idx_images(config: &Config) -> Result<Dataset> {
+    let images = Source::open_idx(&config.data.source)?;
+    Ok(images.with_channels(config.images.channels)?)
 }
 
 /// Returns the training images that the settings permit.
@@ -349,7 +365,7 @@ fn count_training_images(
             }
             RecordedPictures::new(config, source, cache).read_unchanged(&recorded)?
         }
-        Some(ImageRecord::Idx { .. }) => limited(&config.data, &Source::open_idx(source)?.train),
+        Some(ImageRecord::Idx { .. }) => limited(&config.data, &idx_images(config)?.train),
         None => limited(&config.data, &read_unrecorded(run, config, cache)?.0.train),
     };
     let known: HashSet<String> = pixel_digests(&training).collect::<Result<_>>()?;

@@ -29,11 +29,14 @@ pub(crate) struct PresetChoice {
 }
 
 /// Chooses a preset for the images of a data source, and returns it with the opened source; `None` unless it is a
-/// folder of pictures.
+/// folder of pictures. `channels` is their number after conversion, if they are converted.
 ///
 /// # Errors
 /// Returns an error if the folder cannot be listed.
-pub(crate) fn choose(source: &str) -> Result<Option<(PresetChoice, Source)>> {
+pub(crate) fn choose(
+    source: &str,
+    channels: Option<i64>,
+) -> Result<Option<(PresetChoice, Source)>> {
     // A folder may have the name of the embedded data set.
     if source == EMBEDDED || !PictureFolder::is_at(Path::new(source)) {
         return Ok(None);
@@ -42,9 +45,10 @@ pub(crate) fn choose(source: &str) -> Result<Option<(PresetChoice, Source)>> {
     else {
         return Ok(None);
     };
-    let Some(survey) = PictureSurvey::of(&folder.all_files()) else {
+    let Some(mut survey) = PictureSurvey::of(&folder.all_files()) else {
         return Ok(None);
     };
+    survey.has_color = channels.map_or(survey.has_color, |channels| channels > 1);
     let choice = choose_for(survey, folder.train.len())?;
     Ok(Some((choice, Source::Pictures(folder))))
 }
@@ -144,7 +148,7 @@ mod tests {
 
     #[test]
     fn the_embedded_data_set_is_no_folder() {
-        assert!(choose(EMBEDDED).unwrap().is_none());
+        assert!(choose(EMBEDDED, None).unwrap().is_none());
     }
 
     #[test]
@@ -172,7 +176,7 @@ mod tests {
             write(&format!("b/{number}.png"));
         }
         let path = folder.path().to_str().unwrap();
-        let (choice, source) = choose(path).unwrap().unwrap();
+        let (choice, source) = choose(path, None).unwrap().unwrap();
         let mut settings = Settings::preset(choice.preset).unwrap();
         settings.overlay(choice.settings).unwrap();
         settings.set_source(path.into());
