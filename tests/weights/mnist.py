@@ -11,16 +11,16 @@ PROJECT = pathlib.Path(__file__).resolve().parents[2]
 FOLDER = PROJECT / "crates/data/mnist"
 
 
-def read(name, header):
+def read(path, header):
     """Returns the elements of an IDX file whose header has `header` bytes."""
-    with gzip.open(FOLDER / name) as file:
+    with gzip.open(path) as file:
         return np.frombuffer(file.read()[header:], np.uint8)
 
 
-def images(split):
+def images(split, folder=FOLDER):
     """Returns the images of a split, `[N, 1, 28, 28]` with pixels from 0 to 255, and their labels."""
-    pixels = read(f"{split}-images-idx3-ubyte.gz", 16).reshape(-1, 1, 28, 28)
-    return pixels, read(f"{split}-labels-idx1-ubyte.gz", 8).astype(np.int64)
+    pixels = read(folder / f"{split}-images-idx3-ubyte.gz", 16).reshape(-1, 1, 28, 28)
+    return pixels, read(folder / f"{split}-labels-idx1-ubyte.gz", 8).astype(np.int64)
 
 
 def normalized(pixels, mean, std):
