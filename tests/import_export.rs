@@ -122,6 +122,15 @@ fn networks_of_weights_are_recognized() {
         assert!(import.stderr.contains("normalization mean-std: 9"));
         assert_eq!(work.run_text(name, "evaluation.json"), expected, "{name}");
     }
+    // The modules of Burn's example for MNIST. Batch normalization tells GELU from ReLU.
+    let name = "burn-example.safetensors";
+    let import = work
+        .trainer(&format!("import {} --run-name burn", fixture(name)))
+        .success();
+    let choice = "read as 2 x (3x3 convolution, no padding, batch norm, GELU, 2x2 max-pool), flattened channels first, \
+                  1 dense layer with GELU, normalization mean-std: 98.6%";
+    assert!(import.stderr.contains(choice), "{}", import.stderr);
+    assert!(import.stdout.contains("98.42%"), "{}", import.stdout);
     // The description has another normalization.
     let wrong = format!(
         "import {} --config {} --normalization half --run-name wrong",

@@ -163,8 +163,10 @@ fn channels_can_be_converted() {
     assert_eq!(number("tiny-1", "images", "channels"), 1);
     // Gray digits in RGB, with all commands that read them.
     let digit = project("tests/handwriting/7-marker.png");
-    dir.trainer("--preset tiny --channels 3 --limit-train 2000 --epochs 1 --max-steps 20 --run-name rgb")
-        .success();
+    dir.trainer(
+        "--preset tiny --channels 3 --limit-train 2000 --epochs 1 --max-steps 20 --run-name rgb",
+    )
+    .success();
     assert_eq!(number("rgb", "model", "channels"), 3);
     let recorded = dir.run_text("rgb", "evaluation.json");
     dir.trainer("evaluate rgb").success();

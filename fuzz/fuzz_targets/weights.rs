@@ -2,17 +2,11 @@
 //! layers.
 #![no_main]
 
-use std::fs;
-use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use formats::Readings;
 use libfuzzer_sys::fuzz_target;
 use model::{BlockConfig, ConvNetConfig};
-
-/// A temporary file, one per process.
-static PATH: LazyLock<PathBuf> =
-    LazyLock::new(|| std::env::temp_dir().join(format!("weights-{}", std::process::id())));
 
 /// Networks that files in `tests/weights` and in the corpus fit, and the default one.
 static NETWORKS: LazyLock<[ConvNetConfig; 3]> = LazyLock::new(|| {
@@ -24,12 +18,12 @@ static NETWORKS: LazyLock<[ConvNetConfig; 3]> = LazyLock::new(|| {
         input: [4, 4],
         classes: 2,
         dense: Vec::new(),
-        blocks: vec![block(1)],
+        blocks: vec![block(1).into()],
         ..ConvNetConfig::default()
     };
     let deep = ConvNetConfig {
         dense: vec![4; 3],
-        blocks: vec![block(2); 3],
+        blocks: vec![block(2).into(); 3],
         ..ConvNetConfig::default()
     };
     [small, deep, ConvNetConfig::default()]
@@ -39,10 +33,10 @@ static NETWORKS: LazyLock<[ConvNetConfig; 3]> = LazyLock::new(|| {
 const READINGS: usize = 4;
 
 fuzz_target!(|bytes: &[u8]| {
-    fs::write(&*PATH, bytes).expect("a temporary file");
-    let Ok(weights) = formats::read(&PATH) else {
+    let Some(weights) = fuzz::weights(bytes) else {
         return;
     };
+    fuzz::check_architecture(&weights);
     let _ = formats::unsupported(&weights);
     if let Ok(readings) = Readings::new(&weights, 28) {
         for reading in readings.iter().take(READINGS) {

@@ -22,7 +22,7 @@ from mnist import images, normalized, train
 from verdicts import Verdicts
 
 TRAINER = pathlib.Path(sys.argv[1]).resolve()
-TRAINED, EPOCHS = 12_000, 2
+TRAINED, EPOCHS = 60_000, 2
 
 
 def block(inputs, outputs, padding=1):

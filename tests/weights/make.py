@@ -111,6 +111,26 @@ keras_lenet = keras.Sequential([
 assert_same(lenet, with_weights(keras_lenet, lenet.state_dict(), (12, 5, 5)))
 keras_lenet.save_weights(HERE / "lenet.weights.h5")
 
+# A network of the kind of Burn's own example, with the names and the layout of Burn's modules.
+torch.manual_seed(3)
+example = torch.nn.Sequential(
+    torch.nn.Conv2d(1, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.GELU(), torch.nn.MaxPool2d(2),
+    torch.nn.Conv2d(8, 16, 3), torch.nn.BatchNorm2d(16), torch.nn.GELU(), torch.nn.MaxPool2d(2),
+    torch.nn.Flatten(), torch.nn.Linear(400, 32), torch.nn.GELU(), torch.nn.Linear(32, 10),
+)
+for _ in range(3):
+    mnist.train(example, mnist.normalized(pixels, 0.1307, 0.3081), labels)
+layers = {"0": "conv1.conv", "1": "conv1.norm", "4": "conv2.conv", "5": "conv2.norm", "9": "fc1", "11": "fc2"}
+burn = {}
+for name, tensor in example.state_dict().items():
+    layer, part = name.split(".")
+    layer = layers[layer]
+    if layer.endswith("norm"):
+        part = {"weight": "gamma", "bias": "beta"}.get(part, part)
+    if part != "num_batches_tracked":
+        burn[f"{layer}.{part}"] = tensor.T.contiguous() if tensor.ndim == 2 else tensor
+safetensors.torch.save_file(burn, HERE / "burn-example.safetensors", metadata={"producer": "burn"})
+
 # A whole module, in both formats of PyTorch and in TorchScript. Its batch normalization has an epsilon of its own.
 torch.manual_seed(2)
 module = torch.nn.Sequential(
