@@ -13,10 +13,13 @@ static NETWORK: LazyLock<ConvNet> = LazyLock::new(|| {
         input: [4, 4],
         classes: 2,
         dense: Vec::new(),
-        blocks: vec![BlockConfig {
-            channels: 1,
-            ..BlockConfig::default()
-        }],
+        blocks: vec![
+            BlockConfig {
+                channels: 1,
+                ..BlockConfig::default()
+            }
+            .into(),
+        ],
         ..ConvNetConfig::default()
     };
     config.init(&Device::default()).expect("a network")

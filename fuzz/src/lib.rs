@@ -34,12 +34,13 @@ pub fn with_entry(archive: &[u8], entry: &str, content: &[u8]) -> Vec<u8> {
     let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
     for index in 0..archive.len() {
         let mut file = archive.by_index(index).expect("an entry");
+        let name = file.name().expect("a name").into_owned();
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).expect("an entry");
-        if file.name().ends_with(entry) {
+        if name.ends_with(entry) {
             bytes = content.to_vec();
         }
-        changed.start_file(file.name(), options).expect("an entry");
+        changed.start_file(name, options).expect("an entry");
         changed.write_all(&bytes).expect("an entry");
     }
     changed.finish().expect("an archive").into_inner()

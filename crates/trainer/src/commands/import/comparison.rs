@@ -51,6 +51,14 @@ pub(super) fn usual_normalizations() -> Vec<Normalization> {
     ]
 }
 
+/// Returns the least accuracy of a candidate that is taken.
+fn min_accuracy(candidate: &Candidate<'_>) -> f64 {
+    match candidate {
+        Candidate::Described(_) => MIN_ACCURACY,
+        Candidate::Read { .. } | Candidate::Matched { .. } => MIN_RECOGNIZED,
+    }
+}
+
 /// A network and a normalization, and their result on the images of a stage.
 #[derive(Clone, Debug)]
 struct Reading {
@@ -141,10 +149,9 @@ impl<'a> Comparison<'a> {
             chosen.collect::<Vec<_>>()
         };
         let mut readings = images.narrow(all(&|candidate| candidate.is_usual(), normalizations))?;
-        if readings
-            .first()
-            .is_none_or(|best| best.accuracy < MIN_ACCURACY)
-        {
+        let is_accurate =
+            |best: &Reading| best.accuracy >= min_accuracy(&candidates[best.candidate]);
+        if !readings.first().is_some_and(is_accurate) {
             readings = images.narrow(all(&|_| true, normalizations))?;
         }
         if let Some(best) = readings.first() {
@@ -202,10 +209,7 @@ impl<'a> Comparison<'a> {
         let is_clear = !is_doubtful(best)
             && others.iter().all(is_worse)
             && !others.iter().any(is_more_accurate);
-        let min_accuracy = match self.candidates[best.candidate] {
-            Candidate::Described(_) => MIN_ACCURACY,
-            Candidate::Read { .. } | Candidate::Matched { .. } => MIN_RECOGNIZED,
-        };
+        let min_accuracy = min_accuracy(&self.candidates[best.candidate]);
         if best.accuracy >= min_accuracy && best.is_fitted() && is_clear {
             return Ok((best.candidate, best.normalization));
         }
