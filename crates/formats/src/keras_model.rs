@@ -755,6 +755,18 @@ mod tests {
             "layer a: an input that is not a layer before"
         );
         assert!(error("Subclassed", branch).contains("has no list of layers"));
+        let second =
+            r#"{"class_name": "InputLayer", "config": {"name": "b"}, "inbound_nodes": []}"#;
+        assert_eq!(
+            error("Functional", second),
+            "layer b: a model of several inputs is not supported"
+        );
+        let outputs = r#"{"class_name": "Functional", "config": {"layers": [{"class_name": "InputLayer", "config":
+            {"name": "a", "batch_shape": [null, 8, 8, 1]}}], "output_layers": [["a", 0, 0], ["b", 0, 0]]}}"#;
+        assert_eq!(
+            chain(outputs, &Tensors::new(), Storage::ByClass).unwrap_err(),
+            "a model of several outputs is not supported: a, b"
+        );
     }
 
     #[test]

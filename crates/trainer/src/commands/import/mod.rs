@@ -138,9 +138,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
     info!(target: FILE_ONLY, lines = %environment);
     let Scaling { mean, std } = config.scaling();
     info!(
-        "imported {} weights, {} parameters; images are normalized as (pixel / 255 - {mean}) / {std}",
-        source.format,
-        config.model.parameters()?
+        "imported {} parameters from {}; images are normalized as (pixel / 255 - {mean}) / {std}",
+        config.model.parameters()?,
+        source.format
     );
     if architecture.network.has_batch_norm() {
         info!(
