@@ -208,7 +208,7 @@ fn rejects_invalid_config_files() {
     assert_eq!(
         error("preset = \"cifar\""),
         "model.channels = 3: the network is for color images, but mnist has gray images; \
-         choose another --preset or data set"
+         choose another --preset or data set, or convert the images with --channels 3"
     );
     assert_eq!(
         error(
