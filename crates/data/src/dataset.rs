@@ -11,6 +11,8 @@ pub struct Dataset {
     pub info: DatasetInfo,
     /// Training images.
     pub train: ImageDataset,
+    /// The data set's own validation images, to choose the best epoch by, if it has them.
+    pub validation: Option<ImageDataset>,
     /// Test images. Neither training nor model selection may use them.
     pub test: ImageDataset,
     /// One message for each picture that could not be read and was left out.
@@ -27,6 +29,7 @@ impl Dataset {
         Ok(Self {
             info: self.info.with_channels(channels, &train)?,
             train,
+            validation: self.validation.map(|images| images.with_channels(channels)),
             test: self.test.with_channels(channels),
             unreadable: self.unreadable,
         })

@@ -86,6 +86,7 @@ impl Dataset {
         Ok(Self {
             info,
             train,
+            validation: None,
             test,
             unreadable: Vec::new(),
         })

@@ -35,7 +35,8 @@ pub mod idx_folder; // the four IDX files of the MNIST family, in a folder or em
 pub mod listing; // class folders and picture files in a folder
 pub mod picture_files; // a list of labeled picture files, and their decoding
 pub mod picture_survey; // typical size and color of pictures
-pub mod picture_folder; // a folder of pictures: its classes and its split into train and test
+mod folder_layout; // the levels of a folder of pictures: splits above the classes
+pub mod picture_folder; // a folder of pictures: its classes and its splits
 pub mod split; // training and validation split
 
 // From a dataset to batches.

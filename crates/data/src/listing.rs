@@ -1,5 +1,6 @@
 //! The class folders and picture files in a folder.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -44,33 +45,53 @@ pub(crate) fn sub_folders(folder: &Path) -> Result<Vec<(String, PathBuf)>, DataE
     Ok(folders)
 }
 
-/// Lists the picture files in a folder and its sub-folders, sorted by name.
-///
-/// The second list has one message for each folder or file that cannot be accessed.
-pub fn picture_files(folder: &Path) -> (Vec<PathBuf>, Vec<String>) {
+/// The files in a folder and its sub-folders.
+#[derive(Debug, Default)]
+pub struct PictureListing {
+    /// The picture files, sorted by name.
+    pub files: Vec<PathBuf>,
+    /// A message for each folder or file that cannot be accessed.
+    pub errors: Vec<String>,
+    /// Number of other files by their extension in lower case, empty if they have none.
+    pub others: BTreeMap<String, usize>,
+}
+
+/// Lists the picture files in a folder and its sub-folders.
+pub fn picture_files(folder: &Path) -> PictureListing {
     let entries = WalkDir::new(folder)
         .follow_links(true)
         .sort_by_file_name()
         .into_iter()
         .filter_entry(|entry| entry.depth() == 0 || !is_ignored(entry.file_name()));
-    let mut files = Vec::new();
-    let mut errors = Vec::new();
+    let mut listing = PictureListing::default();
     for entry in entries {
         match entry {
             Ok(entry) => {
                 let extension = entry.path().extension().unwrap_or_default();
                 let extension = extension.to_string_lossy().to_lowercase();
-                if entry.file_type().is_file() && EXTENSIONS.contains(&extension.as_str()) {
-                    files.push(entry.into_path());
+                match EXTENSIONS.contains(&extension.as_str()) {
+                    _ if !entry.file_type().is_file() => {}
+                    true => listing.files.push(entry.into_path()),
+                    false => *listing.others.entry(extension).or_default() += 1,
                 }
             }
-            Err(error) => errors.push(error.to_string()),
+            Err(error) => listing.errors.push(error.to_string()),
         }
     }
-    (files, errors)
+    listing
 }
 
-/// Returns whether a file or folder is hidden, or metadata that macOS adds to archives.
+/// Whether a folder holds files, other than ignored ones.
+pub(crate) fn has_files(folder: &Path) -> bool {
+    let mut entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.any(|entry| !is_ignored(&entry.file_name()) && entry.path().is_file())
+}
+
+/// Returns whether a file or folder is hidden, or metadata that macOS or Windows adds.
 pub(crate) fn is_ignored(name: &OsStr) -> bool {
-    name.as_encoded_bytes().starts_with(b".") || name == "__MACOSX"
+    let is_metadata = |metadata: &&str| name.eq_ignore_ascii_case(metadata);
+    name.as_encoded_bytes().starts_with(b".")
+        || ["__MACOSX", "Thumbs.db", "desktop.ini"]
+            .iter()
+            .any(is_metadata)
 }

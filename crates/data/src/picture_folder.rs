@@ -1,13 +1,15 @@
-//! A folder of pictures: a sub-folder per class, or `train` and `test` with such sub-folders.
+//! A folder of pictures: a sub-folder per class, or `train` and perhaps `val` and `test` with such sub-folders.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
+use unicode_normalization::UnicodeNormalization;
 
 use crate::dataset::Dataset;
 use crate::error::DataError;
+use crate::folder_layout::FolderLayout;
 use crate::idx_folder::is_idx_folder;
 use crate::image_dataset::ImageDataset;
 use crate::info::DatasetInfo;
@@ -24,18 +26,7 @@ const SPLIT_SEED: u64 = 0;
 const MAX_CLASSES: usize = 256;
 /// The supported layouts, as part of error messages.
 const EXPECTED: &str = "expected a sub-folder of pictures (PNG, JPEG, BMP, GIF, WebP) per class, or \
-                        train and test with such sub-folders, or the four IDX files of MNIST";
-/// Names of folders that hold a split, not a class.
-const SPLIT_NAMES: [&str; 7] = [
-    "train",
-    "training",
-    "test",
-    "testing",
-    "val",
-    "valid",
-    "validation",
-];
-
+                        train, and perhaps val and test, with such sub-folders, or the four IDX files of MNIST";
 /// Maximum number of decoding errors listed in an error message.
 const MAX_LISTED_ERRORS: usize = 5;
 
@@ -48,10 +39,14 @@ pub struct PictureFolder {
     pub classes: Vec<String>,
     /// Training pictures, shuffled.
     pub train: Vec<LabeledFile>,
+    /// Validation pictures that have a folder of their own, ordered by class.
+    pub validation: Option<Vec<LabeledFile>>,
     /// Test pictures, ordered by class.
     pub test: Vec<LabeledFile>,
     /// One message for each folder or file that cannot be accessed.
     pub listing_errors: Vec<String>,
+    /// Remarks on folders and files that are not used.
+    pub notes: Vec<String>,
     /// Whether the test pictures have a folder of their own.
     pub has_test_folder: bool,
 }
@@ -86,21 +81,37 @@ impl PictureFolder {
             folder: path.to_path_buf(),
             message,
         };
-        let mut listing_errors = Vec::new();
-        let has_test_folder = has_test_folder(path)?;
-        let train_folder = if has_test_folder { "train" } else { "" };
-        let classes = list_classes(path, train_folder, &mut listing_errors)?;
+        let FolderLayout {
+            train,
+            validation,
+            test,
+            notes,
+        } = FolderLayout::of(path)?;
+        let has_test_folder = test.is_some();
+        let mut lister = Lister {
+            root: path,
+            errors: Vec::new(),
+            notes,
+            others: BTreeMap::new(),
+        };
+        let classes = lister.classes(&train)?;
         check_classes(&classes).map_err(error)?;
         let names = classes.keys().map(|ClassName(_, name)| name.clone());
         let names: Vec<String> = names.collect();
-        let (train, test) = match has_test_folder {
-            true => {
-                let test = list_classes(path, "test", &mut listing_errors)?;
+        let mut labeled_split = |folder: PathBuf, split: &str| {
+            let classes = lister.classes(&folder)?;
+            label_split(split, classes, &names).map_err(error)
+        };
+        let validation = validation
+            .map(|folder| labeled_split(folder, "the validation split"))
+            .transpose()?;
+        let (train, test) = match test {
+            Some(folder) => {
                 let train = classes.into_values().enumerate();
                 let train = train.flat_map(|(label, files)| labeled(label, files));
-                (train.collect(), label_test(test, &names).map_err(error)?)
+                (train.collect(), labeled_split(folder, "test")?)
             }
-            false => split_classes(classes, selection),
+            None => split_classes(classes, selection),
         };
         if test.is_empty() {
             return Err(error(
@@ -109,21 +120,30 @@ impl PictureFolder {
                     .into(),
             ));
         }
+        if validation.is_some() && !has_test_folder {
+            lister.notes.push(format!(
+                "{}: no test split; about a fifth of the training pictures are test pictures",
+                path.display()
+            ));
+        }
         Ok(Self {
             path: path.to_path_buf(),
             classes: names,
             train: shuffled(train),
+            validation: validation.filter(|files| !files.is_empty()),
             test,
-            listing_errors,
             has_test_folder,
+            notes: lister.notes(),
+            listing_errors: lister.errors,
         })
     }
 
-    /// Returns all pictures: first those of the training split, then those of the test split.
+    /// Returns all pictures: first those of the training split, then those of the others.
     pub fn all_files(&self) -> PictureFiles {
+        let validation = self.validation.as_deref().unwrap_or_default();
         PictureFiles {
             folder: self.path.clone(),
-            files: [self.train.as_slice(), &self.test].concat(),
+            files: [self.train.as_slice(), validation, &self.test].concat(),
         }
     }
 
@@ -161,23 +181,23 @@ impl PictureFolder {
     ) -> Result<Dataset, DataError> {
         let unreadable = self.unreadable(&pictures);
         let images = pictures.images;
-        let test: HashSet<&str> = self.test.iter().map(|file| file.path.as_str()).collect();
-        let select = |is_wanted: &dyn Fn(&str) -> bool| {
+        let select = |files: &[LabeledFile]| {
+            let wanted: HashSet<&str> = files.iter().map(|file| file.path.as_str()).collect();
             let files = images.files().into_iter().flatten().enumerate();
-            let wanted = files.filter(|(_, file)| is_wanted(&file.path));
+            let wanted = files.filter(|(_, file)| wanted.contains(file.path.as_str()));
             images.select(wanted.map(|(index, _)| index))
         };
-        let (train, test) = (
-            select(&|path| !test.contains(path)),
-            select(&|path| test.contains(path)),
-        );
+        let (train, test) = (select(&self.train), select(&self.test));
+        let validation = self.validation.as_deref().map(select);
         self.check_coverage(&train, &test, &unreadable)?;
         let channels = if train.is_gray() { 1 } else { 3 };
         let (train, test) = (train.with_channels(channels), test.with_channels(channels));
+        let validation = validation.map(|images| images.with_channels(channels));
         let info = DatasetInfo::measured(&self.path, self.classes, preparation, &train)?;
         Ok(Dataset {
             info,
             train,
+            validation,
             test,
             unreadable,
         })
@@ -216,50 +236,67 @@ impl PictureFolder {
     }
 }
 
-/// Returns whether the folder has the sub-folders `train` and `test` above its classes.
-fn has_test_folder(folder: &Path) -> Result<bool, DataError> {
-    let names: Vec<String> = sub_folders(folder)?
-        .into_iter()
-        .map(|(name, _)| name)
-        .collect();
-    let is_split = |name: &&String| SPLIT_NAMES.contains(&name.to_lowercase().as_str());
-    let mut splits: Vec<&str> = names.iter().filter(is_split).map(String::as_str).collect();
-    splits.sort_unstable();
-    match splits.as_slice() {
-        [] => Ok(false),
-        ["test", "train"] if names.len() == 2 => Ok(true),
-        _ => Err(DataError::Pictures {
-            folder: folder.to_path_buf(),
-            message: format!(
-                "sub-folders {}: expected either train and test, each with a sub-folder per class, \
-                 or only a sub-folder per class; validation images are taken from train",
-                names.join(", ")
-            ),
-        }),
-    }
+/// Lists the pictures of classes.
+struct Lister<'a> {
+    /// The data folder.
+    root: &'a Path,
+    errors: Vec<String>,
+    notes: Vec<String>,
+    /// Number of files that are no pictures, by extension.
+    others: BTreeMap<String, usize>,
 }
 
-/// Lists the class folders in `root/sub_folder`, and the picture files of each.
-fn list_classes(
-    root: &Path,
-    sub_folder: &str,
-    listing_errors: &mut Vec<String>,
-) -> Result<Classes, DataError> {
-    let mut classes = Classes::new();
-    for (name, path) in sub_folders(&root.join(sub_folder))? {
-        let (files, errors) = picture_files(&path);
-        listing_errors.extend(errors);
-        let mut paths = Vec::with_capacity(files.len());
-        for file in files {
-            match relative_path(root, &file) {
-                Some(path) => paths.push(path),
-                None => listing_errors.push(format!("{}: not valid UTF-8", file.display())),
+impl Lister<'_> {
+    /// Lists the class folders in `folder`, and the picture files of each. Classes without pictures are left out.
+    fn classes(&mut self, folder: &Path) -> Result<Classes, DataError> {
+        let mut classes = Classes::new();
+        for (name, path) in sub_folders(folder)? {
+            let listing = picture_files(&path);
+            self.errors.extend(listing.errors);
+            for (extension, count) in listing.others {
+                *self.others.entry(extension).or_default() += count;
+            }
+            if listing.files.is_empty() {
+                self.notes
+                    .push(format!("{}: no pictures, and so no class", path.display()));
+                continue;
+            }
+            // Systems encode accents differently.
+            let name: String = name.nfc().collect();
+            let number = name.parse().unwrap_or(u64::MAX);
+            let paths = classes.entry(ClassName(number, name)).or_default();
+            for file in listing.files {
+                match relative_path(self.root, &file) {
+                    Some(path) => paths.push(path),
+                    None => self
+                        .errors
+                        .push(format!("{}: not valid UTF-8", file.display())),
+                }
             }
         }
-        let number = name.parse().unwrap_or(u64::MAX);
-        classes.insert(ClassName(number, name), paths);
+        Ok(classes)
     }
-    Ok(classes)
+
+    /// Returns the remarks, with the number of files that are no pictures.
+    fn notes(&self) -> Vec<String> {
+        let mut notes = self.notes.clone();
+        let total: usize = self.others.values().sum();
+        if total > 0 {
+            let mut others: Vec<(&String, &usize)> = self.others.iter().collect();
+            others.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+            let kind = |(extension, count): &(&String, &usize)| match extension.as_str() {
+                "" => format!("{count} without extension"),
+                extension => format!("{count} .{extension}"),
+            };
+            let kinds: Vec<String> = others.iter().take(MAX_LISTED_ERRORS).map(kind).collect();
+            notes.push(format!(
+                "{}: {total} files are not used, since their names are not those of pictures: {}",
+                self.root.display(),
+                kinds.join(", ")
+            ));
+        }
+        notes
+    }
 }
 
 /// Returns the path of `file` relative to `root`, with `/` between the names on every system; `None`
@@ -272,13 +309,8 @@ fn relative_path(root: &Path, file: &Path) -> Option<String> {
 
 /// Returns an error message if the classes cannot be used for training.
 fn check_classes(classes: &Classes) -> Result<(), String> {
-    if let Some((ClassName(_, name), _)) = classes.iter().find(|(_, files)| files.is_empty()) {
-        return Err(format!(
-            "found no picture in class folder {name}; {EXPECTED}"
-        ));
-    }
     match classes.len() {
-        0 => Err(format!("found no sub-folders; {EXPECTED}")),
+        0 => Err(format!("found no sub-folder with pictures; {EXPECTED}")),
         1 => Err(format!("found a single class; {EXPECTED}")),
         2..=MAX_CLASSES => Ok(()),
         count => Err(format!(
@@ -349,13 +381,17 @@ fn select_shuffled(count: usize, label: usize) -> Vec<bool> {
     is_test
 }
 
-/// Labels the test pictures by the class names of the training pictures.
-fn label_test(test: Classes, names: &[String]) -> Result<Vec<LabeledFile>, String> {
+/// Labels the pictures of a split by the class names of the training pictures.
+fn label_split(
+    split: &str,
+    classes: Classes,
+    names: &[String],
+) -> Result<Vec<LabeledFile>, String> {
     let mut labeled_files = Vec::new();
-    for (ClassName(_, name), files) in test {
+    for (ClassName(_, name), files) in classes {
         let Some(label) = names.iter().position(|class| *class == name) else {
             return Err(format!(
-                "test has class {name}, expected one of the classes of train: {}",
+                "{split} has class {name}, expected one of the classes of train: {}",
                 names.join(", ")
             ));
         };
@@ -556,22 +592,70 @@ mod tests {
     }
 
     #[test]
+    fn a_validation_folder_becomes_the_validation_split() {
+        let names = ["train/a", "train/b", "val/b", "val/a"];
+        let files = names.map(|folder| [format!("{folder}/1.png"), format!("{folder}/2.png")]);
+        let files = files.as_flattened().iter().zip(0..);
+        let files: Vec<_> = files
+            .map(|(name, value)| (name.as_str(), gray(value)))
+            .collect();
+        let folder = folder(&files);
+        let dataset = load(folder.path()).unwrap();
+        let validation = dataset.validation.unwrap();
+        let labels = |images: &ImageDataset| images.labels().collect::<Vec<u8>>();
+        assert_eq!(labels(&validation), [0, 0, 1, 1]);
+        assert_eq!(validation.pixels(0).unwrap()[0], 6);
+        // Without a folder, the test pictures come from the training pictures.
+        assert_eq!(
+            (dataset.train.len(), labels(&dataset.test)),
+            (2, vec![0, 1])
+        );
+        let notes = PictureFolder::list(folder.path(), TestSelection::ByPath)
+            .unwrap()
+            .notes;
+        assert!(
+            notes[0].ends_with("a fifth of the training pictures are test pictures"),
+            "{notes:?}"
+        );
+    }
+
+    #[test]
+    fn classes_have_the_same_name_in_each_encoding_and_others_are_noted() {
+        let folder = folder(&[
+            ("train/e\u{301}/1.png", gray(1)),
+            ("train/b/1.png", gray(2)),
+            ("train/empty/Thumbs.db", vec![1]),
+            ("train/b/notes.txt", vec![1]),
+            ("train/b/2.PSD", vec![1]),
+            ("train/b/3.psd", vec![1]),
+            ("test/\u{e9}/1.png", gray(3)),
+        ]);
+        let listed = PictureFolder::list(folder.path(), TestSelection::ByPath).unwrap();
+        assert_eq!(listed.classes, ["b", "\u{e9}"]);
+        assert_eq!(listed.test[0].label, 1);
+        let root = folder.path().display();
+        assert_eq!(
+            listed.notes,
+            [
+                format!("{root}/train/empty: no pictures, and so no class"),
+                format!(
+                    "{root}: 3 files are not used, since their names are not those of pictures: 2 .psd, 1 .txt"
+                ),
+            ]
+        );
+    }
+
+    #[test]
     fn rejects_unusable_folders() {
-        assert!(error(&[("1.png", gray(1))]).starts_with("found no sub-folders; expected"));
+        assert!(
+            error(&[("1.png", gray(1))]).starts_with("found no sub-folder with pictures; expected")
+        );
         assert!(error(&[("a/1.png", gray(1))]).starts_with("found a single class; expected"));
         let message = error(&[("a/1.png", gray(1)), ("b/1.txt", vec![])]);
         assert!(
-            message.starts_with("found no picture in class folder b; expected"),
+            message.starts_with("found a single class; expected"),
             "{message}"
         );
-        for other in ["val", "Train", "validation"] {
-            let name = format!("{other}/cat/1.png");
-            let message = error(&[("train/cat/1.png", gray(1)), (&name, gray(1))]);
-            assert!(
-                message.contains(": expected either train and test"),
-                "{message}"
-            );
-        }
         let message = error(&[("a\n/1.png", gray(1)), ("b/1.png", gray(1))]);
         assert_eq!(
             message,

@@ -5,7 +5,7 @@ use std::{fmt, io};
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use clap::builder::RangedU64ValueParser;
-use data::listing::picture_files;
+use data::listing::{PictureListing, picture_files};
 use data::picture::to_png;
 use data::{ImageDataset, Picture};
 use rayon::prelude::*;
@@ -116,7 +116,11 @@ fn sources(args: &Args) -> Result<(Vec<Source>, Vec<Error>)> {
         if is_input(&path) {
             sources.push(Source::StandardInput);
         } else if path.is_dir() {
-            let (files, unreadable) = picture_files(path);
+            let PictureListing {
+                files,
+                errors: unreadable,
+                ..
+            } = picture_files(path);
             if files.is_empty() && unreadable.is_empty() {
                 let path = path.display();
                 errors.push(anyhow!(

@@ -33,7 +33,11 @@ impl Source {
         Ok(match source {
             EMBEDDED => Self::Idx(Box::new(embedded_mnist()?)),
             _ if PictureFolder::is_at(path) => {
-                Self::Pictures(PictureFolder::list(path, selection)?)
+                let folder = PictureFolder::list(path, selection)?;
+                for note in &folder.notes {
+                    warn!("{note}");
+                }
+                Self::Pictures(folder)
             }
             _ => Self::Idx(Box::new(Dataset::from_idx_folder(path)?)),
         })

@@ -90,12 +90,15 @@ pub(crate) fn resolve_opened(
 impl RunImages {
     fn new(config: &Config, dataset: Dataset) -> Result<Self> {
         let training = limited(&config.data, &dataset.train);
-        let (train, validation) = data::train_validation_split(
-            &training,
-            config.data.validation,
-            config.data.validation_split,
-            config.training.seed,
-        )?;
+        let (train, validation) = match dataset.validation {
+            Some(validation) => (training.clone(), validation),
+            None => data::train_validation_split(
+                &training,
+                config.data.validation,
+                config.data.validation_split,
+                config.training.seed,
+            )?,
+        };
         Ok(Self {
             split: DataSplit {
                 train,
