@@ -18,7 +18,7 @@ pub(crate) struct FolderLayout {
     pub(crate) train: PathBuf,
     pub(crate) validation: Option<PathBuf>,
     pub(crate) test: Option<PathBuf>,
-    /// Remarks on what is not used.
+    /// Warnings about folders that are not used.
     pub(crate) notes: Vec<String>,
 }
 
@@ -36,21 +36,15 @@ impl Split {
         let letters = name.chars().filter(|letter| letter.is_alphanumeric());
         let name: String = letters.flat_map(char::to_lowercase).collect();
         let suffixes = ["", "set", "data", "images", "sample", "split"];
-        let is_named = |words: &[&str]| {
-            let mut suffixes = suffixes.iter();
-            suffixes.any(|suffix| {
-                name.strip_suffix(suffix)
-                    .is_some_and(|word| words.contains(&word))
-            })
-        };
-        match () {
-            () if is_named(&["train", "training"]) => Some(Self::Train),
-            () if is_named(&["val", "valid", "validation", "validate", "dev"]) => {
-                Some(Self::Validation)
-            }
-            () if is_named(&["test", "testing"]) => Some(Self::Test),
-            () => None,
-        }
+        let mut words = suffixes
+            .iter()
+            .filter_map(|suffix| name.strip_suffix(suffix));
+        words.find_map(|word| match word {
+            "train" | "training" => Some(Self::Train),
+            "val" | "valid" | "validation" | "validate" | "dev" => Some(Self::Validation),
+            "test" | "testing" => Some(Self::Test),
+            _ => None,
+        })
     }
 }
 
@@ -103,16 +97,9 @@ impl FolderLayout {
             layout.validation = layout.labeled(validation)?;
             layout.test = layout.labeled(test)?;
         }
-        for level in [
-            Some(&layout.train),
-            layout.validation.as_ref(),
-            layout.test.as_ref(),
-        ] {
-            if let Some(message) = level
-                .map(|level| deeper_classes(level))
-                .transpose()?
-                .flatten()
-            {
+        let levels = [&layout.train].into_iter().chain(&layout.validation);
+        for level in levels.chain(&layout.test) {
+            if let Some(message) = deeper_classes(level)? {
                 return Err(error(message));
             }
         }

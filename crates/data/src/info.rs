@@ -123,7 +123,7 @@ impl DatasetInfo {
         })
     }
 
-    /// Returns the description of the same images with this number of channels, of which `train` are the training images.
+    /// Returns the description of the data set after conversion to `channels`. `train` are the converted training images.
     ///
     /// # Errors
     /// Returns an error if an image cannot be read.

@@ -45,7 +45,7 @@ pub struct PictureFolder {
     pub test: Vec<LabeledFile>,
     /// One message for each folder or file that cannot be accessed.
     pub listing_errors: Vec<String>,
-    /// Remarks on folders and files that are not used.
+    /// Warnings about folders and files that are not used.
     pub notes: Vec<String>,
     /// Whether the test pictures have a folder of their own.
     pub has_test_folder: bool,
@@ -277,7 +277,7 @@ impl Lister<'_> {
         Ok(classes)
     }
 
-    /// Returns the remarks, with the number of files that are no pictures.
+    /// Returns the warnings, with the number of files that are no pictures.
     fn notes(&self) -> Vec<String> {
         let mut notes = self.notes.clone();
         let total: usize = self.others.values().sum();
@@ -290,7 +290,7 @@ impl Lister<'_> {
             };
             let kinds: Vec<String> = others.iter().take(MAX_LISTED_ERRORS).map(kind).collect();
             notes.push(format!(
-                "{}: {total} files are not used, since their names are not those of pictures: {}",
+                "{}: {total} files have no extension of a picture and are not used: {}",
                 self.root.display(),
                 kinds.join(", ")
             ));
@@ -639,7 +639,7 @@ mod tests {
             [
                 format!("{root}/train/empty: no pictures, and so no class"),
                 format!(
-                    "{root}: 3 files are not used, since their names are not those of pictures: 2 .psd, 1 .txt"
+                    "{root}: 3 files have no extension of a picture and are not used: 2 .psd, 1 .txt"
                 ),
             ]
         );

@@ -18,12 +18,12 @@ pub const DEFAULT_ONNX_OPSET: u32 = 17;
 pub struct Export<'a> {
     /// Name of the network.
     pub name: &'a str,
-    /// Description of the network, whose folded form the weights belong to.
+    /// The network. The weights are those of its folded form.
     pub network: &'a ConvNetConfig,
     /// Weights with PyTorch's names and layout, in single precision, or for ONNX in half precision. The network computes
     /// in single precision.
     pub weights: &'a Tensors,
-    /// Normalization of pixels from 0 to 255, to include it in the network; `None` for a network whose input is
+    /// Normalization to include in the network, whose input is then pixels from 0 to 255; `None` if the input is
     /// normalized images.
     pub normalization: Option<Scaling>,
     /// Metadata: keys and values.

@@ -92,7 +92,7 @@ struct LayerConfig<'a> {
     class: &'a str,
     name: &'a str,
     config: &'a Map<String, Value>,
-    /// Names of the layers whose outputs it is applied to; none for the image.
+    /// Names of the layers that its inputs come from; empty for an `InputLayer`.
     inputs: Vec<&'a str>,
 }
 
@@ -100,7 +100,7 @@ struct LayerConfig<'a> {
 #[derive(Debug)]
 struct Graph<'a> {
     layers: Vec<LayerConfig<'a>>,
-    /// Name of the layer whose output is that of the model.
+    /// Name of the output layer.
     output: &'a str,
 }
 
@@ -193,10 +193,10 @@ fn graph(model: &Value) -> Result<Graph<'_>, String> {
     let last = layers.last().ok_or("a model without layers")?.name;
     match class {
         "Sequential" => {
-            let names = Vec::from_iter(layers.iter().map(|layer| layer.name));
-            let before = [None].into_iter().chain(names.into_iter().map(Some));
-            for (layer, before) in layers.iter_mut().zip(before) {
+            let mut before = None;
+            for layer in &mut layers {
                 layer.inputs = before.into_iter().collect();
+                before = Some(layer.name);
             }
             Ok(Graph {
                 layers,

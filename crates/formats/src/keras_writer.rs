@@ -326,7 +326,7 @@ impl Model {
         }
     }
 
-    /// Adds a layer that is applied to the last output, whose properties other than the name stay the same.
+    /// Appends a layer to the last output. The caller updates the shape and sign of the output if the layer changes them.
     fn push(&mut self, class: &str, name: &str, config: Value) {
         let input = std::slice::from_ref(&self.value);
         self.layers.push(layer(class, name, config, input));

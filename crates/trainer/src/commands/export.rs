@@ -118,12 +118,16 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let model = &classifier.model;
     let config = &classifier.config;
     let weights = formats::from_safetensors(&model.to_safetensors(storage)?)?;
+    let metadata = match args.format.has_network() {
+        true => metadata(&run, &classifier, args.format, args.raw_pixels)?,
+        false => Vec::new(),
+    };
     let export = Export {
         name: &config.preset,
         network: &config.model,
         weights: &weights,
         normalization: args.raw_pixels.then_some(config.scaling()),
-        metadata: &metadata(&run, &classifier, args.format, args.raw_pixels)?,
+        metadata: &metadata,
     };
     let bytes = match args.format {
         Format::PytorchSafetensors => model.to_safetensors(storage)?,

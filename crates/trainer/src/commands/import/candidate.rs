@@ -125,7 +125,8 @@ impl<'a> Candidate<'a> {
         let Ok(Ok(layers)) = layers else {
             return 0;
         };
-        layers.iter().map(Layer::multiply_adds).sum()
+        let counts = layers.iter().map(Layer::multiply_adds);
+        counts.fold(0, usize::saturating_add)
     }
 
     /// Returns the network on a device, for inference; `None` if this project has no such network.

@@ -302,11 +302,11 @@ impl Images<'_> {
                 .or_insert_with(|| candidate.multiply_adds())
         });
         let costs: Vec<usize> = costs.collect();
-        let all = costs.iter().sum::<usize>().max(1);
+        let all = costs.iter().copied().fold(0, usize::saturating_add).max(1);
         let count = count.min((MAX_WORK / all).max(STAGES[0]));
         let mut work = 0;
         let is_affordable = |cost: &&usize| {
-            work += **cost * count;
+            work = cost.saturating_mul(count).saturating_add(work);
             work <= MAX_WORK
         };
         readings.truncate(costs.iter().take_while(is_affordable).count().max(1));
