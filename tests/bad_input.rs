@@ -42,7 +42,7 @@ fn rejects_missing_files() {
     );
     assert_eq!(
         error("--data nowhere"),
-        "nowhere: cannot open the data folder: No such file or directory (os error 2)"
+        "nowhere: cannot open the data: No such file or directory (os error 2)"
     );
 }
 

@@ -11,6 +11,7 @@ mod figures;
 mod fine_tuning;
 mod guards;
 mod import_export;
+mod layouts;
 #[cfg(target_os = "linux")]
 mod memory;
 mod pictures;

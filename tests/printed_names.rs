@@ -195,7 +195,7 @@ fn errors_escape_names() {
     let error = |arguments: &str, argument: &str| output(&dir, arguments, argument).error();
     assert_eq!(
         error("--data", NAME),
-        format!("{ESCAPED}: cannot open the data folder: No such file or directory (os error 2)")
+        format!("{ESCAPED}: cannot open the data: No such file or directory (os error 2)")
     );
     // The parser of the command line repeats its arguments.
     assert!(error("", NAME).contains(ESCAPED));

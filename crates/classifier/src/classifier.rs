@@ -119,7 +119,7 @@ impl Classifier {
         &self.description.images.classes
     }
 
-    /// Classifies a PNG, JPEG, BMP, GIF or WebP file.
+    /// Classifies the file of a picture: PNG, JPEG, BMP, GIF, WebP, TIFF, PNM, QOI, TGA or ICO.
     ///
     /// # Errors
     /// Returns an error if the picture cannot be decoded, or if nothing is written on a picture of handwriting.
@@ -127,7 +127,7 @@ impl Classifier {
         self.classify_image(self.decode(0, file)?)
     }
 
-    /// Classifies several PNG, JPEG, BMP, GIF or WebP files in one batch.
+    /// Classifies the files of several pictures in one batch.
     ///
     /// # Errors
     /// Returns an error for the first picture that cannot be decoded, or that should show handwriting and is

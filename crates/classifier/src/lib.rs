@@ -16,7 +16,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A *picture* is a PNG, JPEG, BMP, GIF or WebP file of any size; an *image* is an input of the network:
+//! A *picture* is a PNG, JPEG, TIFF, WebP or similar file of any size; an *image* is an input of the network:
 //! `[channels, height, width]`, one byte per value.
 //!
 //! The feature `pretrained` embeds the pretrained networks. The features `flex` and `ndarray` enable CPU

@@ -245,7 +245,7 @@ fn rejects_pictures_and_images_by_their_position() {
     assert_eq!(error.to_string(), "picture 1");
     assert_eq!(
         error.source().unwrap().to_string(),
-        "not a picture: expected PNG, JPEG, BMP, GIF or WebP"
+        "not a picture: expected PNG, JPEG, BMP, GIF, WebP, TIFF, PNM, QOI, TGA or ICO"
     );
     let images = vec![vec![0; 784], vec![0; 783]];
     let error = classifier.classify_images(images).unwrap_err();

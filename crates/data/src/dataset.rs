@@ -17,6 +17,13 @@ pub struct Dataset {
     pub test: ImageDataset,
     /// One message for each picture that could not be read and was left out.
     pub unreadable: Vec<String>,
+    /// Warnings about data that are not used.
+    pub notes: Vec<String>,
+    /// Whether the test images are a split of the data set. Otherwise they were chosen from the training images.
+    pub has_test_split: bool,
+    /// Whether validation images are the same fraction of each class unless stated otherwise. Those of IDX files are a random
+    /// part, as in published results.
+    pub is_stratified: bool,
 }
 
 impl Dataset {
@@ -32,6 +39,39 @@ impl Dataset {
             validation: self.validation.map(|images| images.with_channels(channels)),
             test: self.test.with_channels(channels),
             unreadable: self.unreadable,
+            notes: self.notes,
+            has_test_split: self.has_test_split,
+            is_stratified: self.is_stratified,
         })
+    }
+
+    /// Returns the images scaled to a height and width, with their statistics. Pictures have the size that they were decoded
+    /// to.
+    ///
+    /// # Errors
+    /// Returns an error if an image cannot be read.
+    pub fn resized(self, size: [usize; 2]) -> Result<Self, PixelError> {
+        if [self.info.height, self.info.width] == size {
+            return Ok(self);
+        }
+        let train = self.train.resized(size)?;
+        Ok(Self {
+            info: self.info.resized(&train)?,
+            train,
+            validation: self
+                .validation
+                .map(|images| images.resized(size))
+                .transpose()?,
+            test: self.test.resized(size)?,
+            ..self
+        })
+    }
+
+    /// Returns the test images to evaluate another network on: all images if the data set has no test split.
+    pub fn into_test_images(self) -> ImageDataset {
+        match self.has_test_split {
+            true => self.test,
+            false => self.train.joined(&self.test).unwrap_or(self.test),
+        }
     }
 }

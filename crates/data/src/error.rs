@@ -1,6 +1,6 @@
 //! Errors of loading a dataset.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::idx::{FILE_NAMES, IdxError};
 use crate::picture_store::PixelError;
@@ -68,6 +68,14 @@ pub enum DataError {
         /// Description of the value found and of the value expected.
         message: String,
     },
+    /// A file is not what it should be.
+    #[error("{path}: {message}")]
+    Invalid {
+        /// Path of the file.
+        path: PathBuf,
+        /// Description of the value found and of the value expected.
+        message: String,
+    },
     /// A label is out of range.
     #[error("{path}: label {label} of image {index}, expected 0 to {last} ({last_reason})")]
     Label {
@@ -95,4 +103,14 @@ pub enum DataError {
         /// `(height, width)` of the test images.
         test: (usize, usize),
     },
+}
+
+impl DataError {
+    /// Reports what is wrong with a file.
+    pub(crate) fn invalid(path: &Path, message: String) -> Self {
+        Self::Invalid {
+            path: path.to_path_buf(),
+            message,
+        }
+    }
 }

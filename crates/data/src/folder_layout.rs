@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::DataError;
 use crate::listing::{has_files, sub_folders};
+use crate::split_name::Split;
 
 /// Largest depth of folders that hold nothing but one folder.
 const MAX_DEPTH: usize = 4;
@@ -22,32 +23,6 @@ pub(crate) struct FolderLayout {
     pub(crate) notes: Vec<String>,
 }
 
-/// The use of pictures that the name of a folder states.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Split {
-    Train,
-    Validation,
-    Test,
-}
-
-impl Split {
-    /// Returns the split that a folder is named after, such as `train`, `Training`, `trainingSet` or `test_images`.
-    fn of(name: &str) -> Option<Self> {
-        let letters = name.chars().filter(|letter| letter.is_alphanumeric());
-        let name: String = letters.flat_map(char::to_lowercase).collect();
-        let suffixes = ["", "set", "data", "images", "sample", "split"];
-        let mut words = suffixes
-            .iter()
-            .filter_map(|suffix| name.strip_suffix(suffix));
-        words.find_map(|word| match word {
-            "train" | "training" => Some(Self::Train),
-            "val" | "valid" | "validation" | "validate" | "dev" => Some(Self::Validation),
-            "test" | "testing" => Some(Self::Test),
-            _ => None,
-        })
-    }
-}
-
 impl FolderLayout {
     /// Finds the levels of a folder.
     ///
@@ -62,7 +37,7 @@ impl FolderLayout {
         let folders = sub_folders(&root)?;
         let splits = folders
             .iter()
-            .filter_map(|(name, path)| Some((Split::of(name)?, path)));
+            .filter_map(|(name, path)| Some((Split::of_folder(name)?, path)));
         let splits: Vec<(Split, &PathBuf)> = splits.collect();
         let mut layout = Self {
             train: root.clone(),

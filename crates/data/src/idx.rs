@@ -1,9 +1,10 @@
 //! The IDX file format of the MNIST family, as functions of bytes.
 //!
 //! A file consists of a big-endian header (a magic number that encodes the element type and the
-//! rank, then one 32-bit size per dimension) and the elements. Two kinds are supported: rank-3 `u8`
-//! images (magic `0x00000803`) and rank-1 `u8` labels (magic `0x00000801`). Both may be compressed
-//! with gzip, which is detected by the first two bytes, not by the file name.
+//! rank, then one 32-bit size per dimension) and the elements. Three kinds are supported: rank-3 `u8`
+//! images (magic `0x00000803`), rank-1 `u8` labels (magic `0x00000801`), and the rank-2 `i32` labels of
+//! QMNIST (magic `0x00000C02`), whose first column is the class. All may be compressed with gzip, which
+//! is detected by the first two bytes, not by the file name.
 //!
 //! Format: <https://yann.lecun.com/exdb/mnist/>, section "File formats".
 
@@ -27,6 +28,8 @@ pub const MAX_BYTES: u64 = 8 << 30;
 
 const IMAGES_MAGIC: u32 = 0x0000_0803;
 const LABELS_MAGIC: u32 = 0x0000_0801;
+/// Rank-2 `i32` labels: a row of numbers for each image.
+const LABEL_ROWS_MAGIC: u32 = 0x0000_0C02;
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// Upper bound of the expansion of a DEFLATE stream. It limits the memory that is reserved for the
@@ -87,6 +90,14 @@ pub enum IdxError {
         /// Number of bytes announced.
         expected: usize,
     },
+    /// A class of QMNIST is out of range.
+    #[error("class {class} of image {index}, expected 0 to 255")]
+    Class {
+        /// The number found.
+        class: i32,
+        /// Index of its image.
+        index: usize,
+    },
     /// The gzip data are damaged or truncated.
     #[error("damaged or truncated gzip data")]
     Gzip(#[source] std::io::Error),
@@ -106,16 +117,40 @@ pub fn parse_images(bytes: &[u8]) -> Result<Images, IdxError> {
     })
 }
 
-/// Parses a file of rank-1 `u8` labels, gzipped or not.
+/// Parses a file of rank-1 `u8` labels or rank-2 `i32` labels, gzipped or not.
 ///
 /// # Errors
 /// Returns an error if `bytes` are not exactly one such file.
 pub fn parse_labels(bytes: &[u8]) -> Result<Vec<u8>, IdxError> {
-    let ([_], labels) = parse(bytes, LABELS_MAGIC)?;
-    Ok(labels)
+    if !has_label_rows(bytes) {
+        let ([_], labels) = parse(bytes, LABELS_MAGIC)?;
+        return Ok(labels);
+    }
+    let ([count, columns], elements) = parse::<2>(bytes, LABEL_ROWS_MAGIC)?;
+    let class = |index: usize| {
+        let at = 4 * index * columns;
+        let class = i32::from_be_bytes([
+            elements[at],
+            elements[at + 1],
+            elements[at + 2],
+            elements[at + 3],
+        ]);
+        u8::try_from(class).map_err(|_| IdxError::Class { class, index })
+    };
+    (0..count).map(class).collect()
 }
 
-/// Parses an IDX file with the magic number `magic` into its sizes and elements.
+/// Whether a file begins as one of rank-2 `i32` labels.
+fn has_label_rows(bytes: &[u8]) -> bool {
+    let mut magic = [0; 4];
+    let is_read = match bytes.starts_with(&GZIP_MAGIC) {
+        true => MultiGzDecoder::new(bytes).read_exact(&mut magic),
+        false => (&mut &*bytes).read_exact(&mut magic),
+    };
+    is_read.is_ok() && u32::from_be_bytes(magic) == LABEL_ROWS_MAGIC
+}
+
+/// Parses an IDX file with the magic number `magic` into its sizes and the bytes of its elements.
 fn parse<const RANK: usize>(
     bytes: &[u8],
     magic: u32,
@@ -150,9 +185,10 @@ fn parse_stream<const RANK: usize>(
     check_magic(magic, word(0))?;
 
     let sizes: [usize; RANK] = std::array::from_fn(|i| word(i + 1) as usize);
+    let element = if magic == LABEL_ROWS_MAGIC { 4 } else { 1 };
     let expected = sizes
         .iter()
-        .try_fold(1usize, |product, &size| product.checked_mul(size))
+        .try_fold(element, |product: usize, &size| product.checked_mul(size))
         .filter(|&expected| isize::try_from(expected).is_ok())
         .ok_or_else(|| IdxError::Overflow {
             sizes: sizes.to_vec(),
@@ -180,7 +216,7 @@ fn parse_stream<const RANK: usize>(
 fn check_magic(expected: u32, found: u32) -> Result<(), IdxError> {
     let kind = |magic| match magic {
         IMAGES_MAGIC => Some("images"),
-        LABELS_MAGIC => Some("labels"),
+        LABELS_MAGIC | LABEL_ROWS_MAGIC => Some("labels"),
         _ => None,
     };
     match (kind(expected), kind(found)) {
@@ -266,6 +302,7 @@ mod tests {
                 Just(GZIP_MAGIC.to_vec()),
                 Just(IMAGES_MAGIC.to_be_bytes().to_vec()),
                 Just(LABELS_MAGIC.to_be_bytes().to_vec()),
+                Just(LABEL_ROWS_MAGIC.to_be_bytes().to_vec()),
             ],
         ) {
             let bytes = [prefix, bytes].concat();
@@ -285,6 +322,25 @@ mod tests {
     fn parses_labels() {
         let bytes = idx(LABELS_MAGIC, &[3], &[5, 0, 4]);
         assert_eq!(parse_labels(&bytes).unwrap(), [5, 0, 4]);
+    }
+
+    #[test]
+    fn parses_rows_of_labels() {
+        let rows = [5, 1, 2, 7, 0, 0]
+            .map(|number: i32| number.to_be_bytes())
+            .concat();
+        let bytes = idx(LABEL_ROWS_MAGIC, &[2, 3], &rows);
+        assert_eq!(parse_labels(&bytes).unwrap(), [5, 7]);
+        assert_eq!(parse_labels(&gzip(&bytes)).unwrap(), [5, 7]);
+        let bytes = idx(LABEL_ROWS_MAGIC, &[1, 1], &(-1i32).to_be_bytes());
+        assert_eq!(
+            message(parse_labels(&bytes)),
+            "class -1 of image 0, expected 0 to 255"
+        );
+        assert_eq!(
+            message(parse_images(&bytes)),
+            "found labels, expected images: are two files swapped?"
+        );
     }
 
     #[test]

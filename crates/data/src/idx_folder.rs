@@ -1,14 +1,20 @@
 //! The four IDX files of the MNIST family, in a folder or embedded in the binary.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::dataset::Dataset;
+use crate::dataset_files::{DatasetFiles, FileKind};
+use crate::emnist::Emnist;
 use crate::error::DataError;
 use crate::idx::{FILE_NAMES, MAX_BYTES, parse_images, parse_labels};
-use crate::image_dataset::ImageDataset;
+use crate::image_dataset::{ImageDataset, Images};
 use crate::info::describe;
+use crate::parts::{Part, Parts};
 use crate::regular_file;
+use crate::split_name::Split;
+
+/// Largest accepted file of class names, in bytes.
+const MAX_MAPPING: u64 = 1 << 20;
 
 /// The path and content of an IDX file.
 struct File {
@@ -44,18 +50,83 @@ impl Dataset {
         )
     }
 
-    /// Loads a folder with the four IDX files of the MNIST family, each gzipped or not.
+    /// Loads the four IDX files of the MNIST family, or of EMNIST, KMNIST or QMNIST, each gzipped or not.
     ///
     /// # Errors
     /// Returns an error if a file is missing or invalid, or does not match the others.
-    pub fn from_idx_folder(folder: &Path) -> Result<Self, DataError> {
-        let folder_error = |source| DataError::Folder {
-            path: folder.to_path_buf(),
-            source,
+    pub(crate) fn from_idx(files: &DatasetFiles) -> Result<Self, DataError> {
+        let roles = [
+            (FileKind::IdxImages, Split::Train),
+            (FileKind::IdxLabels, Split::Train),
+            (FileKind::IdxImages, Split::Test),
+            (FileKind::IdxLabels, Split::Test),
+        ];
+        let read =
+            |(at, (kind, split)): (usize, (FileKind, Split))| match files.get(kind, Some(split)) {
+                Some(path) => read_file(path),
+                None => Err(DataError::Missing {
+                    folder: files.path.clone(),
+                    file: FILE_NAMES[at],
+                }),
+            };
+        let found: Vec<File> = roles
+            .into_iter()
+            .enumerate()
+            .map(read)
+            .collect::<Result<_, _>>()?;
+        let [a, b, c, d] = found
+            .try_into()
+            .unwrap_or_else(|_| unreachable!("four roles"));
+        let dataset = Self::from_idx_files(&files.path, [a, b, c, d])?;
+        let mapping = files
+            .get(FileKind::IdxMapping, None)
+            .map(read_mapping)
+            .transpose()?;
+        match mapping.or_else(|| Emnist::of(&files.name)) {
+            Some(emnist) => dataset.as_emnist(files, &emnist),
+            None => Ok(dataset),
+        }
+    }
+
+    /// Returns the images of EMNIST upright, with the names of their classes.
+    fn as_emnist(self, files: &DatasetFiles, emnist: &Emnist) -> Result<Self, DataError> {
+        let part = |images: &ImageDataset, split: Split| -> Result<Part, DataError> {
+            let [channels, height, width] = self.info.shape();
+            let mut pixels = Vec::with_capacity(images.len() * channels * height * width);
+            for index in 0..images.len() {
+                pixels.extend_from_slice(&images.pixels(index)?);
+            }
+            let images_of = Images {
+                channels,
+                height,
+                width,
+                pixels,
+            };
+            let names = images
+                .labels()
+                .map(|label| emnist.class(&label.to_string()));
+            Ok(Part {
+                path: files
+                    .get(FileKind::IdxLabels, Some(split))
+                    .unwrap_or(&files.path)
+                    .to_path_buf(),
+                images: images_of.transposed(),
+                labels: names.collect(),
+            })
         };
-        fs::read_dir(folder).map_err(folder_error)?;
-        let [a, b, c, d] = FILE_NAMES.map(|name| read_file(folder, name));
-        Self::from_idx_files(folder, [a?, b?, c?, d?])
+        Parts {
+            path: files.path.clone(),
+            classes: None,
+            train: part(&self.train, Split::Train)?,
+            validation: None,
+            test: Some(part(&self.test, Split::Test)?),
+            notes: Vec::new(),
+        }
+        .into_dataset()
+        .map(|dataset| Self {
+            is_stratified: false,
+            ..dataset
+        })
     }
 
     /// Parses the files, in the order of [`FILE_NAMES`].
@@ -89,34 +160,39 @@ impl Dataset {
             validation: None,
             test,
             unreadable: Vec::new(),
+            notes: Vec::new(),
+            has_test_split: true,
+            is_stratified: false,
         })
     }
 }
 
-/// Returns whether a folder contains any of the four files.
-pub(crate) fn is_idx_folder(folder: &Path) -> bool {
-    let is_file =
-        |name: &str| folder.join(name).is_file() || folder.join(format!("{name}.gz")).is_file();
-    FILE_NAMES.into_iter().any(is_file)
+/// Reads an IDX file.
+fn read_file(path: &Path) -> Result<File, DataError> {
+    match regular_file::read(path, MAX_BYTES) {
+        Ok(bytes) => Ok(File {
+            path: path.to_path_buf(),
+            bytes: bytes.into(),
+        }),
+        Err(source) => Err(DataError::Read {
+            path: path.to_path_buf(),
+            source,
+        }),
+    }
 }
 
-/// Reads `name` or `name.gz`, whichever exists.
-fn read_file(folder: &Path, name: &'static str) -> Result<File, DataError> {
-    for path in [folder.join(name), folder.join(format!("{name}.gz"))] {
-        match regular_file::read(&path, MAX_BYTES) {
-            Ok(bytes) => {
-                return Ok(File {
-                    path,
-                    bytes: bytes.into(),
-                });
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(source) => return Err(DataError::Read { path, source }),
-        }
-    }
-    Err(DataError::Missing {
-        folder: folder.to_path_buf(),
-        file: name,
+/// Reads the names of classes.
+fn read_mapping(path: &Path) -> Result<Emnist, DataError> {
+    let text =
+        regular_file::read_to_string(path, MAX_MAPPING).map_err(|source| DataError::Read {
+            path: path.to_path_buf(),
+            source,
+        })?;
+    Emnist::from_mapping(&text).ok_or_else(|| {
+        DataError::invalid(
+            path,
+            "expected lines of a label and the codes of its letters, such as 1 65 97".into(),
+        )
     })
 }
 
@@ -160,7 +236,6 @@ mod tests {
     use sha2::{Digest, Sha256};
 
     use super::*;
-    use crate::image_dataset::Images;
 
     #[test]
     fn embedded_files_are_the_published_mnist() {

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use crate::digest::hex;
+use crate::picture::Picture;
 use crate::picture_store::{PictureStore, PixelError, has_equal_channels};
 use crate::sample::Sample;
 use crate::source_file::SourceFile;
@@ -32,9 +33,30 @@ impl Images {
         self.channels * self.height * self.width
     }
 
+    /// Returns the shape of an image, `[channels, height, width]`.
+    pub fn shape(&self) -> [usize; 3] {
+        [self.channels, self.height, self.width]
+    }
+
     /// Returns the number of images.
     pub fn count(&self) -> usize {
         self.pixels.len() / self.size()
+    }
+
+    /// Returns the images with rows and columns exchanged.
+    pub(crate) fn transposed(&self) -> Self {
+        let plane = self.height * self.width;
+        let planes = self.pixels.chunks_exact(plane);
+        let pixels = planes.flat_map(|plane| {
+            (0..self.width)
+                .flat_map(move |column| plane.iter().skip(column).step_by(self.width).copied())
+        });
+        Self {
+            channels: self.channels,
+            height: self.width,
+            width: self.height,
+            pixels: pixels.collect(),
+        }
     }
 
     /// Returns the pixels of an image.
@@ -206,6 +228,15 @@ impl ImageDataset {
         &self.indices
     }
 
+    /// Returns the images with other labels.
+    #[cfg(test)]
+    pub(crate) fn relabeled_each(&self, labels: Vec<u8>) -> Self {
+        Self {
+            labels: labels.into(),
+            ..self.clone()
+        }
+    }
+
     /// Returns a view of the images at `indices`, in that order.
     ///
     /// # Panics
@@ -217,10 +248,12 @@ impl ImageDataset {
         }
     }
 
-    /// Returns whether no image has color.
-    pub(crate) fn is_gray(&self) -> bool {
-        let mut indices = self.indices.iter();
-        self.channels == 1 || indices.all(|&index| self.images.is_gray(index as usize))
+    /// Counts the images with color.
+    pub(crate) fn count_with_color(&self) -> usize {
+        let indices = self.indices.iter();
+        indices
+            .filter(|&&index| !self.images.is_gray(index as usize))
+            .count()
     }
 
     /// Returns a view of the images in gray (1 channel) or RGB (3 channels).
@@ -231,6 +264,44 @@ impl ImageDataset {
             channels,
             ..self.clone()
         }
+    }
+
+    /// Returns the images scaled to fit a height and width, on the mean color of their edges.
+    ///
+    /// # Errors
+    /// Returns an error if an image cannot be read.
+    pub fn resized(&self, size: [usize; 2]) -> Result<Self, PixelError> {
+        let [height, width] = size;
+        let shape = [self.channels, self.height(), self.width()];
+        let scaled = (0..self.len()).into_par_iter().map(|index| {
+            let picture = Picture::of_pixels(&self.pixels(index)?, shape);
+            Ok(picture.fit(height, width).pixels(self.channels))
+        });
+        let images = Images {
+            channels: self.channels,
+            height,
+            width,
+            pixels: scaled.collect::<Result<Vec<_>, PixelError>>()?.concat(),
+        };
+        let labels = self.labels().collect();
+        let resized =
+            Self::from_storage(Storage::Memory(images), self.len(), self.channels, labels);
+        Ok(resized.expect("a label for each image"))
+    }
+
+    /// Returns these images followed by others of the same storage; `None` if they have another.
+    pub(crate) fn joined(&self, other: &Self) -> Option<Self> {
+        let is_same =
+            Arc::ptr_eq(&self.images, &other.images) && Arc::ptr_eq(&self.labels, &other.labels);
+        is_same.then(|| Self {
+            indices: self
+                .indices
+                .iter()
+                .chain(&*other.indices)
+                .copied()
+                .collect(),
+            ..self.clone()
+        })
     }
 
     /// Replaces each label by `labels[label]`.
@@ -393,7 +464,7 @@ pub(crate) mod tests {
         let rgb = gray.with_channels(3);
         assert_eq!(*rgb.pixels(1).unwrap(), [9; 18]);
         assert_eq!(rgb.label(1), 9);
-        assert!(rgb.is_gray());
+        assert_eq!(rgb.count_with_color(), 0);
         assert_eq!(*rgb.with_channels(1).pixels(0).unwrap(), [7; 6]);
         let mut labels = [0; 10];
         labels[7] = 3;
@@ -409,9 +480,9 @@ pub(crate) mod tests {
         store.append(picture(20, &[1, 2, 3, 4, 5, 6])).unwrap();
         let all = ImageDataset::from_pictures(store, vec![0; 21]).unwrap();
         assert_eq!(all.channels(), 3);
-        assert!(!all.is_gray());
+        assert!(all.count_with_color() > 0);
         let view = all.select([7, 9, 3]);
-        assert!(view.is_gray());
+        assert_eq!(view.count_with_color(), 0);
         assert_eq!(*view.pixels(0).unwrap(), [7; 6]);
         let view = view.with_channels(1);
         let paths: Vec<&str> = view.files().unwrap().map(|file| &*file.path).collect();
@@ -444,7 +515,7 @@ pub(crate) mod tests {
             pixels: vec![200, 0, 100, 0, 50, 255],
         };
         let rgb = ImageDataset::new(images, vec![1]).unwrap();
-        assert!(!rgb.is_gray());
+        assert!(rgb.count_with_color() > 0);
         assert_eq!(*rgb.with_channels(1).pixels(0).unwrap(), [117, 18]);
     }
 

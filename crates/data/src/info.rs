@@ -148,6 +148,21 @@ impl DatasetInfo {
         })
     }
 
+    /// Returns the description of the data set after scaling. `train` are the scaled training images.
+    ///
+    /// # Errors
+    /// Returns an error if an image cannot be read.
+    pub(crate) fn resized(self, train: &ImageDataset) -> Result<Self, PixelError> {
+        let Scaling { mean, std } = measure(train)?;
+        Ok(Self {
+            height: train.height(),
+            width: train.width(),
+            mean,
+            std,
+            ..self
+        })
+    }
+
     /// Returns whether both describe images of the same classes, shape and statistics. The name of the
     /// folder and the preparation of pictures are not compared.
     pub fn is_same_data(&self, other: &Self) -> bool {
@@ -205,18 +220,32 @@ pub(crate) fn describe(
     folder: &Path,
     train: &ImageDataset,
 ) -> Result<(DatasetInfo, String), PixelError> {
+    if let Some(info) = describe_known(folder, train)? {
+        let reason = format!("{} has {} classes", info.name, info.classes.len());
+        return Ok((info, reason));
+    }
+    let last = train.labels().max().unwrap_or(0);
+    let classes = (0..=last).map(|class| class.to_string()).collect();
+    let info = DatasetInfo::measured(folder, classes, Preparation::default(), train)?;
+    Ok((info, "the largest training label".into()))
+}
+
+/// Describes a published dataset, recognized by its training labels; returns `None` for others.
+///
+/// # Errors
+/// Returns an error if an image cannot be read.
+pub(crate) fn describe_known(
+    folder: &Path,
+    train: &ImageDataset,
+) -> Result<Option<DatasetInfo>, PixelError> {
     let digest = labels_sha256(train);
     let known = KNOWN_DATASETS
         .iter()
         .find(|known| known.train_labels_sha256 == digest);
     let Some(known) = known else {
-        let last = train.labels().max().unwrap_or(0);
-        let classes = (0..=last).map(|class| class.to_string()).collect();
-        let info = DatasetInfo::measured(folder, classes, Preparation::default(), train)?;
-        return Ok((info, "the largest training label".into()));
+        return Ok(None);
     };
     let classes = known.classes.map(String::from).to_vec();
-    let reason = format!("{} has {} classes", known.name, classes.len());
     let measured = DatasetInfo::measured(folder, classes, known.preparation, train)?;
     let mut info = DatasetInfo {
         name: known.name.into(),
@@ -225,7 +254,7 @@ pub(crate) fn describe(
     if known.matches_pixels(train)? {
         (info.mean, info.std) = (known.mean.into(), known.std.into());
     }
-    Ok((info, reason))
+    Ok(Some(info))
 }
 
 impl KnownDataset {
@@ -238,10 +267,14 @@ impl KnownDataset {
     }
 }
 
-/// Returns the name of a folder, also for a path such as `.`.
+/// Returns the name of a folder, also for a path such as `.`, or of a file without its extension.
 fn folder_name(folder: &Path) -> String {
     let path = folder.canonicalize().unwrap_or_else(|_| folder.into());
-    let name = path.file_name().unwrap_or(path.as_os_str());
+    let name = match path.is_file() {
+        true => path.file_stem(),
+        false => path.file_name(),
+    };
+    let name = name.unwrap_or(path.as_os_str());
     name.to_string_lossy().into_owned()
 }
 

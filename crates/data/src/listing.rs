@@ -3,12 +3,17 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use walkdir::WalkDir;
 
 use crate::error::DataError;
-use crate::picture::EXTENSIONS;
+use crate::picture::{EXTENSIONS, begins_as_picture};
+use crate::regular_file;
+
+/// Longest signature of a picture, in bytes.
+const SIGNATURE: u64 = 16;
 
 /// Lists the visible sub-folders of a folder: names and paths, sorted by name.
 ///
@@ -69,16 +74,27 @@ pub fn picture_files(folder: &Path) -> PictureListing {
             Ok(entry) => {
                 let extension = entry.path().extension().unwrap_or_default();
                 let extension = extension.to_string_lossy().to_lowercase();
-                match EXTENSIONS.contains(&extension.as_str()) {
-                    _ if !entry.file_type().is_file() => {}
-                    true => listing.files.push(entry.into_path()),
-                    false => *listing.others.entry(extension).or_default() += 1,
+                if !entry.file_type().is_file() {
+                    continue;
+                }
+                if EXTENSIONS.contains(&extension.as_str()) || has_picture(entry.path()) {
+                    listing.files.push(entry.into_path());
+                } else {
+                    *listing.others.entry(extension).or_default() += 1;
                 }
             }
             Err(error) => listing.errors.push(error.to_string()),
         }
     }
     listing
+}
+
+/// Whether a file with another extension begins as a picture.
+fn has_picture(path: &Path) -> bool {
+    let mut start = Vec::new();
+    let read =
+        regular_file::open(path).and_then(|file| file.take(SIGNATURE).read_to_end(&mut start));
+    read.is_ok() && begins_as_picture(&start)
 }
 
 /// Whether a folder holds files, other than ignored ones.

@@ -1,5 +1,6 @@
 //! Loading of batches: their order, their size and their devices.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::slice;
 use std::sync::Arc;
@@ -25,6 +26,12 @@ pub enum Order {
     Sequential,
     /// A random order that depends only on the seed and the epoch.
     Shuffled {
+        /// Seed of the order.
+        seed: u64,
+    },
+    /// A random order of equally many images of each class, drawn anew in each epoch: images of rare classes occur several
+    /// times, and some of frequent classes not at all.
+    Balanced {
         /// Seed of the order.
         seed: u64,
     },
@@ -144,6 +151,7 @@ impl Loader {
         let order = match self.order {
             Order::Sequential => (0..count as u32).collect(),
             Order::Shuffled { seed } => permutation(count, seed, epoch),
+            Order::Balanced { seed } => balanced(&self.dataset, seed, epoch),
         };
         Batches {
             loader: self,
@@ -313,6 +321,27 @@ impl DataLoaderIterator<Batch> for Batches<'_> {
     }
 }
 
+/// Returns as many images as there are, the same number of each class or one more, in a random order.
+fn balanced(dataset: &ImageDataset, seed: u64, epoch: u64) -> Vec<u32> {
+    let count = dataset.len();
+    let mut classes: BTreeMap<u8, Vec<u32>> = BTreeMap::new();
+    for index in permutation(count, seed, epoch) {
+        classes
+            .entry(dataset.label(index as usize))
+            .or_default()
+            .push(index);
+    }
+    let (share, rest) = (count / classes.len().max(1), count % classes.len().max(1));
+    let drawn = classes.into_values().enumerate().flat_map(|(at, images)| {
+        let wanted = share + usize::from(at < rest);
+        images.into_iter().cycle().take(wanted).collect::<Vec<_>>()
+    });
+    let drawn: Vec<u32> = drawn.collect();
+    // Another stream of random numbers than the first permutation.
+    let order = permutation(drawn.len(), seed, !epoch);
+    order.into_iter().map(|at| drawn[at as usize]).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -338,6 +367,26 @@ mod tests {
                     .map(|x| ((f64::from(x) * 0.25 + 0.5) * 255.0).round() as i64)
             })
             .collect()
+    }
+
+    #[test]
+    fn balanced_order_has_equally_many_images_of_each_class() {
+        let labels: Vec<u8> = (0..200).map(|at| u8::from(at >= 190)).collect();
+        let images = crate::image_dataset::tests::ramp(200).relabeled_each(labels);
+        let first = balanced(&images, 1, 1);
+        assert_eq!(first.len(), 200);
+        let rare: Vec<u32> = first
+            .iter()
+            .copied()
+            .filter(|index| *index >= 190)
+            .collect();
+        assert_eq!(rare.len(), 100);
+        // Each of the ten occurs ten times, and no frequent one twice.
+        assert!((190..200).all(|index| rare.iter().filter(|rare| **rare == index).count() == 10));
+        let unique: std::collections::HashSet<&u32> = first.iter().collect();
+        assert_eq!(unique.len(), 110);
+        assert_eq!(balanced(&images, 1, 1), first);
+        assert_ne!(balanced(&images, 1, 2), first);
     }
 
     #[test]

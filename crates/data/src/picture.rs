@@ -1,4 +1,4 @@
-//! Pictures: PNG, JPEG, BMP, GIF and WebP files of any size.
+//! Pictures: PNG, JPEG, BMP, GIF, WebP, TIFF, PNM, QOI, TGA and ICO files of any size.
 
 use std::io::{self, Cursor, Read};
 use std::panic;
@@ -18,7 +18,13 @@ use crate::regular_file;
 
 /// File extensions of pictures in a folder. The format is detected from the content of a file, not
 /// from its extension.
-pub const EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "bmp", "gif", "webp"];
+pub const EXTENSIONS: [&str; 21] = [
+    "png", "apng", "jpg", "jpeg", "jpe", "jif", "jfif", "bmp", "dib", "gif", "webp", "tif", "tiff",
+    "pnm", "pbm", "pgm", "ppm", "qoi", "tga", "ico", "cur",
+];
+
+/// The formats, as part of messages.
+const FORMATS: &str = "PNG, JPEG, BMP, GIF, WebP, TIFF, PNM, QOI, TGA or ICO";
 
 /// Maximum size of a file, checked before it is read.
 const MAX_BYTES: u64 = 128 << 20;
@@ -69,8 +75,11 @@ pub enum PictureError {
     #[error("larger than {} MB", MAX_BYTES >> 20)]
     TooManyBytes,
     /// The format is not supported.
-    #[error("not a picture: expected PNG, JPEG, BMP, GIF or WebP")]
+    #[error("not a picture: expected {}", FORMATS)]
     NotAPicture,
+    /// The format is known, but cannot be decoded.
+    #[error("{0} cannot be decoded: convert the picture to PNG or JPEG")]
+    UnsupportedFormat(&'static str),
     /// The picture has no pixels, or too many.
     #[error("{width}x{height} pixels: expected 1 to {} million", MAX_PIXELS >> 20)]
     Size {
@@ -185,6 +194,20 @@ impl Picture {
         }
     }
 
+    /// Makes a picture of the pixels of an image, `[channels, height, width]`.
+    pub(crate) fn of_pixels(pixels: &[u8], [channels, height, width]: [usize; 3]) -> Self {
+        let plane = height * width;
+        let pixels = RgbImage::from_fn(width as u32, height as u32, |x, y| {
+            let at = y as usize * width + x as usize;
+            Rgb([0, 1, 2].map(|channel| pixels[channel.min(channels - 1) * plane + at]))
+        });
+        Self {
+            size: pixels.dimensions(),
+            pixels,
+            gray: None,
+        }
+    }
+
     /// Converts the picture to grayscale; a large one is also scaled down, to a [`thumbnail`].
     pub(crate) fn to_gray(&self) -> GrayImage {
         match &self.gray {
@@ -221,6 +244,12 @@ impl Picture {
         imageops::replace(&mut fitted, &small, x, y);
         Fitted(fitted)
     }
+}
+
+/// Returns the width and height of a picture file in pixels, before an orientation is applied; `None` if it cannot be read.
+pub fn picture_size(path: &Path) -> Option<[u32; 2]> {
+    let (width, height) = PictureHeader::open(path).ok()?.size;
+    Some([width, height])
 }
 
 impl PictureHeader {
@@ -272,13 +301,8 @@ fn guarded<T>(
 /// # Errors
 /// Returns an error if `bytes` are not a picture, or exceed the size limits.
 fn limited_decoder(bytes: &[u8]) -> Result<impl ImageDecoder, PictureError> {
-    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
-    if !reader
-        .format()
-        .is_some_and(|format| format.reading_enabled())
-    {
-        return Err(PictureError::NotAPicture);
-    }
+    let format = format(bytes)?;
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(MAX_MEMORY);
     reader.limits(limits);
@@ -295,6 +319,98 @@ fn limited_decoder(bytes: &[u8]) -> Result<impl ImageDecoder, PictureError> {
         });
     }
     Ok(decoder)
+}
+
+/// Returns the format of a picture by its content.
+///
+/// # Errors
+/// Returns an error if the format is unknown or cannot be decoded.
+fn format(bytes: &[u8]) -> Result<ImageFormat, PictureError> {
+    match image::guess_format(bytes) {
+        Ok(format) if format.reading_enabled() => Ok(format),
+        _ if is_tga(bytes) => Ok(ImageFormat::Tga),
+        _ => Err(match unsupported_format(bytes) {
+            Some(name) => PictureError::UnsupportedFormat(name),
+            None => PictureError::NotAPicture,
+        }),
+    }
+}
+
+/// Whether a file begins as a picture, whatever its name is. Formats whose first bytes may also be those of a text do
+/// not count.
+pub(crate) fn begins_as_picture(start: &[u8]) -> bool {
+    let is_ambiguous = |format| {
+        matches!(
+            format,
+            ImageFormat::Pnm | ImageFormat::Ico | ImageFormat::Bmp
+        )
+    };
+    image::guess_format(start).is_ok_and(|format| format.reading_enabled() && !is_ambiguous(format))
+}
+
+/// Whether the bytes are a Truevision TGA file. The format has no signature at its start, and its footer is optional,
+/// so the fields of the header are checked. Source: Truevision TGA file format specification, version 2.0.
+fn is_tga(bytes: &[u8]) -> bool {
+    let Some(
+        &[
+            _,
+            palettes,
+            kind,
+            _,
+            _,
+            _,
+            _,
+            palette_bits,
+            _,
+            _,
+            _,
+            _,
+            w0,
+            w1,
+            h0,
+            h1,
+            bits,
+            _,
+        ],
+    ) = bytes.first_chunk()
+    else {
+        return false;
+    };
+    let has_palette = matches!(kind, 1 | 9);
+    let bits_fit = match kind {
+        1 | 9 => bits == 8 && matches!(palette_bits, 15 | 16 | 24 | 32),
+        2 | 10 => matches!(bits, 15 | 16 | 24 | 32),
+        3 | 11 => matches!(bits, 8 | 16),
+        _ => false,
+    };
+    let has_pixels = [w0, w1] != [0, 0] && [h0, h1] != [0, 0];
+    bits_fit && has_pixels && palettes == u8::from(has_palette)
+}
+
+/// Returns the name of a format that people have, but that cannot be decoded.
+fn unsupported_format(bytes: &[u8]) -> Option<&'static str> {
+    // A container of the ISO base media file format begins with the length of a box, its type and a brand.
+    let brand = bytes
+        .get(4..12)
+        .and_then(|header| header.strip_prefix(b"ftyp"));
+    match brand {
+        Some(b"heic" | b"heix" | b"heim" | b"heis" | b"hevc" | b"hevx" | b"mif1" | b"msf1") => {
+            return Some("HEIC");
+        }
+        Some(b"avif" | b"avis") => return Some("AVIF"),
+        _ => {}
+    }
+    let signatures: [(&[u8], &str); 6] = [
+        (b"\xff\x0a", "JPEG XL"),
+        (b"\0\0\0\x0cJXL ", "JPEG XL"),
+        (b"\0\0\0\x0cjP  ", "JPEG 2000"),
+        (b"8BPS", "Photoshop"),
+        (b"%PDF", "PDF"),
+        (b"\x76\x2f\x31\x01", "OpenEXR"),
+    ];
+    signatures
+        .iter()
+        .find_map(|(start, name)| bytes.starts_with(start).then_some(*name))
 }
 
 /// Reads the file of a picture.
@@ -500,8 +616,18 @@ pub(crate) mod tests {
             ImageFormat::Bmp,
             ImageFormat::Gif,
             ImageFormat::WebP,
+            ImageFormat::Tiff,
+            ImageFormat::Pnm,
+            ImageFormat::Qoi,
+            ImageFormat::Tga,
+            ImageFormat::Ico,
         ] {
-            let read = Picture::decode(&file(picture.clone(), format)).unwrap();
+            let read = match format {
+                // PNG files within it must have transparency.
+                ImageFormat::Ico => file(DynamicImage::from(picture.clone()).to_rgba8(), format),
+                _ => file(picture.clone(), format),
+            };
+            let read = Picture::decode(&read).unwrap();
             let pixels = read.fit(20, 20).pixels(3);
             let near = |(a, b): (&u8, &u8)| a.abs_diff(*b) < 24;
             assert!(pixels.iter().zip(&expected).all(near), "{format:?}");
@@ -656,7 +782,7 @@ pub(crate) mod tests {
     #[test]
     fn rejects_invalid_files() {
         assert_eq!(error(b""), "empty file");
-        let not = "not a picture: expected PNG, JPEG, BMP, GIF or WebP";
+        let not = "not a picture: expected PNG, JPEG, BMP, GIF, WebP, TIFF, PNM, QOI, TGA or ICO";
         assert_eq!(error(b"digit: 7"), not);
         assert_eq!(error(b"<svg xmlns='http://www.w3.org/2000/svg'/>"), not);
         let png = file(two_colors(40, 40), ImageFormat::Png);
@@ -735,6 +861,11 @@ pub(crate) mod tests {
                 Just(ImageFormat::Bmp),
                 Just(ImageFormat::Gif),
                 Just(ImageFormat::WebP),
+                Just(ImageFormat::Tiff),
+                Just(ImageFormat::Pnm),
+                Just(ImageFormat::Qoi),
+                Just(ImageFormat::Tga),
+                Just(ImageFormat::Ico),
             ],
             changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
             cut: prop::sample::Index,

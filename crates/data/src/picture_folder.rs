@@ -1,32 +1,34 @@
 //! A folder of pictures: a sub-folder per class, or `train` and perhaps `val` and `test` with such sub-folders.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 use unicode_normalization::UnicodeNormalization;
 
+use crate::class_name::ClassName;
 use crate::dataset::Dataset;
 use crate::error::DataError;
 use crate::folder_layout::FolderLayout;
-use crate::idx_folder::is_idx_folder;
 use crate::image_dataset::ImageDataset;
 use crate::info::DatasetInfo;
-use crate::listing::{is_ignored, picture_files, sub_folders};
+use crate::label_table::LabeledPicture;
+use crate::labels::MAX_CLASSES;
+use crate::listing::{picture_files, sub_folders};
 use crate::picture_files::{DecodedPictures, LabeledFile, PictureFiles};
 use crate::preparation::Preparation;
 use crate::shuffle::permutation;
+use crate::split_name::Split;
 
 /// Without a folder `test`, about one in this many pictures of each class is a test picture.
 const TEST_DIVISOR: usize = 5;
 /// Seed of the test split and of the order of the training pictures.
 const SPLIT_SEED: u64 = 0;
-/// Labels are `u8`.
-const MAX_CLASSES: usize = 256;
 /// The supported layouts, as part of error messages.
-const EXPECTED: &str = "expected a sub-folder of pictures (PNG, JPEG, BMP, GIF, WebP) per class, or \
-                        train, and perhaps val and test, with such sub-folders, or the four IDX files of MNIST";
+const EXPECTED: &str = "expected a sub-folder of pictures (PNG, JPEG, TIFF and others) per class, or \
+                        train, and perhaps val and test, with such sub-folders, or IDX, CSV, NumPy or CIFAR files";
+/// One in this many training pictures, or fewer, with color is reported.
+const FEW_IN_COLOR: usize = 10;
 /// Maximum number of decoding errors listed in an error message.
 const MAX_LISTED_ERRORS: usize = 5;
 
@@ -65,77 +67,56 @@ pub enum TestSelection {
 /// The picture files of each class, as paths relative to the data folder.
 type Classes = BTreeMap<ClassName, Vec<String>>;
 
-/// The numeric value of a class name and the name: `2` sorts before `10`, and numbers sort before
-/// words.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct ClassName(u64, String);
-
 impl PictureFolder {
-    /// Lists the pictures of a folder, and splits them into training and test pictures.
+    /// Lists the pictures of a folder with a sub-folder per class, and splits them into training and test pictures.
     ///
     /// # Errors
     /// Returns an error if the folder has fewer than two classes, a class without pictures or no
     /// test pictures, or if `test` has a class that `train` does not have.
     pub fn list(path: &Path, selection: TestSelection) -> Result<Self, DataError> {
-        let error = |message: String| DataError::Pictures {
-            folder: path.to_path_buf(),
-            message,
-        };
         let FolderLayout {
             train,
             validation,
             test,
             notes,
         } = FolderLayout::of(path)?;
-        let has_test_folder = test.is_some();
         let mut lister = Lister {
             root: path,
             errors: Vec::new(),
             notes,
             others: BTreeMap::new(),
         };
-        let classes = lister.classes(&train)?;
-        check_classes(&classes).map_err(error)?;
-        let names = classes.keys().map(|ClassName(_, name)| name.clone());
-        let names: Vec<String> = names.collect();
-        let mut labeled_split = |folder: PathBuf, split: &str| {
-            let classes = lister.classes(&folder)?;
-            label_split(split, classes, &names).map_err(error)
+        let splits = Splits {
+            train: lister.classes(&train)?,
+            validation: validation
+                .map(|folder| lister.classes(&folder))
+                .transpose()?,
+            test: test.map(|folder| lister.classes(&folder)).transpose()?,
         };
-        let validation = validation
-            .map(|folder| labeled_split(folder, "the validation split"))
-            .transpose()?;
-        let (train, test) = match test {
-            Some(folder) => {
-                let train = classes.into_values().enumerate();
-                let train = train.flat_map(|(label, files)| labeled(label, files));
-                (train.collect(), labeled_split(folder, "test")?)
-            }
-            None => split_classes(classes, selection),
+        splits.into_folder(path, selection, lister.notes(), lister.errors)
+    }
+
+    /// Splits pictures whose labels a table or the names of their files state.
+    ///
+    /// # Errors
+    /// Returns the errors of [`list`](Self::list).
+    pub(crate) fn labeled(
+        path: &Path,
+        pictures: Vec<LabeledPicture>,
+        notes: Vec<String>,
+    ) -> Result<Self, DataError> {
+        let mut splits: BTreeMap<Split, Classes> = BTreeMap::new();
+        for LabeledPicture { path, class, split } in pictures {
+            let class = ClassName::new(class.nfc().collect());
+            let classes = splits.entry(split.unwrap_or(Split::Train)).or_default();
+            classes.entry(class).or_default().push(path);
+        }
+        let splits = Splits {
+            train: splits.remove(&Split::Train).unwrap_or_default(),
+            validation: splits.remove(&Split::Validation),
+            test: splits.remove(&Split::Test),
         };
-        if test.is_empty() {
-            return Err(error(
-                "found no test pictures; expected two or more pictures of some class, or a \
-                 sub-folder test"
-                    .into(),
-            ));
-        }
-        if validation.is_some() && !has_test_folder {
-            lister.notes.push(format!(
-                "{}: no test split; about a fifth of the training pictures are test pictures",
-                path.display()
-            ));
-        }
-        Ok(Self {
-            path: path.to_path_buf(),
-            classes: names,
-            train: shuffled(train),
-            validation: validation.filter(|files| !files.is_empty()),
-            test,
-            has_test_folder,
-            notes: lister.notes(),
-            listing_errors: lister.errors,
-        })
+        splits.into_folder(path, TestSelection::ByPath, notes, Vec::new())
     }
 
     /// Returns all pictures: first those of the training split, then those of the others.
@@ -190,7 +171,16 @@ impl PictureFolder {
         let (train, test) = (select(&self.train), select(&self.test));
         let validation = self.validation.as_deref().map(select);
         self.check_coverage(&train, &test, &unreadable)?;
-        let channels = if train.is_gray() { 1 } else { 3 };
+        let in_color = train.count_with_color();
+        let channels = if in_color == 0 { 1 } else { 3 };
+        let mut notes = Vec::new();
+        if in_color > 0 && in_color * FEW_IN_COLOR <= train.len() {
+            let have = if in_color == 1 { "has" } else { "have" };
+            notes.push(format!(
+                "{in_color} of the {} training pictures {have} color, so all become RGB images; --channels 1 makes them gray",
+                train.len()
+            ));
+        }
         let (train, test) = (train.with_channels(channels), test.with_channels(channels));
         let validation = validation.map(|images| images.with_channels(channels));
         let info = DatasetInfo::measured(&self.path, self.classes, preparation, &train)?;
@@ -200,6 +190,9 @@ impl PictureFolder {
             validation,
             test,
             unreadable,
+            notes,
+            has_test_split: self.has_test_folder,
+            is_stratified: true,
         })
     }
 
@@ -226,13 +219,69 @@ impl PictureFolder {
             message: format!("no readable picture of {part}: {listed}{more}"),
         })
     }
+}
 
-    /// Returns whether a folder is laid out as a folder of pictures: it has sub-folders, but none
-    /// of the four IDX files.
-    pub fn is_at(path: &Path) -> bool {
-        let entries = fs::read_dir(path).into_iter().flatten().flatten();
-        let mut folders = entries.filter(|entry| entry.path().is_dir());
-        folders.any(|entry| !is_ignored(&entry.file_name())) && !is_idx_folder(path)
+/// The classes of each split.
+struct Splits {
+    train: Classes,
+    validation: Option<Classes>,
+    test: Option<Classes>,
+}
+
+impl Splits {
+    /// Labels the pictures, and chooses test pictures where there are none.
+    fn into_folder(
+        self,
+        path: &Path,
+        selection: TestSelection,
+        mut notes: Vec<String>,
+        listing_errors: Vec<String>,
+    ) -> Result<PictureFolder, DataError> {
+        let error = |message: String| DataError::Pictures {
+            folder: path.to_path_buf(),
+            message,
+        };
+        check_classes(&self.train).map_err(error)?;
+        let names = self.train.keys().cloned().map(ClassName::into_string);
+        let names: Vec<String> = names.collect();
+        let labeled_split =
+            |classes: Classes, split: &str| label_split(split, classes, &names).map_err(error);
+        let validation = self
+            .validation
+            .map(|classes| labeled_split(classes, "the validation split"));
+        let validation = validation.transpose()?;
+        let has_test_folder = self.test.is_some();
+        let (train, test) = match self.test {
+            Some(classes) => {
+                let train = self.train.into_values().enumerate();
+                let train = train.flat_map(|(label, files)| labeled(label, files));
+                (train.collect(), labeled_split(classes, "test")?)
+            }
+            None => split_classes(self.train, selection),
+        };
+        if test.is_empty() {
+            return Err(error(
+                "found no test pictures; expected two or more pictures of some class, or a \
+                 sub-folder test"
+                    .into(),
+            ));
+        }
+        if validation.is_some() && !has_test_folder {
+            notes.push(format!(
+                "{}: no test split; about a fifth of the training pictures are test pictures",
+                path.display()
+            ));
+        }
+        Ok(PictureFolder {
+            path: path.to_path_buf(),
+            classes: names,
+            train: shuffled(train),
+            validation: validation.filter(|files| !files.is_empty()),
+            test,
+            has_test_folder,
+            notes,
+            listing_errors,
+        })
     }
 }
 
@@ -263,8 +312,7 @@ impl Lister<'_> {
             }
             // Systems encode accents differently.
             let name: String = name.nfc().collect();
-            let number = name.parse().unwrap_or(u64::MAX);
-            let paths = classes.entry(ClassName(number, name)).or_default();
+            let paths = classes.entry(ClassName::new(name)).or_default();
             for file in listing.files {
                 match relative_path(self.root, &file) {
                     Some(path) => paths.push(path),
@@ -388,7 +436,8 @@ fn label_split(
     names: &[String],
 ) -> Result<Vec<LabeledFile>, String> {
     let mut labeled_files = Vec::new();
-    for (ClassName(_, name), files) in classes {
+    for (name, files) in classes {
+        let name = name.into_string();
         let Some(label) = names.iter().position(|class| *class == name) else {
             return Err(format!(
                 "{split} has class {name}, expected one of the classes of train: {}",
@@ -411,6 +460,7 @@ fn shuffled(files: Vec<LabeledFile>) -> Vec<LabeledFile> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::path::Path;
 
     use image::{GrayImage, ImageFormat, Luma, Rgb, RgbImage};
@@ -485,7 +535,6 @@ mod tests {
             ])
             .collect();
         let folder = folder(&files);
-        assert!(PictureFolder::is_at(folder.path()));
         let dataset = load(folder.path()).unwrap();
         // Numbers in numeric order, then words.
         assert_eq!(dataset.info.classes, ["9", "10", "cat"]);
@@ -585,10 +634,7 @@ mod tests {
         assert_eq!(dataset.test.label(0), 1);
         assert_eq!(dataset.train.pixels(1).unwrap()[63..66], [200, 0, 0]);
         assert_eq!(dataset.unreadable.len(), 1);
-        assert!(
-            dataset.unreadable[0]
-                .ends_with("2.png: not a picture: expected PNG, JPEG, BMP, GIF or WebP")
-        );
+        assert!(dataset.unreadable[0].contains("2.png: not a picture: expected PNG, JPEG, "));
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub enum SplitMethod {
     Random,
     /// The last images, as `validation_split` of Keras.
     Last,
+    /// A random subset with the same fraction of each class.
+    Stratified,
 }
 
 /// The validation fraction leaves no image for training.
@@ -50,11 +52,14 @@ pub fn train_validation_split(
     }
     let mut order: Vec<usize> = match method {
         SplitMethod::Last => (0..images).collect(),
-        SplitMethod::Random => permutation(images, seed, 0)
+        SplitMethod::Random | SplitMethod::Stratified => permutation(images, seed, 0)
             .into_iter()
             .map(|i| i as usize)
             .collect(),
     };
+    if method == SplitMethod::Stratified {
+        order = stratified(dataset, order);
+    }
     order[..train].sort_unstable();
     order[train..].sort_unstable();
     let (train, validation) = order.split_at(train);
@@ -62,6 +67,36 @@ pub fn train_validation_split(
         dataset.select(train.iter().copied()),
         dataset.select(validation.iter().copied()),
     ))
+}
+
+/// Reorders images so that each beginning has the same fraction of each class. Of equal positions within their classes, the
+/// order given counts.
+fn stratified(dataset: &ImageDataset, order: Vec<usize>) -> Vec<usize> {
+    let mut sizes = [0usize; 256];
+    for label in dataset.labels() {
+        sizes[usize::from(label)] += 1;
+    }
+    let mut seen = [0usize; 256];
+    let mut ranked: Vec<(f64, usize)> = order
+        .into_iter()
+        .map(|index| {
+            let label = usize::from(dataset.label(index));
+            seen[label] += 1;
+            // The middle of the image's share of its class.
+            ((seen[label] as f64 - 0.5) / sizes[label] as f64, index)
+        })
+        .collect();
+    ranked.sort_by(|a, b| a.0.total_cmp(&b.0));
+    // A class with a single image keeps it for training.
+    let (mut first, mut last): (Vec<usize>, Vec<usize>) = (Vec::new(), Vec::new());
+    for (_, index) in ranked {
+        match sizes[usize::from(dataset.label(index))] == 1 {
+            true => first.push(index),
+            false => last.push(index),
+        }
+    }
+    first.extend(last);
+    first
 }
 
 #[cfg(test)]
@@ -77,9 +112,12 @@ mod tests {
             count in 2usize..300,
             fraction in 0.0f64..0.99,
             seed: u64,
-            last: bool,
+            method in prop_oneof![
+                Just(SplitMethod::Last),
+                Just(SplitMethod::Random),
+                Just(SplitMethod::Stratified),
+            ],
         ) {
-            let method = if last { SplitMethod::Last } else { SplitMethod::Random };
             if let Ok((train, validation)) =
                 train_validation_split(&ramp(count), fraction, method, seed)
             {
@@ -109,6 +147,29 @@ mod tests {
         let random = indices(SplitMethod::Random, 1);
         assert_eq!(indices(SplitMethod::Random, 1), random);
         assert_ne!(indices(SplitMethod::Random, 2), random);
+    }
+
+    #[test]
+    fn stratified_takes_the_same_fraction_of_each_class() {
+        // 190 images of class 0, 8 of class 1 and a single one of class 2.
+        let labels: Vec<u8> = (0..199)
+            .map(|at| if at < 190 { 0 } else { u8::from(at >= 198) + 1 })
+            .collect();
+        let images = ramp(199).relabeled_each(labels);
+        for seed in 0..5 {
+            let (train, validation) =
+                train_validation_split(&images, 0.25, SplitMethod::Stratified, seed).unwrap();
+            let count = |images: &ImageDataset, class| {
+                images.labels().filter(|label| *label == class).count()
+            };
+            assert_eq!(count(&validation, 1), 2, "{seed}");
+            assert!(
+                (47..=49).contains(&count(&validation, 0)),
+                "{}",
+                count(&validation, 0)
+            );
+            assert_eq!(count(&train, 2), 1);
+        }
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub use inference_net::InferenceNet;
 pub use init::seed;
 pub use kernels::{Activation, ConvBlockOptions};
 pub use layers::Layer;
-pub use loss::{cross_entropy, mixed_cross_entropy};
+pub use loss::{cross_entropy, mixed_cross_entropy, weighted_cross_entropy};
 pub use operation::{Epilogue, Operation};
 pub use precision::Precision;
 pub use shape_error::{MAX_KERNEL, MAX_SIZE, ShapeError};

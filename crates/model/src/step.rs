@@ -3,21 +3,25 @@
 //! The training loop calls [`TrainStep::step`] for every batch, evaluation calls [`InferenceStep::step`].
 //! burn-train's `Learner` and `SupervisedTraining` accept only models that implement both.
 
+use std::sync::Arc;
+
 use burn::optim::GradientsParams;
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor};
 use burn::train::{ClassificationOutput, InferenceStep, TrainOutput, TrainStep};
 use data::Batch;
 
 use crate::conv_net::ConvNet;
 use crate::gradients;
-use crate::loss::{cross_entropy, mixed_cross_entropy};
+use crate::loss::{cross_entropy, mixed_cross_entropy, weighted_cross_entropy};
 use crate::precision::Precision;
 
-/// The training objective: cross-entropy with label smoothing, computed in a number format.
-#[derive(Clone, Copy, Debug)]
+/// The training objective: cross-entropy with label smoothing and weights of classes, computed in a number format.
+#[derive(Clone, Debug)]
 pub struct Objective {
     /// Label smoothing factor, see [`cross_entropy`].
     pub label_smoothing: f64,
+    /// Factor of the loss of each class; `None` for 1.
+    pub class_weights: Option<Arc<[f32]>>,
     /// Number format of feature maps and matrix products.
     pub precision: Precision,
 }
@@ -36,18 +40,30 @@ pub struct TrainingBatch {
 impl ConvNet {
     /// Computes the logits and their mean cross-entropy. The targets of the output are the classes with the
     /// larger weight, so the training accuracy counts these.
-    fn forward_classification(&self, batch: Batch, label_smoothing: f64) -> ClassificationOutput {
+    fn forward_classification(
+        &self,
+        batch: Batch,
+        label_smoothing: f64,
+        class_weights: Option<&[f32]>,
+    ) -> ClassificationOutput {
         let Batch {
             images,
             targets,
             mixed,
         } = batch;
         let logits = self.forward(images);
+        let loss = |logits: Tensor<2>, targets: Tensor<1, Int>| match class_weights {
+            None => cross_entropy(logits, targets, label_smoothing),
+            Some(weights) => {
+                let weights = Tensor::from_floats(weights, &logits.device());
+                weighted_cross_entropy(logits, targets, label_smoothing, weights)
+            }
+        };
         let loss = {
             let (logits, targets) = (logits.clone(), targets.clone());
             match mixed {
-                None => cross_entropy(logits, targets, label_smoothing),
-                Some(others) => mixed_cross_entropy(logits, targets, others, label_smoothing),
+                None => loss(logits, targets),
+                Some(others) => mixed_cross_entropy(logits, targets, others, loss),
             }
         };
         ClassificationOutput::new(loss, logits, targets)
@@ -66,8 +82,11 @@ impl TrainStep for ConvNet {
             weight,
         } = input;
         let images = batch.images.cast(objective.precision.dtype());
-        let item =
-            self.forward_classification(Batch { images, ..batch }, objective.label_smoothing);
+        let item = self.forward_classification(
+            Batch { images, ..batch },
+            objective.label_smoothing,
+            objective.class_weights.as_deref(),
+        );
         let loss_scale = objective.precision.loss_scale();
         let loss = match weight * loss_scale {
             1.0 => item.loss.clone(),
@@ -92,7 +111,7 @@ impl InferenceStep for ConvNet {
 
     /// Computes the logits and the mean loss of a batch, without label smoothing.
     fn step(&self, batch: Batch) -> ClassificationOutput {
-        self.forward_classification(batch, 0.0)
+        self.forward_classification(batch, 0.0, None)
     }
 }
 
@@ -136,6 +155,7 @@ mod tests {
             },
             objective: Objective {
                 label_smoothing: 0.0,
+                class_weights: None,
                 precision: Precision::F32,
             },
             weight: 1.0,

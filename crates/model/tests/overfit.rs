@@ -37,6 +37,7 @@ fn overfits_one_batch() {
         },
         objective: Objective {
             label_smoothing: 0.0,
+            class_weights: None,
             precision: Precision::F32,
         },
         weight: 1.0,

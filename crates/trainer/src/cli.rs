@@ -11,7 +11,7 @@ use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 #[cfg(feature = "serve")]
 use crate::commands::serve;
 use crate::commands::{
-    bench, compare, devices, ensemble, evaluate, explain, export, find_lr, import, inspect,
+    bench, compare, data, devices, ensemble, evaluate, explain, export, find_lr, import, inspect,
     predict, presets, report, summary, train, worker,
 };
 use crate::process::logging::Verbosity;
@@ -100,6 +100,8 @@ enum Command {
     Serve(serve::Args),
     /// Run a learning-rate range test, draw the loss and suggest a learning rate
     FindLr(Box<find_lr::Args>),
+    /// Report what is in a data set: classes, sizes, copies, probable label errors
+    Data(Box<data::Args>),
     /// Print a network's layers, output shapes and parameters
     Summary(Box<summary::Args>),
     /// List the presets, or print the settings of one as a file for --config
@@ -205,6 +207,7 @@ impl Cli {
             #[cfg(feature = "serve")]
             Some(Command::Serve(args)) => serve::run(args),
             Some(Command::FindLr(args)) => find_lr::run(*args),
+            Some(Command::Data(args)) => data::run(*args),
             Some(Command::Summary(args)) => summary::run(*args),
             Some(Command::Presets(args)) => presets::run(args),
             Some(Command::Bench(args)) => bench::run(args),

@@ -1,14 +1,18 @@
 //! `trainer evaluate RUN`: the metrics of a run on its test split.
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use data::ImageDataset;
+use tracing::info;
 
 use crate::commands::flags::RunFlags;
 use crate::config::run_config::Config;
 use crate::inference::evaluation::Evaluation;
+use crate::inference::labeled_prediction::{LabeledPrediction, mistakes, predict_dataset};
 use crate::inference::test_time_augmentation::TestTimeAugmentation;
+use crate::run::atomic_file;
 use crate::run::images;
 use crate::run::run_dir::RunDir;
 
@@ -18,6 +22,9 @@ pub(crate) struct Args {
     run: RunFlags,
     #[command(flatten)]
     evaluation: EvaluationFlags,
+    /// Write the misclassified images to this CSV file, the surest mistakes first
+    #[arg(long, value_name = "FILE")]
+    mistakes: Option<PathBuf>,
 }
 
 /// The flags of an evaluation, of one network or of several.
@@ -64,17 +71,68 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let EvaluationFlags { json, data, tta } = args.evaluation;
     let (run, classifier) = args.run.open()?;
     let test = test_images(&run, &classifier.config, data.as_deref())?;
-    let evaluation = match tta {
-        TestTimeAugmentation::NONE => classifier.evaluate(&test, |_| Ok(()))?,
+    let (evaluation, predictions) = match tta {
+        TestTimeAugmentation::NONE => predict_dataset(&classifier, &test)?,
         augmentation => {
             let predictions = classifier.predict_split(&test, augmentation)?;
-            Evaluation::of_probabilities(classifier.classes(), test.labels(), &predictions)?
+            let evaluation =
+                Evaluation::of_probabilities(classifier.classes(), test.labels(), &predictions)?;
+            let labeled = predictions
+                .into_iter()
+                .enumerate()
+                .map(|(index, probabilities)| LabeledPrediction {
+                    index,
+                    label: test.label(index).into(),
+                    probabilities,
+                });
+            (evaluation, labeled.collect())
         }
     };
+    if let Some(path) = &args.mistakes {
+        let count = write_mistakes(path, &predictions, &test, classifier.classes())?;
+        info!("{count} misclassified images in {}", path.display());
+    }
     let mut out = std::io::stdout().lock();
     match json {
         true => writeln!(out, "{}", serde_json::to_string(&evaluation)?)?,
         false => writeln!(out, "{evaluation}")?,
     }
     Ok(())
+}
+
+/// Writes a table of the misclassified images: index in the split, file if it has one, class, predicted class, and the
+/// probabilities of both. Returns their number.
+fn write_mistakes(
+    path: &Path,
+    predictions: &[LabeledPrediction],
+    images: &ImageDataset,
+    classes: &[String],
+) -> Result<usize> {
+    let files: Option<Vec<&str>> = images
+        .files()
+        .map(|files| files.map(|file| file.path.as_str()).collect());
+    let mut table = csv::Writer::from_writer(Vec::new());
+    table.write_record([
+        "index",
+        "path",
+        "class",
+        "predicted",
+        "probability",
+        "probability_of_class",
+    ])?;
+    let mistakes = mistakes(predictions);
+    for mistake in &mistakes {
+        let (predicted, probability) = mistake.probabilities.best();
+        table.write_record([
+            mistake.index.to_string().as_str(),
+            files.as_ref().map_or("", |files| files[mistake.index]),
+            &classes[mistake.label],
+            &classes[predicted],
+            &format!("{probability:.6}"),
+            &format!("{:.6}", mistake.probabilities.as_slice()[mistake.label]),
+        ])?;
+    }
+    let table = table.into_inner().map_err(|error| error.into_error())?;
+    atomic_file::write(path, &table).with_context(|| path.display().to_string())?;
+    Ok(mistakes.len())
 }

@@ -43,6 +43,7 @@ impl Args for SettingsFlags {
             .value_name("FILE")
             .value_parser(value_parser!(PathBuf))
             .help_heading("Run")
+            .hide_short_help(true)
             .help("TOML file with settings; `trainer presets show NAME` prints one");
         let settings = SETTINGS
             .iter()
@@ -280,20 +281,18 @@ impl SettingsFlags {
     /// # Errors
     /// Returns an error if a setting is unknown, out of range, or does not fit the images.
     pub(crate) fn resolve(&self, cache: PictureCache<'_>) -> Result<(Config, RunImages, Given)> {
-        let data = self.settings.get("data");
-        let source = data.and_then(|data| data.get("source")?.as_str());
-        let channels = data.and_then(|data| data.get("channels")?.as_integer());
-        let choice = match (&self.config, &self.preset, source) {
-            (None, None, Some(source)) => picture_preset::choose(source, channels)?,
-            _ => None,
+        let settings = self.settings_over(presets::DEFAULT)?;
+        let (choice, source) = match self.describe_network() {
+            true => (None, None),
+            false => picture_preset::choose(&settings, cache)?,
         };
-        let (settings, source) = match choice {
-            None => (self.settings_over(presets::DEFAULT)?, None),
-            Some((choice, source)) => {
+        let settings = match choice {
+            None => settings,
+            Some(choice) => {
                 info!("{}; --preset or --config choose others", choice.reason);
                 let mut settings = Settings::preset(choice.preset)?;
                 settings.overlay(choice.settings)?;
-                (self.give(settings)?, Some(source))
+                self.give(settings)?
             }
         };
         let given = settings.given().clone();
@@ -314,6 +313,15 @@ impl SettingsFlags {
         match &self.config {
             Some(path) => Settings::file(path, self.preset.as_deref()),
             None => Settings::preset(self.preset.as_deref().unwrap_or(default)),
+        }
+    }
+
+    /// Makes flags of settings, for a command that has few flags of its own.
+    pub(crate) fn of_table(preset: Option<String>, settings: Table) -> Self {
+        Self {
+            preset,
+            config: None,
+            settings,
         }
     }
 

@@ -3,6 +3,7 @@
 pub(crate) mod flags;
 pub(crate) mod bench;
 pub(crate) mod compare;
+pub(crate) mod data;
 pub(crate) mod devices;
 pub(crate) mod ensemble;
 pub(crate) mod evaluate;

@@ -7,6 +7,7 @@ use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use clap::builder::RangedU64ValueParser;
 use data::listing::{PictureListing, picture_files};
 use data::picture::to_png;
+use data::table_files::{is_table, read_images};
 use data::{ImageDataset, Picture};
 use rayon::prelude::*;
 
@@ -26,7 +27,7 @@ const CHUNK: usize = 512;
 pub(crate) struct Args {
     #[command(flatten)]
     run: RunFlags,
-    /// Pictures (PNG, JPEG, BMP, GIF, WebP), folders of them, or - for standard input
+    /// Pictures (PNG, JPEG, BMP, GIF, WebP, TIFF and others), folders of them, - for standard input, or a CSV table of pixels
     #[arg(value_name = "PATH", required_unless_present = "test_index")]
     paths: Vec<PathBuf>,
     /// Images of the test split, by their index from 0
@@ -44,7 +45,7 @@ pub(crate) struct Args {
     /// Print one JSON object per picture
     #[arg(long, conflicts_with = "csv")]
     json: bool,
-    /// Print comma-separated values
+    /// Print comma-separated values; for a table of images, the columns ImageId and Label
     #[arg(long)]
     csv: bool,
 }
@@ -56,6 +57,8 @@ enum Source {
     StandardInput,
     /// An index in the test split.
     Test(usize),
+    /// An index in a table of images.
+    Row(usize),
 }
 
 /// An input of the network.
@@ -80,12 +83,17 @@ pub(crate) fn run(args: Args) -> Result<()> {
             Some(test)
         }
     };
-    let (sources, mut errors) = sources(&args)?;
+    let table = table(&args, &classifier)?;
+    let (sources, mut errors) = match &table {
+        Some(table) => ((0..table.len()).map(Source::Row).collect(), Vec::new()),
+        None => sources(&args)?,
+    };
     let total = sources.len() + errors.len();
     let predictor = Predictor {
         run: &run,
         classifier: &classifier,
         test,
+        table,
         args: &args,
     };
     predictor.predict(&sources, &mut errors)?;
@@ -97,6 +105,29 @@ pub(crate) fn run(args: Args) -> Result<()> {
             bail!("{failed} of {total} failed");
         }
     }
+}
+
+/// Reads the images of a table, if the path names one.
+///
+/// # Errors
+/// Returns an error if the table cannot be read, or is not the only path.
+fn table(args: &Args, classifier: &Classifier) -> Result<Option<ImageDataset>> {
+    let Some(path) = args.paths.iter().find(|path| is_table(path)) else {
+        return Ok(None);
+    };
+    ensure!(
+        args.paths.len() == 1 && args.test_index.is_empty(),
+        "{}: a table of images, expected no other path beside it",
+        path.display()
+    );
+    let [channels, height, width] = classifier.config.images.shape();
+    let images = read_images(path)?.with_channels(channels);
+    Ok(Some(
+        match [images.height(), images.width()] == [height, width] {
+            true => images,
+            false => images.resized([height, width])?,
+        },
+    ))
 }
 
 /// Lists the test images and the pictures at the paths, with an error for each path without pictures. Folders
@@ -123,9 +154,7 @@ fn sources(args: &Args) -> Result<(Vec<Source>, Vec<Error>)> {
             } = picture_files(path);
             if files.is_empty() && unreadable.is_empty() {
                 let path = path.display();
-                errors.push(anyhow!(
-                    "{path}: no pictures in this folder (png, jpg, bmp, gif, webp)"
-                ));
+                errors.push(anyhow!("{path}: no pictures in this folder"));
             }
             errors.extend(unreadable.into_iter().map(Error::msg));
             sources.extend(files.into_iter().map(Source::File));
@@ -141,6 +170,7 @@ struct Predictor<'a> {
     run: &'a RunDir,
     classifier: &'a Classifier,
     test: Option<ImageDataset>,
+    table: Option<ImageDataset>,
     args: &'a Args,
 }
 
@@ -160,6 +190,7 @@ impl Predictor<'_> {
         let classes = self.classifier.classes();
         let mut sink = match (json, csv) {
             (true, _) => Sink::json(),
+            (_, true) if self.table.is_some() => Sink::submission()?,
             (_, true) => Sink::csv(top.min(classes.len()), !test_index.is_empty())?,
             _ => Sink::text(),
         };
@@ -204,6 +235,14 @@ impl Predictor<'_> {
                     label: Some(test.label(*index).into()),
                 });
             }
+            Source::Row(index) => {
+                let table = self.table.as_ref().context("no table")?;
+                return Ok(Input {
+                    source: source.clone(),
+                    image: table.pixels(*index)?.into_owned(),
+                    label: None,
+                });
+            }
             Source::File(path) => open_picture(path),
             Source::StandardInput => Picture::read(io::stdin().lock()),
         };
@@ -243,6 +282,7 @@ impl fmt::Display for Source {
             Self::File(path) => path.display().fmt(f),
             Self::StandardInput => f.write_str("-"),
             Self::Test(index) => write!(f, "test:{index}"),
+            Self::Row(index) => write!(f, "row:{}", index + 1),
         }
     }
 }
@@ -258,6 +298,7 @@ impl Source {
                 .into(),
             Self::StandardInput => "stdin".into(),
             Self::Test(index) => format!("test-{index}"),
+            Self::Row(index) => format!("row-{}", index + 1),
         }
     }
 }

@@ -15,13 +15,14 @@ use crate::commands::flags::{DevicesFlags, NewRunFlags, SettingsFlags};
 use crate::commands::progress::Progress;
 use crate::config::given::Given;
 use crate::config::ineffective::{Extent, ineffective};
-use crate::config::run_config::{Config, Schedule};
+use crate::config::run_config::{Config, Sampler, Schedule};
 use crate::device::{OpenDevice, OpenDevices, precision};
 use crate::inference::evaluation::evaluate;
 use crate::process::interruption::{self, Interrupted};
 use crate::process::logging::{self, FILE_ONLY};
 use crate::process::printable::printable;
 use crate::run::checkpoint::Checkpoint;
+use crate::run::class_weights::counts;
 use crate::run::environment::{Environment, quoted};
 use crate::run::epoch::best_epoch;
 use crate::run::event_log::{Event, EventLog, Import, State};
@@ -88,6 +89,11 @@ impl Args {
         self.progress == Progress::None
     }
 }
+
+/// Ratio of the numbers of images of two classes that is warned of.
+const IMBALANCE: usize = 5;
+/// Fewer validation images of a class are warned of.
+const FEW: usize = 5;
 
 const NO_CHECKPOINT: &str = "has weights but no checkpoint to resume from";
 
@@ -195,6 +201,7 @@ fn create(
 ) -> Result<ActiveRun> {
     let record = images.record(&config.images.classes)?;
     warn_of_duplicates(&record);
+    warn_of_imbalance(&config, &images);
     let folder = flags.create(&config, |run| {
         record.write(run)?;
         match &initial {
@@ -280,6 +287,41 @@ fn warn_of_duplicates(record: &ImageRecord) {
             "{} test pictures have the content of training pictures, such as {test} and {training}: the test \
              accuracy is too high",
             duplicates.len()
+        );
+    }
+}
+
+/// Warns of classes with few training images, and of classes with few validation images.
+fn warn_of_imbalance(config: &Config, images: &RunImages) {
+    let classes = &config.images.classes;
+    let DataSplit {
+        train, validation, ..
+    } = &images.split;
+    let counts = counts(train, classes.len());
+    let most = (0..classes.len()).max_by_key(|&class| counts[class]);
+    let least = (0..classes.len()).min_by_key(|&class| counts[class]);
+    let is_countered =
+        config.training.class_weights.is_some() || config.data.sampler == Sampler::Balanced;
+    if let (Some(most), Some(least), false) = (most, least, is_countered)
+        && counts[most] >= IMBALANCE * counts[least].max(1)
+    {
+        warn!(
+            "{} training images of class {}, but {} of {}: --class-weights balanced or --sampler balanced makes the \
+             classes count equally, and --select-by balanced-accuracy chooses the epoch",
+            counts[most],
+            printable(&classes[most]),
+            counts[least],
+            printable(&classes[least])
+        );
+    }
+    let counts = self::counts(validation, classes.len());
+    if let Some(class) = counts.iter().position(|count| *count < FEW)
+        && !validation.is_empty()
+    {
+        warn!(
+            "{} validation images of class {}: the choice of the best epoch is uncertain",
+            counts[class],
+            printable(&classes[class])
         );
     }
 }

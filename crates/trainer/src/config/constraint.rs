@@ -27,12 +27,15 @@ pub(crate) enum Constraint {
     Boolean,
     /// `true`, `false`, or one of these strings. Its flag sets `true`, or the value after `=`.
     BooleanOr(&'static [&'static str]),
+    /// `balanced`, a path, or an array of positive numbers.
+    ClassWeights,
     /// An array; the setting whose key ends in `[]` constrains its elements.
     Array,
 }
 
 use Constraint::{
-    Array, Boolean, BooleanOr, Duration, Integer, Normalization, Number, OneOf, PerChannel, Text,
+    Array, Boolean, BooleanOr, ClassWeights, Duration, Integer, Normalization, Number, OneOf,
+    PerChannel, Text,
 };
 
 impl Constraint {
@@ -54,7 +57,10 @@ impl Constraint {
             (Duration, Value::String(text)) => {
                 Time::try_from(text.clone()).is_ok_and(|Time(time)| !time.is_zero())
             }
-            (Text, Value::String(_))
+            (ClassWeights, Value::Array(weights)) => weights
+                .iter()
+                .all(|weight| Number(1e-6, 1e6).accepts(weight)),
+            (Text | ClassWeights, Value::String(_))
             | (Boolean | BooleanOr(_), Value::Boolean(_))
             | (Array, Value::Array(_)) => true,
             _ => false,
@@ -68,8 +74,9 @@ impl Constraint {
         match self {
             // A data folder may be called 2024.
             Text => string(),
+            ClassWeights if !text.starts_with('[') => string(),
             Boolean | BooleanOr(_) => text.parse().map_or_else(|_| string(), Value::Boolean),
-            Array => {
+            Array | ClassWeights => {
                 let table = format!("array = {text}").parse::<Table>();
                 let array = table.ok().and_then(|mut table| table.remove("array"));
                 array.unwrap_or_else(string)
@@ -90,6 +97,7 @@ impl Constraint {
             Number(min, max) | PerChannel(min, max) => format!("{min} to {max}"),
             OneOf(words) => alternatives(words),
             Text => "text".into(),
+            ClassWeights => "balanced, a path, or numbers".into(),
             Normalization => alternatives(&["unit", "half", "mean-std", "MEAN,STD"]),
             Duration => alternatives(&["90s", "10m", "1h30m"]),
             Boolean => alternatives(&["true", "false"]),
@@ -117,6 +125,7 @@ impl fmt::Display for Constraint {
             }
             OneOf(words) => f.write_str(&words.join(" or ")),
             Text => f.write_str("a string"),
+            ClassWeights => f.write_str("balanced, the path of a table, or an array of positive numbers"),
             Normalization => f.write_str(
                 "unit, half, mean-std, MEAN,STD such as 0.1307,0.3081, or for RGB images three means and three standard \
                  deviations, which are above 0",

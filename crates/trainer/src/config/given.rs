@@ -43,6 +43,11 @@ impl Given {
         }
     }
 
+    /// Returns whether a setting was given.
+    pub(crate) fn contains(&self, key: &str) -> bool {
+        self.0.iter().any(|given| given.key == key)
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &GivenSetting> {
         self.0.iter()
     }

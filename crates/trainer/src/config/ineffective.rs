@@ -37,10 +37,6 @@ type Condition = (&'static str, fn(&Run<'_>) -> Option<String>);
 
 /// The settings whose effect depends on other settings or on the data, in the order of a configuration file.
 const CONDITIONS: &[Condition] = &[
-    ("data.image_size", |run| {
-        let is_ineffective = run.config.data.image_size != run.config.images.height;
-        is_ineffective.then(|| "IDX files keep their own size".into())
-    }),
     ("data.validation_split", |run| {
         let is_ineffective = run.config.data.validation == 0.0;
         is_ineffective.then(|| "there is no validation split".into())
@@ -235,11 +231,6 @@ mod tests {
     fn reports_settings_without_effect_and_no_others() {
         for (settings, reason) in [
             (
-                "data.image_size = 32",
-                Some("IDX files keep their own size"),
-            ),
-            ("data.image_size = 28", None),
-            (
                 "data.validation = 0.0\ndata.validation_split = \"last\"",
                 Some("there is no validation split"),
             ),
@@ -396,9 +387,7 @@ mod tests {
             let table = presets::table(preset).unwrap();
             given.add(&table, &Table::new(), Origin::File);
             let config = Settings::preset(preset).unwrap();
-            let mut config = config.into_config(&images_of(preset)).unwrap();
-            // As of a folder of pictures.
-            config.images.height = config.data.image_size;
+            let config = config.into_config(&images_of(preset)).unwrap();
             let settings = &config.training;
             let images = (1.0 - config.data.validation) * 60_000.0;
             let steps = (images / settings.batch_size as f64).ceil() as u64;

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use anyhow::{Context, Error, Result, bail, ensure};
 use classifier::MAX_CONFIG_BYTES;
-use data::{Augmentation, DatasetInfo, Normalization, Scaling, SplitMethod, regular_file};
+use data::{
+    Augmentation, DatasetInfo, Normalization, Preparation, Scaling, SplitMethod, regular_file,
+};
 use model::gradients::Freeze;
 use model::{ConvNetConfig, Precision};
 use serde::de::Error as _;
@@ -39,10 +41,20 @@ pub(crate) struct Config {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DataConfig {
-    /// `mnist` for the embedded data set, or the absolute path of a folder of IDX files or pictures.
+    /// `mnist` for the embedded data set, or the absolute path of a file or folder.
     pub(crate) source: String,
-    /// Height and width that pictures are resized to, in pixels. IDX files keep their own size.
+    /// Height and width that pictures are resized to, in pixels. Images in files of many keep their own size unless the user
+    /// gives one.
     pub(crate) image_size: usize,
+    /// Absolute path of a table with the labels of pictures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) labels: Option<String>,
+    /// Pattern of labels in the names of pictures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) label_pattern: Option<String>,
+    /// Conversion of pictures into images; `None` for that of the data set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) preparation: Option<Preparation>,
     /// Number of channels that images are converted to: 1 for gray, 3 for RGB; `None` for those that they have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) channels: Option<usize>,
@@ -52,6 +64,8 @@ pub(crate) struct DataConfig {
     pub(crate) validation: f64,
     /// Selection of the validation images.
     pub(crate) validation_split: SplitMethod,
+    /// Training images of an epoch.
+    pub(crate) sampler: Sampler,
     /// Number of training images to use, counted before validation images are held out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) limit_train: Option<usize>,
@@ -74,6 +88,11 @@ pub(crate) struct TrainingConfig {
     pub(crate) checkpoint_every: Option<u64>,
     /// Images per batch.
     pub(crate) batch_size: usize,
+    /// Factor of the loss of each class; `None` for 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) class_weights: Option<Vec<f64>>,
+    /// Validation metric that the best epoch is chosen by.
+    pub(crate) select_by: SelectBy,
     /// Number format of feature maps and matrix products in training.
     pub(crate) precision: Precision,
     /// Images per evaluation batch; changes memory use and speed, and results only by rounding.
@@ -149,6 +168,29 @@ pub(crate) enum OptimizerKind {
     /// Muon for convolution filters, with decoupled weight decay; SGD with Nesterov momentum for the other
     /// parameters (Jordan et al. 2024).
     Muon,
+}
+
+/// The training images of an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Sampler {
+    /// Each image once.
+    All,
+    /// The same number of images of each class.
+    Balanced,
+}
+
+/// The validation metric that the best epoch is chosen by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum SelectBy {
+    Accuracy,
+    /// The mean recall of the classes.
+    BalancedAccuracy,
+    /// The mean F1 of the classes.
+    #[serde(rename = "macro-f1")]
+    MacroF1,
+    Loss,
 }
 
 /// A learning-rate schedule.
@@ -228,6 +270,7 @@ impl Config {
         config.check_normalization()?;
         config.check_validation()?;
         config.check_averages()?;
+        config.check_class_weights()?;
         config.check_augmentation()?;
         Ok(config)
     }
@@ -249,6 +292,19 @@ impl Config {
             self.scaling().fits(*channels),
             "{setting} is for color images, but {name} has gray images: expected one mean and one standard deviation"
         );
+        Ok(())
+    }
+
+    /// Checks that there is a weight for each class.
+    fn check_class_weights(&self) -> Result<()> {
+        let (name, classes) = (&self.images.name, self.images.classes.len());
+        if let Some(weights) = &self.training.class_weights {
+            let count = weights.len();
+            ensure!(
+                count == classes,
+                "training.class_weights has {count} weights, but {name} has {classes} classes"
+            );
+        }
         Ok(())
     }
 

@@ -9,8 +9,8 @@ use anyhow::{Result, bail};
 use toml::{Table, Value};
 
 use crate::config::constraint::Constraint::{
-    self, Array, Boolean, BooleanOr, Duration, Integer, Normalization, Number, OneOf, PerChannel,
-    Text,
+    self, Array, Boolean, BooleanOr, ClassWeights, Duration, Integer, Normalization, Number, OneOf,
+    PerChannel, Text,
 };
 use crate::config::suggest::did_you_mean;
 
@@ -102,15 +102,32 @@ pub(crate) const SETTINGS: &[Setting] = &[
         .help("Purpose of the configuration, in one line"),
     setting("data.source", Text)
         .default("mnist")
-        .flag("data", "DIR")
-        .help("Data set: mnist, a folder of IDX files, or a folder per class")
-        .details("mnist is embedded; docs/pictures.md describes folders of pictures, one sub-folder per class."),
+        .flag("data", "PATH")
+        .help("Data set: mnist, or the path of pictures, tables or arrays")
+        .details("mnist is embedded; docs/data.md describes all formats and layouts."),
     setting("data.image_size", Integer(8, 1024))
         .unit("pixels")
         .default("28")
         .flag("image-size", "N")
         .help("Height and width that pictures are resized to")
-        .details("IDX files keep their own size."),
+        .details("Images in files of many keep their own size unless one is given."),
+    setting("data.labels", Text)
+        .unset("labels.csv")
+        .flag("labels", "FILE")
+        .help("Table with columns path and label, for pictures without class folders")
+        .details("A column split divides the pictures."),
+    setting("data.label_pattern", Text)
+        .unset("{label}_*")
+        .flag("label-pattern", "PATTERN")
+        .help("Labels in the names of pictures: {label}_* for cat_001.png"),
+    setting("data.preparation", OneOf(&["handwriting", "object", "picture"]))
+        .unset("handwriting")
+        .flag("preparation", "HOW")
+        .help("Conversion of pictures into images")
+        .details(
+            "handwriting finds strokes and centers them as in MNIST, object scales and makes the background dark as in \
+             Fashion-MNIST, picture scales.",
+        ),
     setting("data.channels", Integer(1, 3))
         .unset("3")
         .flag("channels", "1|3")
@@ -129,11 +146,19 @@ pub(crate) const SETTINGS: &[Setting] = &[
         .default("0.1")
         .flag("validation", "FRACTION")
         .help("Fraction of the training images held out for validation"),
-    setting("data.validation_split", OneOf(&["random", "last"]))
+    setting("data.validation_split", OneOf(&["random", "last", "stratified"]))
         .default("random")
         .flag("validation-split", "HOW")
         .help("Selection of the validation images")
-        .details("last takes the end of the training split, as Keras does."),
+        .details(
+            "last takes the end of the training split, as Keras does; stratified takes the same fraction of each class, which \
+             is the default for pictures and tables.",
+        ),
+    setting("data.sampler", OneOf(&["all", "balanced"]))
+        .default("all")
+        .flag("sampler", "NAME")
+        .help("Training images of an epoch: each once, or as many of each class")
+        .details("balanced repeats images of rare classes and leaves out some of frequent ones."),
     setting("data.limit_train", Integer(1, u32::MAX as i64))
         .unset("1000")
         .flag("limit-train", "N")
@@ -280,6 +305,19 @@ pub(crate) const SETTINGS: &[Setting] = &[
         .default("1")
         .flag("accumulate", "N")
         .help("Batches whose gradients are averaged for one optimizer step"),
+    setting("training.class_weights", ClassWeights)
+        .unset("[0.5, 2.0]")
+        .flag("class-weights", "balanced|FILE")
+        .help("Factors of the loss of each class; balanced makes rare classes count as much as frequent ones")
+        .details(
+            "balanced divides the number of images by that of the classes and by that of the class. FILE is a table with the \
+             columns class and weight. A run records the numbers.",
+        ),
+    setting("training.select_by", OneOf(&["accuracy", "balanced-accuracy", "macro-f1", "loss"]))
+        .default("accuracy")
+        .flag("select-by", "METRIC")
+        .help("Validation metric that the best epoch is chosen by")
+        .details("balanced-accuracy is the mean recall of the classes, macro-f1 the mean F1."),
     setting("training.eval_batch_size", Integer(1, 65_536))
         .default("250")
         .flag("eval-batch-size", "N")
@@ -637,7 +675,7 @@ impl Setting {
             Integer(..) | Number(..) | PerChannel(..) => format!("{help}, {values}"),
             Duration => format!("{help}, such as {values}"),
             OneOf(_) | Normalization | BooleanOr(_) => format!("{help}: {values}"),
-            Text | Boolean | Array => help.into(),
+            Text | Boolean | ClassWeights | Array => help.into(),
         }
     }
 

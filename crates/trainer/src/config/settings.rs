@@ -1,5 +1,6 @@
 //! Settings in layers: defaults, then preset, then file, then flags.
 
+use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -107,6 +108,45 @@ impl Settings {
 
     fn channels(&self) -> Option<i64> {
         self.table.get("model")?.get("channels")?.as_integer()
+    }
+
+    /// Makes the path of the table of labels absolute, so that the configuration of a run names it from everywhere.
+    ///
+    /// # Errors
+    /// Returns an error if there is no such file.
+    pub(crate) fn make_label_path_absolute(&mut self) -> Result<()> {
+        if let Some(Value::Table(data)) = self.table.get_mut("data")
+            && let Some(Value::String(path)) = data.get_mut("labels")
+        {
+            let absolute = fs::canonicalize(&*path)
+                .with_context(|| format!("{path}: cannot open the table of labels"))?;
+            *path = absolute
+                .into_os_string()
+                .into_string()
+                .ok()
+                .context("data.labels: not valid UTF-8")?;
+        }
+        Ok(())
+    }
+
+    /// Removes the weights of classes that are to be computed or read, and returns the text that says how.
+    pub(crate) fn take_class_weights(&mut self) -> Option<String> {
+        let Some(Value::Table(training)) = self.table.get_mut("training") else {
+            return None;
+        };
+        let weights = training.get("class_weights")?.as_str()?.to_string();
+        training.remove("class_weights");
+        Some(weights)
+    }
+
+    /// Chooses the validation images with the same fraction of each class, unless the user or the preset chose otherwise.
+    pub(crate) fn prefer_stratified_validation(&mut self) {
+        if let Some(Value::Table(data)) = self.table.get_mut("data")
+            && !self.given.contains("data.validation_split")
+            && data.get("validation_split").and_then(Value::as_str) == Some("random")
+        {
+            data.insert("validation_split".into(), "stratified".into());
+        }
     }
 
     /// Replaces the source of the images.

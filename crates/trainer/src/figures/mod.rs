@@ -8,6 +8,7 @@ mod evaluation;
 mod learning_rates;
 mod network;
 mod predictions;
+pub(crate) mod data_page;
 pub(crate) mod report;
 pub(crate) mod run_figures;
 

@@ -25,6 +25,13 @@ pub(crate) struct Evaluation {
     pub(crate) accuracy: f64,
     /// Mean cross-entropy.
     pub(crate) loss: f64,
+    /// Fraction of the images whose class is among the five most likely ones; with more than ten classes. Evaluations of older
+    /// versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) top5_accuracy: Option<f64>,
+    /// Means over the classes, which count equally however many images they have. Evaluations of older versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) macro_average: Option<MacroAverage>,
     /// Number of images.
     pub(crate) examples: u64,
     /// Metrics of each class.
@@ -46,6 +53,14 @@ pub(crate) struct ClassMetrics {
     pub(crate) f1: f64,
     /// Number of images of this class.
     pub(crate) support: u64,
+}
+
+/// Means of the metrics of the classes that have images. The mean recall is the balanced accuracy.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct MacroAverage {
+    pub(crate) precision: f64,
+    pub(crate) recall: f64,
+    pub(crate) f1: f64,
 }
 
 /// One evaluated batch.
@@ -73,8 +88,7 @@ pub(crate) fn evaluate(
     classes: &[String],
     mut observe: impl FnMut(EvaluatedBatch) -> Result<()>,
 ) -> Result<Evaluation> {
-    let mut loss_sum = 0.0;
-    let mut confusion = vec![vec![0u64; classes.len()]; classes.len()];
+    let mut sums = Sums::new(classes);
     for_each_batch(loader, 1, |batch, progress| {
         let Batch {
             images, targets, ..
@@ -84,11 +98,18 @@ pub(crate) fn evaluate(
         let actual = targets.clone().into_data();
         let predicted = logits.clone().argmax(1).into_data();
         for (actual, predicted) in actual.iter::<i64>().zip(predicted.iter::<i64>()) {
-            confusion[actual as usize][predicted as usize] += 1;
+            sums.confusion[actual as usize][predicted as usize] += 1;
+        }
+        if sums.counts_top5() {
+            let scores = logits.clone().into_data();
+            let scores: Vec<f32> = scores.iter::<f32>().collect();
+            for (scores, actual) in scores.chunks(classes.len()).zip(actual.iter::<i64>()) {
+                sums.top5 += u64::from(is_in_top5(scores, actual as usize));
+            }
         }
         let loss = f64::from(mean_loss.clone().into_scalar::<f32>());
         ensure!(loss.is_finite(), "the loss is {loss}");
-        loss_sum += loss * targets.dims()[0] as f64;
+        sums.loss += loss * targets.dims()[0] as f64;
         observe(EvaluatedBatch {
             loss: mean_loss,
             logits,
@@ -96,7 +117,50 @@ pub(crate) fn evaluate(
             progress,
         })
     })?;
-    Evaluation::from_sums(classes, confusion, loss_sum)
+    sums.into_evaluation(classes)
+}
+
+/// Sums over the images of an evaluation.
+struct Sums {
+    loss: f64,
+    /// Number of images whose class is among the five most likely ones.
+    top5: u64,
+    /// `confusion[class][predicted]` counts images.
+    confusion: Vec<Vec<u64>>,
+}
+
+impl Sums {
+    fn new(classes: &[String]) -> Self {
+        Self {
+            loss: 0.0,
+            top5: 0,
+            confusion: vec![vec![0; classes.len()]; classes.len()],
+        }
+    }
+
+    /// Whether there are so many classes that the five most likely ones are of interest.
+    fn counts_top5(&self) -> bool {
+        self.confusion.len() > 10
+    }
+
+    fn into_evaluation(self, classes: &[String]) -> Result<Evaluation> {
+        let top5 = self.counts_top5().then_some(self.top5);
+        let mut evaluation = Evaluation::from_sums(classes, self.confusion, self.loss)?;
+        evaluation.top5_accuracy = top5.map(|hits| hits as f64 / evaluation.examples as f64);
+        Ok(evaluation)
+    }
+}
+
+/// Whether a class is among the five with the highest scores. Of equal scores, the first classes count.
+fn is_in_top5(scores: &[f32], class: usize) -> bool {
+    let own = scores[class];
+    let better = |(other, &score): (usize, &f32)| score > own || (score == own && other < class);
+    scores
+        .iter()
+        .enumerate()
+        .filter(|score| better(*score))
+        .count()
+        < 5
 }
 
 /// Calls `observe` with each batch of a pass and its progress. The epoch selects the random numbers of the loader's
@@ -150,14 +214,14 @@ impl Evaluation {
         labels: impl Iterator<Item = u8>,
         predictions: &[Probabilities],
     ) -> Result<Self> {
-        let mut loss_sum = 0.0;
-        let mut confusion = vec![vec![0u64; classes.len()]; classes.len()];
+        let mut sums = Sums::new(classes);
         for (label, probabilities) in labels.zip(predictions) {
             let label = usize::from(label);
-            confusion[label][probabilities.best().0] += 1;
-            loss_sum += f64::from(probabilities.loss(label));
+            sums.confusion[label][probabilities.best().0] += 1;
+            sums.loss += f64::from(probabilities.loss(label));
+            sums.top5 += u64::from(is_in_top5(probabilities.as_slice(), label));
         }
-        Self::from_sums(classes, confusion, loss_sum)
+        sums.into_evaluation(classes)
     }
 
     /// Computes the evaluation from a confusion matrix and the sum of losses.
@@ -167,11 +231,14 @@ impl Evaluation {
         let hits: u64 = (0..classes.len())
             .map(|class| confusion[class][class])
             .sum();
+        let classes = class_metrics(classes, &confusion);
         Ok(Self {
             accuracy: hits as f64 / examples as f64,
             loss: loss_sum / examples as f64,
+            top5_accuracy: None,
+            macro_average: Some(MacroAverage::of(&classes)),
             examples,
-            classes: class_metrics(classes, &confusion),
+            classes,
             confusion,
         })
     }
@@ -214,10 +281,20 @@ impl Evaluation {
             examples.is_some_and(|examples| examples <= MAX_EXAMPLES),
             "expected a confusion matrix of at most {MAX_EXAMPLES} images"
         );
+        let expected = Self::from_sums(&classes, confusion.clone(), 0.0)?;
         let expected = Self {
             loss: evaluation.loss,
-            ..Self::from_sums(&classes, confusion.clone(), 0.0)?
+            top5_accuracy: evaluation.top5_accuracy,
+            macro_average: expected
+                .macro_average
+                .filter(|_| evaluation.macro_average.is_some()),
+            ..expected
         };
+        let top5 = evaluation.top5_accuracy.unwrap_or(1.0);
+        ensure!(
+            (evaluation.accuracy..=1.0).contains(&top5),
+            "expected a top-5 accuracy from the accuracy to 1"
+        );
         ensure!(
             evaluation == expected,
             "the metrics do not follow from the confusion matrix"
@@ -234,6 +311,16 @@ impl Evaluation {
         run.write(&run.evaluation_path(), json.as_bytes())
     }
 
+    /// Returns the means over the classes that have images.
+    pub(crate) fn macro_average(&self) -> MacroAverage {
+        MacroAverage::of(&self.classes)
+    }
+
+    /// Returns the mean recall of the classes that have images.
+    pub(crate) fn balanced_accuracy(&self) -> f64 {
+        self.macro_average().recall
+    }
+
     /// Returns the loss and the accuracy.
     pub(crate) fn metrics(&self) -> Metrics {
         Metrics {
@@ -243,15 +330,39 @@ impl Evaluation {
     }
 }
 
+impl MacroAverage {
+    fn of(classes: &[ClassMetrics]) -> Self {
+        let present: Vec<&ClassMetrics> =
+            classes.iter().filter(|class| class.support > 0).collect();
+        let mean = |metric: fn(&ClassMetrics) -> f64| {
+            present.iter().map(|class| metric(class)).sum::<f64>() / present.len().max(1) as f64
+        };
+        Self {
+            precision: mean(|class| class.precision),
+            recall: mean(|class| class.recall),
+            f1: mean(|class| class.f1),
+        }
+    }
+}
+
 impl fmt::Display for Evaluation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "accuracy {:.2}%  loss {:.4}  ({} images)\n",
+            "accuracy {:.2}%  loss {:.4}  ({} images)",
             100.0 * self.accuracy,
             self.loss,
             self.examples
         )?;
+        write!(
+            f,
+            "balanced accuracy {:.2}%",
+            100.0 * self.balanced_accuracy()
+        )?;
+        if let Some(top5) = self.top5_accuracy {
+            write!(f, "  top-5 accuracy {:.2}%", 100.0 * top5)?;
+        }
+        writeln!(f, "\n")?;
         let mut table = Table::new(["class", "precision", "recall", "f1", "support"]);
         for row in &self.classes {
             table.row([
@@ -262,6 +373,19 @@ impl fmt::Display for Evaluation {
                 row.support.to_string(),
             ]);
         }
+        let MacroAverage {
+            precision,
+            recall,
+            f1,
+        } = self.macro_average();
+        let means = [precision, recall, f1].map(|mean| format!("{mean:.4}"));
+        let total = [self.examples.to_string()];
+        table.row(
+            ["macro average".to_string()]
+                .into_iter()
+                .chain(means)
+                .chain(total),
+        );
         writeln!(f, "{table}")?;
 
         writeln!(f, "\nconfusion matrix (row: class, column: predicted)")?;
@@ -296,6 +420,42 @@ mod tests {
         assert_eq!(row(0), (0.6, 0.75, 6.0 / 9.0, 4));
         assert_eq!(row(1), (0.8, 4.0 / 6.0, 8.0 / 11.0, 6));
         assert_eq!(row(2), (0.0, 0.0, 0.0, 0));
+    }
+
+    #[test]
+    fn classes_count_equally_in_means() {
+        let classes = ["cat", "dog", "eel"].map(String::from);
+        let evaluation = Evaluation::from_sums(
+            &classes,
+            vec![vec![18, 2, 0], vec![1, 1, 0], vec![0, 0, 0]],
+            1.0,
+        );
+        let evaluation = evaluation.unwrap();
+        assert!((evaluation.balanced_accuracy() - (0.9 + 0.5) / 2.0).abs() < 1e-12);
+        let text = evaluation.to_string();
+        assert!(text.contains("balanced accuracy 70.00%\n"), "{text}");
+        assert!(text.contains("macro average"), "{text}");
+    }
+
+    #[test]
+    fn an_evaluation_of_an_older_version_has_no_means() {
+        let classes = ["cat", "dog"].map(String::from);
+        let evaluation =
+            Evaluation::from_sums(&classes, vec![vec![3, 1], vec![2, 4]], 5.0).unwrap();
+        let json = serde_json::to_string(&Evaluation {
+            macro_average: None,
+            ..evaluation
+        });
+        let json = json.unwrap();
+        assert!(!json.contains("macro_average"));
+        assert!(Evaluation::from_json(json.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn the_five_highest_scores_are_the_top_5() {
+        let scores = [0.1, 0.9, 0.3, 0.3, 0.3, 0.3, 0.2];
+        let top: Vec<usize> = (0..7).filter(|class| is_in_top5(&scores, *class)).collect();
+        assert_eq!(top, [1, 2, 3, 4, 5]);
     }
 
     #[test]

@@ -91,6 +91,8 @@ pub(crate) enum Sink {
     Text(BufWriter<StdoutLock<'static>>),
     Json(BufWriter<StdoutLock<'static>>),
     Csv(Box<csv::Writer<StdoutLock<'static>>>),
+    /// The numbers of images from 1, and their classes.
+    Submission(Box<csv::Writer<StdoutLock<'static>>>, u64),
 }
 
 impl Sink {
@@ -126,6 +128,16 @@ impl Sink {
         Ok(Self::Csv(Box::new(writer)))
     }
 
+    /// Writes the number of each image and its class, as a submission to a competition on Kaggle.
+    ///
+    /// # Errors
+    /// Returns an error if standard output cannot be written to.
+    pub(crate) fn submission() -> Result<Self> {
+        let mut writer = csv::Writer::from_writer(io::stdout().lock());
+        writer.write_record(["ImageId", "Label"])?;
+        Ok(Self::Submission(Box::new(writer), 0))
+    }
+
     /// Writes a prediction.
     ///
     /// # Errors
@@ -134,6 +146,10 @@ impl Sink {
         match self {
             Self::Text(_) => self.line(&prediction.line()),
             Self::Json(out) => Ok(writeln!(out, "{}", serde_json::to_string(prediction)?)?),
+            Self::Submission(writer, number) => {
+                *number += 1;
+                Ok(writer.write_record([number.to_string().as_str(), prediction.class])?)
+            }
             Self::Csv(writer) => {
                 let mut row = vec![prediction.path.clone()];
                 for Candidate { class, probability } in &prediction.top {
@@ -152,7 +168,7 @@ impl Sink {
     pub(crate) fn line(&mut self, line: &str) -> Result<()> {
         match self {
             Self::Text(out) => Ok(writeln!(out, "{line}")?),
-            Self::Json(_) | Self::Csv(_) => Ok(()),
+            Self::Json(_) | Self::Csv(_) | Self::Submission(..) => Ok(()),
         }
     }
 
@@ -163,7 +179,7 @@ impl Sink {
     pub(crate) fn finish(self) -> Result<()> {
         match self {
             Self::Text(mut out) | Self::Json(mut out) => Ok(out.flush()?),
-            Self::Csv(mut writer) => Ok(writer.flush()?),
+            Self::Csv(mut writer) | Self::Submission(mut writer, _) => Ok(writer.flush()?),
         }
     }
 }

@@ -23,3 +23,15 @@ pub(crate) fn bar(total: u64, unit: &str) -> ProgressBar {
         Err(_) => bar,
     }
 }
+
+/// Returns a display of the number of bytes so far, hidden as [`bar`] is.
+pub(crate) fn byte_bar() -> ProgressBar {
+    if !tracing::enabled!(Level::INFO) {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new_spinner();
+    match ProgressStyle::with_template("{bytes}, {bytes_per_sec}") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}

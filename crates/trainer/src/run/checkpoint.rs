@@ -188,6 +188,7 @@ mod tests {
             steps: 844,
             train: metrics,
             validation: Some(metrics),
+            score: None,
             test: None,
             learning_rate: 0.001,
             images_per_second: 4321.0,

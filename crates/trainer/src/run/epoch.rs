@@ -19,6 +19,9 @@ pub(crate) struct Epoch {
     pub(crate) steps: u64,
     pub(crate) train: Metrics,
     pub(crate) validation: Option<Metrics>,
+    /// The metric that the best epoch is chosen by, the higher the better; `None` for the accuracy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) score: Option<f64>,
     /// With `report_test` only. Never used for a choice.
     pub(crate) test: Option<Metrics>,
     /// The learning rate of the last step.
@@ -57,21 +60,23 @@ impl fmt::Display for Epoch {
     }
 }
 
-/// Returns the best epoch, the first one of equals: by validation accuracy, then by validation loss. Without
-/// validation, returns the last epoch.
+/// Returns the best epoch, the first one of equals: by the metric that was chosen, else the validation accuracy, then by
+/// validation loss. Without validation, returns the last epoch.
 pub(crate) fn best_epoch(epochs: &[Epoch]) -> Option<&Epoch> {
-    epochs.iter().reduce(|best, epoch| {
-        if is_better(epoch.validation, best.validation) {
-            epoch
-        } else {
-            best
-        }
-    })
+    epochs.iter().reduce(
+        |best, epoch| {
+            if is_better(epoch, best) { epoch } else { best }
+        },
+    )
 }
 
-fn is_better(validation: Option<Metrics>, best: Option<Metrics>) -> bool {
-    match (validation, best) {
-        (Some(new), Some(old)) => (new.accuracy, -new.loss) > (old.accuracy, -old.loss),
+fn is_better(epoch: &Epoch, best: &Epoch) -> bool {
+    let rank = |epoch: &Epoch| {
+        let Metrics { loss, accuracy } = epoch.validation?;
+        Some((epoch.score.unwrap_or(accuracy), -loss))
+    };
+    match (rank(epoch), rank(best)) {
+        (Some(new), Some(old)) => new > old,
         _ => true,
     }
 }

@@ -15,8 +15,9 @@ use crate::run::run_dir::RunDir;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub(crate) enum ImageRecord {
-    /// Images of IDX files.
-    Idx {
+    /// Images of files with many images.
+    #[serde(rename = "idx")]
+    Images {
         /// Training and validation images.
         train: SplitDigest,
         test: SplitDigest,
@@ -114,7 +115,7 @@ impl ImageRecord {
     /// depends on the seed.
     pub(crate) fn sha256(&self) -> String {
         match self {
-            Self::Idx { train, test } => sha256_hex([&train.sha256, &test.sha256]),
+            Self::Images { train, test } => sha256_hex([&train.sha256, &test.sha256]),
             Self::Pictures {
                 train,
                 validation,

@@ -1,109 +1,200 @@
-//! A data source: the embedded MNIST, a folder of IDX files, or a folder of pictures.
+//! A data source: the embedded MNIST, or a file or folder with images or pictures.
 
-use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
 
 use anyhow::{Context, Result, bail, ensure};
-use data::{Dataset, DatasetInfo, DecodeOptions, ImageDataset, PictureFolder, TestSelection};
-use tracing::warn;
+use data::archive::{ArchiveFormat, unpack};
+use data::digest::sha256_hex;
+use data::{
+    DataSource, Dataset, DatasetInfo, DecodeOptions, FileLabels, ImageDataset, TestSelection,
+    file_version,
+};
+use tracing::{info, warn};
 
+use crate::config::run_config::DataConfig;
+use crate::process::progress_bar::byte_bar;
 use crate::run::picture_cache::PictureCache;
+use crate::run::run_dir;
 
 /// The source that names the embedded MNIST.
 pub(crate) const EMBEDDED: &str = "mnist";
 /// Maximum number of messages about unreadable pictures.
 const MAX_MESSAGES: usize = 5;
 
-/// A data source.
-#[derive(Debug)]
-pub(crate) enum Source {
-    /// IDX files, read into memory.
-    Idx(Box<Dataset>),
-    /// Pictures that are not decoded yet.
-    Pictures(PictureFolder),
+/// Opens `mnist`, a file or a folder, and prints warnings about data that are not used. Archives are unpacked in the folder of
+/// the cache.
+///
+/// # Errors
+/// Returns an error if the data cannot be read, or their format is not supported.
+pub(crate) fn open(
+    source: &str,
+    labels: Option<&FileLabels>,
+    selection: TestSelection,
+    cache: PictureCache<'_>,
+) -> Result<DataSource> {
+    if source == EMBEDDED {
+        return Ok(DataSource::Images(Box::new(embedded_mnist()?)));
+    }
+    let opened = DataSource::open(&data_path(source, cache)?, labels, selection)?;
+    let notes = match &opened {
+        DataSource::Images(dataset) => &dataset.notes,
+        DataSource::Pictures(folder) => &folder.notes,
+    };
+    for note in notes {
+        warn!("{note}");
+    }
+    Ok(opened)
 }
 
-impl Source {
-    /// Opens `mnist` or a folder.
-    ///
-    /// # Errors
-    /// Returns an error if the folder cannot be read, or its layout is not supported.
-    pub(crate) fn open(source: &str, selection: TestSelection) -> Result<Self> {
-        let path = Path::new(source);
-        Ok(match source {
-            EMBEDDED => Self::Idx(Box::new(embedded_mnist()?)),
-            _ if PictureFolder::is_at(path) => {
-                let folder = PictureFolder::list(path, selection)?;
-                for note in &folder.notes {
-                    warn!("{note}");
-                }
-                Self::Pictures(folder)
-            }
-            _ => Self::Idx(Box::new(Dataset::from_idx_folder(path)?)),
-        })
+/// Returns where the labels of pictures are, unless they are in folders of their classes.
+///
+/// # Errors
+/// Returns an error if the settings name two places, or the pattern is none.
+pub(crate) fn file_labels(data: &DataConfig) -> Result<Option<FileLabels>> {
+    match (&data.labels, &data.label_pattern) {
+        (Some(_), Some(_)) => {
+            bail!("data.labels and data.label_pattern both state the labels: remove one of them")
+        }
+        (Some(table), None) => Ok(Some(FileLabels::Table(table.into()))),
+        (None, Some(pattern)) => {
+            let pattern = pattern
+                .parse()
+                .with_context(|| format!("data.label_pattern = {pattern:?}"))?;
+            Ok(Some(FileLabels::Pattern(pattern)))
+        }
+        (None, None) => Ok(None),
     }
+}
 
-    /// Opens a source that consists of IDX files.
-    ///
-    /// # Errors
-    /// Returns an error if the files cannot be read, or the folder contains pictures.
-    pub(crate) fn open_idx(source: &str) -> Result<Dataset> {
-        match Self::open(source, TestSelection::ByPath)? {
-            Self::Idx(dataset) => Ok(*dataset),
-            Self::Pictures(_) => bail!("{source}: found pictures, expected the four IDX files"),
+/// Reads all images of a source.
+///
+/// # Errors
+/// Returns an error if a class or the test split has no readable picture.
+pub(crate) fn read(
+    source: DataSource,
+    options: DecodeOptions,
+    cache: PictureCache<'_>,
+) -> Result<Dataset> {
+    match source {
+        // Its warnings were printed when it was opened.
+        DataSource::Images(dataset) => Ok(Dataset {
+            notes: Vec::new(),
+            ..*dataset
+        }),
+        DataSource::Pictures(folder) => {
+            let pictures = cache.decode(&folder.all_files(), options)?;
+            let dataset = folder.into_dataset(options.preparation, pictures)?;
+            warn_of_unreadable(&dataset.unreadable);
+            Ok(dataset)
         }
     }
+}
 
-    /// Reads all images.
-    ///
-    /// # Errors
-    /// Returns an error if a class or the test split has no readable picture.
-    pub(crate) fn read(self, options: DecodeOptions, cache: PictureCache<'_>) -> Result<Dataset> {
-        match self {
-            Self::Idx(dataset) => Ok(*dataset),
-            Self::Pictures(folder) => {
-                let pictures = cache.decode(&folder.all_files(), options)?;
-                let dataset = folder.into_dataset(options.preparation, pictures)?;
-                warn_of_unreadable(&dataset.unreadable);
-                Ok(dataset)
-            }
-        }
-    }
-
-    /// Reads the test images for a network that expects images like `expected`: of a folder of pictures
-    /// without a sub-folder `test`, all of them.
-    ///
-    /// # Errors
-    /// Returns an error if the images do not fit the network, or there are none.
-    pub(crate) fn read_test(
-        self,
-        expected: &DatasetInfo,
-        cache: PictureCache<'_>,
-    ) -> Result<ImageDataset> {
-        match self {
-            Self::Idx(dataset) => {
-                let dataset = dataset.with_channels(expected.channels)?;
-                check_fits(&dataset.info, expected)?;
-                Ok(dataset.test)
-            }
-            Self::Pictures(folder) => {
-                let files = match folder.has_test_folder {
-                    true => folder.test_files(),
-                    false => folder.all_files(),
-                };
-                let pictures = cache.decode(&files, decode_options(expected))?;
-                let unreadable = folder.unreadable(&pictures);
-                warn_of_unreadable(&unreadable);
-                let name = folder.path.display();
-                ensure!(
-                    !pictures.images.is_empty(),
-                    "{name}: no readable picture to evaluate: {}",
-                    unreadable.join("; ")
+/// Reads the test images of a source for a network that expects images like `expected`: all images if the source has no test
+/// split.
+///
+/// # Errors
+/// Returns an error if the images do not fit the network, or there are none.
+pub(crate) fn read_test(
+    source: DataSource,
+    expected: &DatasetInfo,
+    cache: PictureCache<'_>,
+) -> Result<ImageDataset> {
+    match source {
+        DataSource::Images(dataset) => {
+            let [_, height, width] = dataset.info.shape();
+            if [height, width] != [expected.height, expected.width] {
+                let (name, to) = (&dataset.info.name, expected);
+                info!(
+                    "the images of {name} are scaled from {width}x{height} to {}x{} pixels",
+                    to.width, to.height
                 );
-                relabel(&pictures.images, &folder.classes, expected)
-                    .with_context(|| name.to_string())
             }
+            let dataset = as_expected(*dataset, expected)?;
+            check_fits(&dataset.info, expected)?;
+            Ok(dataset.into_test_images())
         }
+        DataSource::Pictures(folder) => {
+            let files = match folder.has_test_folder {
+                true => folder.test_files(),
+                false => folder.all_files(),
+            };
+            let pictures = cache.decode(&files, decode_options(expected))?;
+            let unreadable = folder.unreadable(&pictures);
+            warn_of_unreadable(&unreadable);
+            let name = folder.path.display();
+            ensure!(
+                !pictures.images.is_empty(),
+                "{name}: no readable picture to evaluate: {}",
+                unreadable.join("; ")
+            );
+            relabel(&pictures.images, &folder.classes, expected).with_context(|| name.to_string())
+        }
+    }
+}
+
+/// Returns images with the channels and the size of those of a network.
+///
+/// # Errors
+/// Returns an error if an image cannot be read.
+pub(crate) fn as_expected(dataset: Dataset, expected: &DatasetInfo) -> Result<Dataset> {
+    let dataset = dataset.with_channels(expected.channels)?;
+    Ok(dataset.resized([expected.height, expected.width])?)
+}
+
+/// Returns the path of the data of a source: of an archive, the folder that it is unpacked to.
+///
+/// # Errors
+/// Returns an error if an archive cannot be unpacked.
+pub(crate) fn data_path(source: &str, cache: PictureCache<'_>) -> Result<PathBuf> {
+    let path = Path::new(source);
+    let format = match path.is_file() {
+        true => {
+            ArchiveFormat::of(path).with_context(|| format!("{source}: cannot read the file"))?
+        }
+        false => None,
+    };
+    let Some(format) = format else {
+        return Ok(path.into());
+    };
+    let version = file_version(path).unwrap_or_default();
+    let key = sha256_hex([source.as_bytes(), b"\n", version.as_bytes()]);
+    let temporary = env::temp_dir();
+    let folder = run_dir::unpacked_path(cache.root().unwrap_or(&temporary), &key);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let content = folder.join(
+        name.split('.')
+            .next()
+            .filter(|stem| !stem.is_empty())
+            .unwrap_or("data"),
+    );
+    if content.is_dir() {
+        return Ok(content);
+    }
+    unpack_to(path, format, &content).with_context(|| source.to_string())?;
+    Ok(content)
+}
+
+/// Unpacks an archive into a new folder, which appears when it is complete.
+fn unpack_to(archive: &Path, format: ArchiveFormat, content: &Path) -> Result<()> {
+    let parent = content.parent().context("a folder without a parent")?;
+    let create = || -> std::io::Result<tempfile::TempDir> {
+        fs::create_dir_all(parent)?;
+        tempfile::Builder::new()
+            .prefix(".unfinished-")
+            .tempdir_in(parent)
+    };
+    let folder = create().with_context(|| format!("cannot create {}", parent.display()))?;
+    info!("unpacking {} to {}", archive.display(), content.display());
+    let bar = byte_bar();
+    let unpacked = unpack(archive, format, folder.path(), &|bytes| bar.inc(bytes));
+    bar.finish_and_clear();
+    unpacked?;
+    match fs::rename(folder.path(), content) {
+        // Another process was faster.
+        Err(_) if content.is_dir() => Ok(()),
+        renamed => Ok(renamed?),
     }
 }
 
@@ -136,7 +227,7 @@ pub(crate) fn relabel(
     Ok(images.with_channels(expected.channels).relabeled(&labels))
 }
 
-/// Checks that IDX images fit a network that expects images like `expected`, and warns if the classes have other
+/// Checks that images fit a network that expects images like `expected`, and warns if the classes have other
 /// names.
 fn check_fits(info: &DatasetInfo, expected: &DatasetInfo) -> Result<()> {
     ensure!(
@@ -188,16 +279,31 @@ fn embedded_mnist() -> Result<Dataset> {
     )
 }
 
+/// Returns the absolute path of a folder followed by the name of one of its datasets, such as `gzip/emnist-letters`.
+fn named_dataset(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?;
+    let folder = match path.parent()? {
+        empty if empty.as_os_str().is_empty() => Path::new("."),
+        folder => folder,
+    };
+    let folder = fs::canonicalize(folder).ok()?;
+    let mut entries = fs::read_dir(&folder).ok()?.flatten();
+    let is_named = entries.any(|entry| entry.file_name().to_string_lossy().starts_with(name));
+    is_named.then(|| folder.join(name))
+}
+
 /// Returns the absolute path of a data source, which is stored in the configuration of a run.
 ///
 /// # Errors
-/// Returns an error if there is no such folder.
+/// Returns an error if there is no such file or folder.
 pub(crate) fn absolute_source(source: &str) -> Result<String> {
     if source == EMBEDDED {
         return Ok(source.into());
     }
-    let path = fs::canonicalize(source)
-        .with_context(|| format!("{source}: cannot open the data folder"))?;
+    let path = match (fs::canonicalize(source), named_dataset(Path::new(source))) {
+        (Err(_), Some(path)) => path,
+        (path, _) => path.with_context(|| format!("{source}: cannot open the data"))?,
+    };
     match path.into_os_string().into_string() {
         Ok(path) => Ok(path),
         Err(path) => bail!("{}: not valid UTF-8", path.display()),

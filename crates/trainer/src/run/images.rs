@@ -2,15 +2,18 @@
 
 use std::collections::HashSet;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use data::digest::sha256_hex;
-use data::{Dataset, DecodeOptions, ImageDataset, Preparation, TestSelection};
+use data::{DataSource, Dataset, DecodeOptions, ImageDataset, Preparation, TestSelection};
 use tracing::{info, warn};
 
 use crate::config::run_config::{Config, DataConfig};
 use crate::config::settings::Settings;
+use crate::run::class_weights::class_weights as compute_class_weights;
 use crate::run::image_record::{ImageRecord, RecordedFile, SplitDigest};
-use crate::run::image_source::{Source, absolute_source, decode_options, relabel};
+use crate::run::image_source::{
+    absolute_source, as_expected, decode_options, file_labels, open, read, read_test, relabel,
+};
 use crate::run::picture_cache::PictureCache;
 use crate::run::recorded_pictures::RecordedPictures;
 use crate::run::run_dir::RunDir;
@@ -57,23 +60,35 @@ pub(crate) fn resolve(settings: Settings, cache: PictureCache<'_>) -> Result<(Co
 /// Returns an error as [`resolve`] does.
 pub(crate) fn resolve_opened(
     mut settings: Settings,
-    opened: Option<Source>,
+    opened: Option<DataSource>,
     cache: PictureCache<'_>,
 ) -> Result<(Config, RunImages)> {
     if let Some(source) = settings.source() {
         settings.set_source(absolute_source(source)?);
     }
+    settings.make_label_path_absolute()?;
     let data = settings.data()?;
+    let labels = file_labels(&data)?;
     let source = match opened {
         Some(source) => source,
-        None => Source::open(&data.source, TestSelection::ByPath)?,
+        None => open(&data.source, labels.as_ref(), TestSelection::ByPath, cache)?,
     };
     let options = DecodeOptions {
-        preparation: Preparation::Picture,
+        preparation: data.preparation.unwrap_or(Preparation::Picture),
         height: data.image_size,
         width: data.image_size,
     };
-    let mut dataset = source.read(options, cache)?;
+    let mut dataset = read(source, options, cache)?;
+    if data.channels.is_none() {
+        dataset.notes.iter().for_each(|note| warn!("{note}"));
+    }
+    if let Some(preparation) = data.preparation {
+        dataset.info.preparation = preparation;
+    }
+    // A preset's size is that of its pictures; images in files of many keep theirs unless told otherwise.
+    if settings.given().contains("data.image_size") {
+        dataset = dataset.resized(options.size())?;
+    }
     if let Some(channels) = data.channels {
         ensure!(
             matches!(channels, 1 | 3),
@@ -81,8 +96,16 @@ pub(crate) fn resolve_opened(
         );
         dataset = dataset.with_channels(channels)?;
     }
-    let config = settings.into_config(&dataset.info)?;
+    if dataset.is_stratified {
+        settings.prefer_stratified_validation();
+    }
+    let class_weights = settings.take_class_weights();
+    let mut config = settings.into_config(&dataset.info)?;
     let images = RunImages::new(&config, dataset)?;
+    if let Some(how) = class_weights {
+        let (train, classes) = (&images.split.train, &config.images.classes);
+        config.training.class_weights = Some(compute_class_weights(&how, train, classes)?);
+    }
     config.model.check_whitening(images.split.train.len())?;
     Ok((config, images))
 }
@@ -130,7 +153,7 @@ impl RunImages {
             _ => {
                 let digest = SplitDigest::of;
                 let (train, test) = rayon::join(|| digest(&self.training), || digest(test));
-                ImageRecord::Idx {
+                ImageRecord::Images {
                     train: train?,
                     test: test?,
                 }
@@ -145,8 +168,8 @@ impl RunImages {
     pub(crate) fn load(run: &RunDir, config: &Config, cache: PictureCache<'_>) -> Result<Self> {
         let source = &config.data.source;
         match ImageRecord::read(run)? {
-            Some(ImageRecord::Idx { train, test }) => {
-                let images = Self::new(config, idx_images(config)?)?;
+            Some(ImageRecord::Images { train, test }) => {
+                let images = Self::new(config, stored_images(config, cache)?)?;
                 train.check(&images.training, "training", source)?;
                 test.check(&images.split.test, "test", source)?;
                 Ok(images)
@@ -156,7 +179,7 @@ impl RunImages {
                 validation,
                 test,
             }) => {
-                let pictures = RecordedPictures::new(config, source, cache);
+                let pictures = RecordedPictures::new(config, source, cache)?;
                 let training = [train.as_slice(), &validation].concat();
                 let training = pictures.read_all(&training)?;
                 let split = DataSplit {
@@ -191,13 +214,13 @@ pub(crate) fn load_test(run: &RunDir, config: &Config) -> Result<ImageDataset> {
     let root = run.root();
     let cache = PictureCache::Read(&root);
     let load = || match ImageRecord::read(run)? {
-        Some(ImageRecord::Idx { test, .. }) => {
-            let images = idx_images(config)?.test;
+        Some(ImageRecord::Images { test, .. }) => {
+            let images = stored_images(config, cache)?.test;
             test.check(&images, "test", source)?;
             Ok(images)
         }
         Some(ImageRecord::Pictures { test, .. }) => {
-            RecordedPictures::new(config, source, cache).read_unchanged(&test)
+            RecordedPictures::new(config, source, cache)?.read_unchanged(&test)
         }
         None => Ok(read_unrecorded(run, config, cache)?.0.test),
     };
@@ -219,10 +242,10 @@ pub(crate) fn load_training_examples(
     let load = || match ImageRecord::read(run)? {
         Some(ImageRecord::Pictures { train, .. }) => {
             let first = &train[..train.len().min(count)];
-            RecordedPictures::new(config, source, cache).read_unchanged(first)
+            RecordedPictures::new(config, source, cache)?.read_unchanged(first)
         }
-        Some(ImageRecord::Idx { train, .. }) => {
-            let images = RunImages::new(config, idx_images(config)?)?;
+        Some(ImageRecord::Images { train, .. }) => {
+            let images = RunImages::new(config, stored_images(config, cache)?)?;
             train.check(&images.training, "training", source)?;
             Ok(images.split.train)
         }
@@ -236,7 +259,7 @@ pub(crate) fn load_training_examples(
 }
 
 /// Reads the test images of another data source for the network of a run, or those of the run if the source
-/// contains its images. A folder of pictures without a sub-folder `test` consists of test images.
+/// contains its images. Without a test split, all images are test images.
 ///
 /// # Errors
 /// Returns an error if the images cannot be read, or do not fit the network.
@@ -248,35 +271,36 @@ pub(crate) fn load_other_test(run: &RunDir, config: &Config, other: &str) -> Res
     if record.is_some() && other == config.data.source {
         return load_test(run, config);
     }
-    let source = Source::open(&other, TestSelection::ByPath)?;
+    let source = open(&other, None, TestSelection::ByPath, cache)?;
     match (&source, &record) {
-        (Source::Pictures(_), Some(ImageRecord::Pictures { test, .. })) => {
-            let pictures = RecordedPictures::new(config, &other, cache);
+        (DataSource::Pictures(_), Some(ImageRecord::Pictures { test, .. })) => {
+            let pictures = RecordedPictures::new(config, &other, cache)?;
             if pictures.contains(test) {
                 info!("{other} contains the images of the run: evaluating on its test images");
                 return pictures.read_unchanged(test);
             }
         }
-        (Source::Idx(dataset), Some(ImageRecord::Idx { train, test })) => {
-            let channels = config.images.channels;
-            let [training, testing] =
-                [&dataset.train, &dataset.test].map(|images| images.with_channels(channels));
-            let training = limited(&config.data, &training);
-            if test.is_of(&testing)? && train.is_of(&training)? {
-                return Ok(testing);
+        (DataSource::Images(dataset), Some(ImageRecord::Images { train, test })) => {
+            let dataset = as_expected((**dataset).clone(), &config.images)?;
+            let training = limited(&config.data, &dataset.train);
+            if test.is_of(&dataset.test)? && train.is_of(&training)? {
+                return Ok(dataset.test);
             }
         }
         _ => {}
     }
-    let images = source.read_test(&config.images, cache)?;
+    let images = read_test(source, &config.images, cache)?;
     warn_of_training_images(&images, run, config, record, cache);
     Ok(images)
 }
 
-/// Reads the IDX files of a run, with the channels of its network.
-fn idx_images(config: &Config) -> Result<Dataset> {
-    let images = Source::open_idx(&config.data.source)?;
-    Ok(images.with_channels(config.images.channels)?)
+/// Reads the images of a run that are not pictures in files of their own, as its network expects them.
+fn stored_images(config: &Config, cache: PictureCache<'_>) -> Result<Dataset> {
+    let source = &config.data.source;
+    match open(source, None, TestSelection::ByPath, cache)? {
+        DataSource::Images(dataset) => as_expected(*dataset, &config.images),
+        DataSource::Pictures(_) => bail!("{source}: found pictures, expected files of many images"),
+    }
 }
 
 /// Returns the training images that the settings permit.
@@ -298,9 +322,9 @@ fn read_unrecorded(
         "{} has no record of its images; they are read from {source}",
         run.name()
     );
-    let opened = Source::open(source, TestSelection::Shuffled)?;
-    let is_pictures = matches!(opened, Source::Pictures(_));
-    let mut dataset = opened.read(decode_options(expected), cache)?;
+    let opened = open(source, None, TestSelection::Shuffled, cache)?;
+    let is_pictures = matches!(opened, DataSource::Pictures(_));
+    let mut dataset = read(opened, decode_options(expected), cache)?;
     dataset.info = dataset.info.in_form_of(expected, &dataset.train)?;
     let statistics = match dataset.info.is_same_data(expected) {
         true => Statistics::Same,
@@ -366,9 +390,11 @@ fn count_training_images(
                     .filter(|file| known.contains(file.sha256.as_str()))
                     .count());
             }
-            RecordedPictures::new(config, source, cache).read_unchanged(&recorded)?
+            RecordedPictures::new(config, source, cache)?.read_unchanged(&recorded)?
         }
-        Some(ImageRecord::Idx { .. }) => limited(&config.data, &idx_images(config)?.train),
+        Some(ImageRecord::Images { .. }) => {
+            limited(&config.data, &stored_images(config, cache)?.train)
+        }
         None => limited(&config.data, &read_unrecorded(run, config, cache)?.0.train),
     };
     let known: HashSet<String> = pixel_digests(&training).collect::<Result<_>>()?;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use burn::tensor::Device;
 use data::{ImageDataset, Loader, Mixing, MnistBatcher, Order};
 
-use crate::config::run_config::{Config, TrainingConfig};
+use crate::config::run_config::{Config, Sampler, TrainingConfig};
 
 /// Smallest number of images that batch normalization is computed over, if the data set permits: the
 /// statistics of fewer images are too noisy to train on.
@@ -44,7 +44,10 @@ pub(crate) fn uncached_training_loader(
     let TrainingConfig {
         seed, batch_size, ..
     } = config.training;
-    let order = Order::Shuffled { seed };
+    let order = match config.data.sampler {
+        Sampler::All => Order::Shuffled { seed },
+        Sampler::Balanced => Order::Balanced { seed },
+    };
     let loader = Loader::new(
         images.clone(),
         batcher,

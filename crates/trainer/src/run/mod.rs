@@ -14,9 +14,11 @@ pub(crate) mod event_log;
 
 pub(crate) mod picture_cache;
 pub(crate) mod noise_images;
+pub(crate) mod class_weights;
 pub(crate) mod picture_preset;
 pub(crate) mod image_source;
 pub(crate) mod image_record;
 pub(crate) mod recorded_pictures;
 pub(crate) mod images;
+pub(crate) mod data_report;
 pub(crate) mod loaders;

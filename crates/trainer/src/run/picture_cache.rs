@@ -101,7 +101,7 @@ impl PictureCache<'_> {
     }
 
     /// Returns the folder of runs that contains the cache.
-    fn root(&self) -> Option<&Path> {
+    pub(crate) fn root(&self) -> Option<&Path> {
         match self {
             Self::No => None,
             Self::Read(root) | Self::Write(root) => Some(root),

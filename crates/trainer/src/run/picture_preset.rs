@@ -1,15 +1,14 @@
-//! The choice of a preset for a folder of pictures.
-
-use std::path::Path;
+//! The choice of a preset for pictures and color images.
 
 use anyhow::Result;
-use data::{PictureFolder, PictureSurvey, TestSelection};
+use data::{DataSource, PictureSurvey, TestSelection};
 use toml::{Table, Value};
 
 use crate::config::presets;
 use crate::config::run_config::TrainingConfig;
 use crate::config::settings::Settings;
-use crate::run::image_source::{EMBEDDED, Source, absolute_source};
+use crate::run::image_source::{EMBEDDED, absolute_source, file_labels, open};
+use crate::run::picture_cache::PictureCache;
 
 /// Largest side of pictures that keep the size of the small images that a preset is made for.
 const SMALL: u32 = 48;
@@ -28,29 +27,48 @@ pub(crate) struct PresetChoice {
     pub(crate) reason: String,
 }
 
-/// Chooses a preset for the images of a data source, and returns it with the opened source; `None` unless it is a
-/// folder of pictures. `channels` is their number after conversion, if they are converted.
+/// Opens the data source of `settings`, and chooses a preset for its images; none for small gray images and for the embedded
+/// data set.
 ///
 /// # Errors
-/// Returns an error if the folder cannot be listed.
+/// Returns an error if the data cannot be opened.
 pub(crate) fn choose(
-    source: &str,
-    channels: Option<i64>,
-) -> Result<Option<(PresetChoice, Source)>> {
-    // A folder may have the name of the embedded data set.
-    if source == EMBEDDED || !PictureFolder::is_at(Path::new(source)) {
-        return Ok(None);
+    settings: &Settings,
+    cache: PictureCache<'_>,
+) -> Result<(Option<PresetChoice>, Option<DataSource>)> {
+    let data = settings.data()?;
+    if data.source == EMBEDDED {
+        return Ok((None, None));
     }
-    let Source::Pictures(folder) = Source::open(&absolute_source(source)?, TestSelection::ByPath)?
-    else {
-        return Ok(None);
+    let labels = file_labels(&data)?;
+    let source = absolute_source(&data.source)?;
+    let source = open(&source, labels.as_ref(), TestSelection::ByPath, cache)?;
+    let (survey, count) = match &source {
+        DataSource::Pictures(folder) => {
+            (PictureSurvey::of(&folder.all_files()), folder.train.len())
+        }
+        DataSource::Images(dataset) => {
+            let info = &dataset.info;
+            let survey = PictureSurvey {
+                side: info.height.min(info.width) as u32,
+                has_color: info.channels == 3,
+            };
+            // Images keep their size.
+            let is_small_gray = !survey.has_color && survey.side <= SMALL;
+            (Some(survey).filter(|_| !is_small_gray), dataset.train.len())
+        }
     };
-    let Some(mut survey) = PictureSurvey::of(&folder.all_files()) else {
-        return Ok(None);
+    let Some(mut survey) = survey else {
+        return Ok((None, Some(source)));
     };
-    survey.has_color = channels.map_or(survey.has_color, |channels| channels > 1);
-    let choice = choose_for(survey, folder.train.len())?;
-    Ok(Some((choice, Source::Pictures(folder))))
+    survey.has_color = data
+        .channels
+        .map_or(survey.has_color, |channels| channels > 1);
+    let mut choice = choose_for(survey, count)?;
+    if let DataSource::Images(_) = &source {
+        choice.settings.remove("data");
+    }
+    Ok((Some(choice), Some(source)))
 }
 
 fn choose_for(survey: PictureSurvey, pictures: usize) -> Result<PresetChoice> {
@@ -146,9 +164,17 @@ mod tests {
         }
     }
 
+    /// Returns the settings of the default preset with a data source.
+    fn settings(source: &str) -> Settings {
+        let mut settings = Settings::preset(presets::DEFAULT).unwrap();
+        settings.set_source(source.into());
+        settings
+    }
+
     #[test]
     fn the_embedded_data_set_is_no_folder() {
-        assert!(choose(EMBEDDED, None).unwrap().is_none());
+        let (choice, source) = choose(&settings(EMBEDDED), PictureCache::No).unwrap();
+        assert!(choice.is_none() && source.is_none());
     }
 
     #[test]
@@ -176,12 +202,13 @@ mod tests {
             write(&format!("b/{number}.png"));
         }
         let path = folder.path().to_str().unwrap();
-        let (choice, source) = choose(path, None).unwrap().unwrap();
+        let (choice, source) = choose(&settings(path), PictureCache::No).unwrap();
+        let choice = choice.unwrap();
         let mut settings = Settings::preset(choice.preset).unwrap();
         settings.overlay(choice.settings).unwrap();
         settings.set_source(path.into());
         write("c/0.png");
-        let (config, _) = resolve_opened(settings, Some(source), PictureCache::No).unwrap();
+        let (config, _) = resolve_opened(settings, source, PictureCache::No).unwrap();
         assert_eq!(config.images.classes, ["a", "b"]);
     }
 }

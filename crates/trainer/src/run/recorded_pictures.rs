@@ -10,7 +10,7 @@ use tracing::warn;
 
 use crate::config::run_config::Config;
 use crate::run::image_record::RecordedFile;
-use crate::run::image_source::decode_options;
+use crate::run::image_source::{data_path, decode_options};
 use crate::run::picture_cache::PictureCache;
 
 /// Maximum number of files named in a message.
@@ -19,7 +19,7 @@ const MAX_NAMED: usize = 5;
 /// The data folder of a run that recorded its pictures.
 #[derive(Debug)]
 pub(crate) struct RecordedPictures<'a> {
-    folder: &'a str,
+    folder: String,
     expected: &'a DatasetInfo,
     cache: PictureCache<'a>,
 }
@@ -33,19 +33,23 @@ struct Recovered {
 }
 
 impl<'a> RecordedPictures<'a> {
-    /// Describes the pictures of a run, which are in `folder` now.
-    pub(crate) fn new(config: &'a Config, folder: &'a str, cache: PictureCache<'a>) -> Self {
-        Self {
-            folder,
+    /// Describes the pictures of a run, which are in `source` now: a folder or an archive.
+    ///
+    /// # Errors
+    /// Returns an error if the archive cannot be unpacked.
+    pub(crate) fn new(config: &'a Config, source: &str, cache: PictureCache<'a>) -> Result<Self> {
+        let folder = data_path(source, cache)?;
+        Ok(Self {
+            folder: folder.display().to_string(),
             expected: &config.images,
             cache,
-        }
+        })
     }
 
     /// Returns whether the folder contains all these files with the recorded sizes.
     pub(crate) fn contains(&self, files: &[RecordedFile]) -> bool {
         let is_in_folder = |RecordedFile { file, .. }: &RecordedFile| {
-            let metadata = fs::metadata(Path::new(self.folder).join(&file.path));
+            let metadata = fs::metadata(Path::new(&self.folder).join(&file.path));
             metadata.is_ok_and(|metadata| metadata.is_file() && metadata.len() == file.bytes)
         };
         files.iter().all(is_in_folder)
@@ -74,7 +78,7 @@ impl<'a> RecordedPictures<'a> {
     /// Returns an error if none is left.
     pub(crate) fn read_unchanged(&self, files: &[RecordedFile]) -> Result<ImageDataset> {
         let Recovered { images, lost } = self.read(files)?;
-        let (folder, count, total) = (self.folder, lost.len(), files.len());
+        let (folder, count, total) = (&self.folder, lost.len(), files.len());
         if images.is_empty() {
             let listed = listed(&lost);
             bail!("{folder}: all {total} recorded pictures are missing or changed: {listed}");
@@ -89,11 +93,11 @@ impl<'a> RecordedPictures<'a> {
     }
 
     fn read(&self, files: &[RecordedFile]) -> Result<Recovered> {
-        fs::read_dir(self.folder)
+        fs::read_dir(&self.folder)
             .with_context(|| format!("{}: cannot open the data folder", self.folder))?;
         let labeled = files.iter().map(|recorded| self.labeled(recorded));
         let pictures = PictureFiles {
-            folder: self.folder.into(),
+            folder: self.folder.clone().into(),
             files: labeled.collect::<Result<_>>()?,
         };
         let decoded = self

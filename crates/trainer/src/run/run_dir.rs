@@ -511,6 +511,16 @@ pub(crate) fn picture_cache_path(root: &Path, key: &str) -> PathBuf {
     root.join(".pictures").join(key)
 }
 
+/// Returns the folder of the unpacked archive with this key, in the folder of runs `root`.
+pub(crate) fn unpacked_path(root: &Path, key: &str) -> PathBuf {
+    root.join(".archives").join(key)
+}
+
+/// Returns the folders in the folder of runs `root` that can be made again: decoded pictures and unpacked archives.
+pub(crate) fn cache_folders(root: &Path) -> [PathBuf; 2] {
+    [root.join(".pictures"), root.join(".archives")]
+}
+
 fn checkpoint_name(steps: u64) -> String {
     format!("step-{steps:08}.checkpoint")
 }

@@ -18,5 +18,7 @@ pub(crate) struct TrainedEpoch {
 /// Metrics of the network at the end of an epoch.
 pub(crate) struct EvaluatedEpoch {
     pub(crate) validation: Option<Metrics>,
+    /// The metric that the best epoch is chosen by, the higher the better; `None` for the accuracy.
+    pub(crate) score: Option<f64>,
     pub(crate) test: Option<Metrics>,
 }

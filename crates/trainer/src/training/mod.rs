@@ -25,5 +25,7 @@ mod burn_train;
 mod dashboard;
 mod data_parallel;
 
+pub(crate) mod cross_validation;
+pub(crate) mod label_errors;
 pub(crate) mod range_test;
 pub(crate) mod device_check;

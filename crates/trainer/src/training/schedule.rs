@@ -138,6 +138,7 @@ mod tests {
             steps: 1,
             train: metrics,
             validation: Some(metrics),
+            score: None,
             test: None,
             learning_rate: 0.1,
             images_per_second: 1.0,

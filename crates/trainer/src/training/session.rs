@@ -187,6 +187,7 @@ impl Session {
             steps: position.steps,
             train: trained.metrics,
             validation: evaluated.validation,
+            score: evaluated.score,
             test: evaluated.test,
             learning_rate: self.learning_rate(position.steps.saturating_sub(1), &position.epochs),
             images_per_second: trained.images_per_second,

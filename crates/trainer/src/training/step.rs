@@ -95,7 +95,7 @@ pub(crate) fn mean_gradients(
         let parts = parts.into_iter().map(|batch| TrainingBatch {
             weight: num_images(&batch) as f64 / images_of_step as f64,
             batch,
-            objective,
+            objective: objective.clone(),
         });
         let mut parts: Vec<TrainingBatch> = parts.collect();
         let weight = parts.iter().map(|part| part.weight).sum();
@@ -150,6 +150,10 @@ pub(crate) fn update(
 pub(crate) fn objective(settings: &TrainingConfig) -> Objective {
     Objective {
         label_smoothing: settings.label_smoothing,
+        class_weights: settings.class_weights.as_ref().map(|weights| {
+            let weights = weights.iter().map(|&weight| weight as f32);
+            weights.collect()
+        }),
         precision: settings.precision,
     }
 }

@@ -6,10 +6,10 @@ use burn::train::ClassificationOutput;
 use model::ConvNet;
 use tracing::warn;
 
-use crate::config::run_config::Config;
+use crate::config::run_config::{Config, SelectBy};
 use crate::device::OpenDevice;
 use crate::device::panics::catch_panic_in_all_threads;
-use crate::inference::evaluation::{EvaluatedBatch, evaluate};
+use crate::inference::evaluation::{EvaluatedBatch, Evaluation, evaluate};
 use crate::run::checkpoint::Checkpoint;
 use crate::run::images::DataSplit;
 use crate::run::metrics::Metrics;
@@ -153,7 +153,15 @@ impl Session {
                 true => Some(self.test(model, monitor)?),
                 false => None,
             };
-            Ok(EvaluatedEpoch { validation, test })
+            let score = validation
+                .as_ref()
+                .and_then(|evaluation| self.score(evaluation));
+            let validation = validation.map(|evaluation| evaluation.metrics());
+            Ok(EvaluatedEpoch {
+                validation,
+                score,
+                test,
+            })
         });
         match evaluated {
             Err(error) if error.is::<Interrupted>() => Ok(None),
@@ -166,7 +174,7 @@ impl Session {
         epoch: usize,
         model: &ConvNet,
         monitor: &mut Monitor<'_>,
-    ) -> Result<Option<Metrics>> {
+    ) -> Result<Option<Evaluation>> {
         let images = self.validation.num_items();
         if images == 0 {
             return Ok(None);
@@ -188,7 +196,17 @@ impl Session {
         });
         let evaluation = evaluation.with_context(|| format!("validation of epoch {epoch}"))?;
         monitor.end_validation(epoch)?;
-        Ok(Some(evaluation.metrics()))
+        Ok(Some(evaluation))
+    }
+
+    /// Returns the metric that the best epoch is chosen by, the higher the better; `None` for the accuracy.
+    fn score(&self, evaluation: &Evaluation) -> Option<f64> {
+        match self.config.training.select_by {
+            SelectBy::Accuracy => None,
+            SelectBy::BalancedAccuracy => Some(evaluation.balanced_accuracy()),
+            SelectBy::MacroF1 => Some(evaluation.macro_average().f1),
+            SelectBy::Loss => Some(-evaluation.loss),
+        }
     }
 
     fn test(&self, model: &ConvNet, monitor: &Monitor<'_>) -> Result<Metrics> {

@@ -188,7 +188,7 @@ mod tests {
                 images: 1,
                 sha256: sha256.into(),
             };
-            let record = ImageRecord::Idx {
+            let record = ImageRecord::Images {
                 train: digest(),
                 test: digest(),
             };

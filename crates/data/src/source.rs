@@ -1,0 +1,322 @@
+//! The recognition of data: which format a file or folder has, and the dataset in it.
+
+use std::path::{Path, PathBuf};
+
+use crate::archive::ArchiveFormat;
+use crate::csv_table;
+use crate::dataset::Dataset;
+use crate::dataset_files::{DatasetFile, DatasetFiles, FileKind, Format};
+use crate::error::DataError;
+use crate::folder_layout::FolderLayout;
+use crate::label_pattern::LabelPattern;
+use crate::label_table::{self, LabeledPicture};
+use crate::listing::{picture_files, sub_folders};
+use crate::picture::begins_as_picture;
+use crate::picture_folder::{PictureFolder, TestSelection};
+use crate::regular_file;
+use crate::split_name::{Split, words};
+
+/// Number of file names that a message lists.
+const MAX_LISTED: usize = 3;
+
+/// Data that were opened.
+#[derive(Debug)]
+pub enum DataSource {
+    /// Images that were read into memory.
+    Images(Box<Dataset>),
+    /// Pictures that are not decoded yet.
+    Pictures(PictureFolder),
+}
+
+/// Where the labels of pictures are, if they are not in folders of their classes.
+#[derive(Clone, Debug)]
+pub enum FileLabels {
+    /// In a table of paths and labels.
+    Table(PathBuf),
+    /// In the names of the files.
+    Pattern(LabelPattern),
+}
+
+impl DataSource {
+    /// Opens a folder or a file, or one of several datasets in a folder by its name, such as `gzip/emnist-letters`.
+    ///
+    /// # Errors
+    /// Returns an error if the data cannot be read, have no labels or have a format that is not supported.
+    pub fn open(
+        path: &Path,
+        labels: Option<&FileLabels>,
+        selection: TestSelection,
+    ) -> Result<Self, DataError> {
+        if let Some(labels) = labels {
+            return Ok(Self::Pictures(labels.pictures(path)?));
+        }
+        if path.is_file() {
+            return images(&single_file(path)?);
+        }
+        // Arrays beside pictures are rarely the data, unlike IDX files and tables of pixels.
+        match DatasetFiles::find(path)? {
+            Some(files) if files.format != Format::Numpy || !has_pictures(path) => {
+                return images(&files);
+            }
+            _ => {}
+        }
+        if !path.is_dir() {
+            let source = std::io::Error::from(std::io::ErrorKind::NotFound);
+            return Err(DataError::Folder {
+                path: path.to_path_buf(),
+                source,
+            });
+        }
+        if let Some(pictures) = labeled_by_tables(path)? {
+            return Ok(Self::Pictures(pictures));
+        }
+        check_class_folders(path)?;
+        Ok(Self::Pictures(PictureFolder::list(path, selection)?))
+    }
+}
+
+/// Checks that a folder of pictures has sub-folders.
+fn check_class_folders(folder: &Path) -> Result<(), DataError> {
+    if !sub_folders(folder)?.is_empty() {
+        return Ok(());
+    }
+    match picture_files(folder).files.len() {
+        0 => Ok(()),
+        count => {
+            let message = format!(
+                "{count} pictures, but no sub-folder per class; name a table of their labels with --labels FILE.csv, or take \
+                 the labels from their names with --label-pattern, such as '{{label}}_*' for cat_001.png"
+            );
+            Err(DataError::invalid(folder, message))
+        }
+    }
+}
+
+impl FileLabels {
+    /// Lists the pictures of a folder with their labels.
+    fn pictures(&self, folder: &Path) -> Result<PictureFolder, DataError> {
+        let (pictures, rest) = match self {
+            Self::Table(table) => {
+                let pictures = label_table::read(table, folder)?;
+                let rest = picture_files(folder).files.len() - pictures.len();
+                (
+                    pictures,
+                    (rest > 0)
+                        .then(|| format!("{rest} pictures have no label in {}", table.display())),
+                )
+            }
+            Self::Pattern(pattern) => labels_of_names(folder, pattern)?,
+        };
+        let notes = rest.map(|rest| format!("{}: {rest}, and are not used", folder.display()));
+        PictureFolder::labeled(folder, pictures, notes.into_iter().collect())
+    }
+}
+
+/// Reads the images of files.
+fn images(files: &DatasetFiles) -> Result<DataSource, DataError> {
+    let dataset = match files.format {
+        Format::Idx => Dataset::from_idx(files),
+        Format::Cifar => Dataset::from_cifar(files),
+        Format::Numpy => Dataset::from_numpy(files),
+        Format::Table => Dataset::from_tables(files),
+    };
+    Ok(DataSource::Images(Box::new(dataset?)))
+}
+
+/// Recognizes a file that is a dataset by itself.
+fn single_file(path: &Path) -> Result<DatasetFiles, DataError> {
+    let read = |source| DataError::Read {
+        path: path.to_path_buf(),
+        source,
+    };
+    let invalid = |message: &str| Err(DataError::invalid(path, message.into()));
+    let extension = path
+        .extension()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .to_lowercase();
+    let mut start = vec![0; 16];
+    let length = std::io::Read::read(&mut regular_file::open(path).map_err(read)?, &mut start)
+        .map_err(read)?;
+    start.truncate(length);
+    let (kind, format) = match extension.as_str() {
+        "npz" => (FileKind::Npz, Format::Numpy),
+        "npy" => {
+            return invalid(
+                "a single array; choose the folder with the arrays of images and of labels",
+            );
+        }
+        "parquet" => {
+            return invalid(
+                "Parquet is not supported; save the pictures as files, a folder per class",
+            );
+        }
+        "mat" | "h5" | "hdf5" | "pkl" | "pickle" | "pt" | "arff" | "json" | "xlsx" => {
+            return invalid(
+                "not a format of data that can be read; expected a folder, or a CSV, NPZ, zip or tar file",
+            );
+        }
+        _ if start.starts_with(&[0, 0, 8]) || start.starts_with(&[0, 0, 12]) => {
+            return invalid(
+                "an IDX file; choose its folder, which has the files of images and of labels",
+            );
+        }
+        _ if begins_as_picture(&start) => {
+            return invalid("a picture; choose a folder of pictures, one sub-folder per class");
+        }
+        _ if matches!(ArchiveFormat::of(path), Ok(Some(_))) => {
+            return invalid("an archive that is not unpacked");
+        }
+        _ => match csv_table::has_labels(regular_file::open(path).map_err(read)?) {
+            Some(false) => return invalid("a table of images without labels"),
+            // The reader says what is wrong with another text.
+            Some(true) | None => (FileKind::Table, Format::Table),
+        },
+    };
+    let name = words(&path.file_stem().unwrap_or_default().to_string_lossy());
+    let name = name
+        .into_iter()
+        .filter(|word| Split::of_word(word).is_none())
+        .collect::<Vec<_>>()
+        .join("-");
+    let files = vec![DatasetFile {
+        path: path.to_path_buf(),
+        kind,
+        split: None,
+    }];
+    Ok(DatasetFiles {
+        path: path.to_path_buf(),
+        name,
+        format,
+        files,
+    })
+}
+
+/// Whether a folder or one of its sub-folders holds a picture.
+fn has_pictures(folder: &Path) -> bool {
+    let folders = sub_folders(folder).unwrap_or_default();
+    folders
+        .iter()
+        .any(|(_, folder)| !picture_files(folder).files.is_empty())
+}
+
+/// Lists the pictures of a folder without class folders, if tables in it have their labels.
+///
+/// # Errors
+/// Returns an error if a table names a picture that is not there.
+fn labeled_by_tables(folder: &Path) -> Result<Option<PictureFolder>, DataError> {
+    // The splits, or the folder itself.
+    let has_classes = match FolderLayout::of(folder) {
+        Ok(layout) => !sub_folders(&layout.train)?.is_empty(),
+        // A folder `images` beside a table is no class.
+        Err(_) => false,
+    };
+    let holders = sub_folders(folder)?;
+    if has_classes && holders.len() > 1 {
+        return Ok(None);
+    }
+    let entries = std::fs::read_dir(folder).map_err(|source| DataError::Folder {
+        path: folder.to_path_buf(),
+        source,
+    })?;
+    let is_csv = |path: &PathBuf| {
+        path.extension()
+            .is_some_and(|extension| extension.eq_ignore_ascii_case("csv"))
+    };
+    let mut tables: Vec<PathBuf> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| is_csv(path) && label_table::is_at(path))
+        .collect();
+    tables.sort();
+    // A submission that a competition gives as an example has no labels.
+    tables.retain(|table| {
+        !words(&table.to_string_lossy())
+            .iter()
+            .any(|word| word == "submission")
+    });
+    if tables.is_empty() {
+        return Ok(None);
+    }
+    let mut pictures = Vec::new();
+    let mut notes = Vec::new();
+    for table in tables {
+        let name = table
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let split = words(&name).iter().find_map(|word| Split::of_word(word));
+        let labeled = label_table::read(&table, folder)?;
+        notes.push(format!(
+            "{}: the labels of {} pictures",
+            table.display(),
+            labeled.len()
+        ));
+        pictures.extend(labeled.into_iter().map(|picture| LabeledPicture {
+            split: picture.split.or(split),
+            ..picture
+        }));
+    }
+    Ok(Some(PictureFolder::labeled(folder, pictures, notes)?))
+}
+
+/// Labels the pictures of a folder by their names. Returns a message about names that do not fit.
+fn labels_of_names(
+    folder: &Path,
+    pattern: &LabelPattern,
+) -> Result<(Vec<LabeledPicture>, Option<String>), DataError> {
+    let invalid = |message: String| DataError::invalid(folder, message);
+    let mut pictures = Vec::new();
+    let mut others = Vec::new();
+    for file in picture_files(folder).files {
+        let names = file
+            .strip_prefix(folder)
+            .ok()
+            .map(|path| path.iter().map(|name| name.to_str()));
+        let Some(path) = names
+            .and_then(|names| names.collect::<Option<Vec<&str>>>())
+            .map(|names| names.join("/"))
+        else {
+            continue;
+        };
+        let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+        match pattern.label(&stem) {
+            Some(class) => {
+                // Folders may be splits.
+                let split = path.split('/').rev().skip(1).find_map(Split::of_folder);
+                pictures.push(LabeledPicture {
+                    class: class.to_string(),
+                    path,
+                    split,
+                });
+            }
+            None => others.push(path),
+        }
+    }
+    let listed = || {
+        others
+            .iter()
+            .take(MAX_LISTED)
+            .cloned()
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    if pictures.is_empty() {
+        return Err(invalid(match others.is_empty() {
+            true => "found no pictures".into(),
+            false => format!(
+                "no name of a picture fits the pattern of labels, such as {}",
+                listed()
+            ),
+        }));
+    }
+    let count = others.len();
+    let message = (count > 0).then(|| {
+        format!(
+            "{count} pictures have names that do not fit the pattern ({})",
+            listed()
+        )
+    });
+    Ok((pictures, message))
+}
