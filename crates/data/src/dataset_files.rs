@@ -4,12 +4,12 @@
 //! the others name the dataset, `emnist-letters`.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, DirEntry};
 use std::path::{Path, PathBuf};
 
 use crate::csv_table;
 use crate::error::DataError;
-use crate::listing::{is_ignored, sub_folders};
+use crate::listing::{is_folder, is_ignored, sub_folders};
 use crate::regular_file;
 use crate::split_name::{Split, words};
 
@@ -17,6 +17,8 @@ use crate::split_name::{Split, words};
 const MAX_DEPTH: usize = 3;
 /// A folder of more entries holds pictures, and its sub-folders are not searched.
 const MAX_ENTRIES: usize = 64;
+/// A folder of more files and folders holds pictures, and no files of many images.
+const MAX_FILES: usize = 1000;
 /// Number of datasets that a message lists.
 const MAX_LISTED: usize = 8;
 
@@ -217,14 +219,18 @@ fn search(folder: &Path, depth: usize, found: &mut Vec<Found>) {
     found.extend(misplaced);
 }
 
-/// Finds the files in a folder.
+/// Finds the files in a folder, unless it holds too many.
 fn files_in(folder: &Path, depth: usize) -> Vec<Found> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let visible = entries.filter(|entry| !is_ignored(&entry.file_name()));
-    let files = visible
-        .map(|entry| entry.path())
-        .filter(|path| !path.is_dir());
-    files.filter_map(|path| Found::of(path, depth)).collect()
+    let entries: Vec<DirEntry> = entries.take(MAX_FILES + 1).collect();
+    if entries.len() > MAX_FILES {
+        return Vec::new();
+    }
+    let entries = entries.into_iter();
+    let files = entries.filter(|entry| !is_folder(entry) && !is_ignored(&entry.file_name()));
+    files
+        .filter_map(|entry| Found::of(entry.path(), depth))
+        .collect()
 }
 
 impl Found {

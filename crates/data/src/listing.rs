@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, DirEntry};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -26,11 +26,12 @@ pub(crate) fn sub_folders(folder: &Path) -> Result<Vec<(String, PathBuf)>, DataE
     };
     let mut folders = Vec::new();
     for entry in fs::read_dir(folder).map_err(read)? {
-        let path = entry.map_err(read)?.path();
-        let name = path.file_name().unwrap_or_default();
-        if is_ignored(name) || !path.is_dir() {
+        let entry = entry.map_err(read)?;
+        if !is_folder(&entry) || is_ignored(&entry.file_name()) {
             continue;
         }
+        let path = entry.path();
+        let name = path.file_name().unwrap_or_default();
         match name
             .to_str()
             .filter(|name| !name.contains(char::is_control))
@@ -97,10 +98,19 @@ fn has_picture(path: &Path) -> bool {
     read.is_ok() && begins_as_picture(&start)
 }
 
+/// Whether an entry is a folder or a link to one. Only links are looked up again, which takes most of the time.
+pub(crate) fn is_folder(entry: &DirEntry) -> bool {
+    match entry.file_type() {
+        Ok(kind) if kind.is_symlink() => entry.path().is_dir(),
+        Ok(kind) => kind.is_dir(),
+        Err(_) => false,
+    }
+}
+
 /// Whether a folder holds files, other than ignored ones.
 pub(crate) fn has_files(folder: &Path) -> bool {
     let mut entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.any(|entry| !is_ignored(&entry.file_name()) && entry.path().is_file())
+    entries.any(|entry| !is_folder(&entry) && !is_ignored(&entry.file_name()))
 }
 
 /// Returns whether a file or folder is hidden, or metadata that macOS or Windows adds.

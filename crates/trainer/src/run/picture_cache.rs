@@ -81,9 +81,9 @@ impl PictureCache<'_> {
     ) -> Result<DecodedPictures> {
         let path = self.root();
         let path = path.map(|root| cache_path(root, &pictures.folder, options));
-        let current = current_versions(pictures);
-        let cached = path.as_deref();
-        let cached = cached.and_then(|path| self.read(path, options, &current));
+        let cached = || Content::read(path.as_deref()?, options);
+        let (current, cached) = rayon::join(|| current_versions(pictures), cached);
+        let cached = cached.and_then(|cached| self.current(cached, &current));
         let mut content = cached.unwrap_or_else(|| Content::empty(options));
         let missing = content.missing(pictures);
         if !missing.files.is_empty() {
@@ -108,15 +108,8 @@ impl PictureCache<'_> {
         }
     }
 
-    /// Reads a cache without the files that have another version now, or none. Returns `None` if it does not exist
-    /// or is damaged.
-    fn read(
-        &self,
-        path: &Path,
-        options: DecodeOptions,
-        current: &CurrentVersions,
-    ) -> Option<Content> {
-        let mut cached = Content::read(path, options)?;
+    /// Returns a cache without the files that have another version now, or none. Returns `None` if it is damaged.
+    fn current(&self, mut cached: Content, current: &CurrentVersions) -> Option<Content> {
         let versions = mem::take(&mut cached.versions);
         cached.retain(|path| match current.get(path) {
             Some(version) => versions.get(path) == version.as_ref(),

@@ -3,7 +3,7 @@
 
 use classifier::Probabilities;
 
-/// An image whose label is probably wrong.
+/// An image whose label a network contradicts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct LabelError {
     /// Index of the image.
@@ -13,14 +13,15 @@ pub(crate) struct LabelError {
     /// The class that the image probably has.
     pub(crate) suggested: usize,
     pub(crate) probability: f32,
+    /// Whether the network is as sure as it is of the images with the suggested label.
+    pub(crate) is_confident: bool,
 }
 
-/// Returns the probable label errors, the likeliest first. The probabilities of an image are those of a network that was not
-/// trained on it.
+/// Returns the images whose label is not the most likely class, the likeliest errors first. The probabilities of an image are
+/// those of a network that was not trained on it.
 ///
-/// A class is confident about an image if its probability is at least the mean over the images with its label. An image is
-/// a probable error if the most likely one of its confident classes is not its label. The margin of the probabilities of both
-/// gives the order.
+/// The margin of the probabilities of both classes gives the order. An error is confident if the probability of the suggested
+/// class is at least the mean over the images with this label.
 pub(crate) fn label_errors(probabilities: &[Probabilities], labels: &[usize]) -> Vec<LabelError> {
     let classes = probabilities
         .first()
@@ -41,16 +42,17 @@ pub(crate) fn label_errors(probabilities: &[Probabilities], labels: &[usize]) ->
     };
     let thresholds: Vec<f64> = sums.iter().map(mean).collect();
     let error = |(index, (probabilities, &label)): (usize, (&Probabilities, &usize))| {
-        let confident = probabilities.ranked().into_iter();
-        let mut confident =
-            confident.filter(|(class, probability)| f64::from(*probability) >= thresholds[*class]);
-        let (suggested, probability) = confident.next().filter(|(class, _)| *class != label)?;
+        let (suggested, probability) = probabilities.best();
+        if suggested == label {
+            return None;
+        }
         Some(LabelError {
             index,
             label,
             probability_of_label: probabilities.as_slice()[label],
             suggested,
             probability,
+            is_confident: f64::from(probability) >= thresholds[suggested],
         })
     };
     let mut errors: Vec<LabelError> = probabilities
@@ -88,8 +90,11 @@ mod tests {
         let logits = Tensor::<2>::from_floats(logits, &Device::default());
         let probabilities = Probabilities::from_logits(logits).unwrap();
         let errors = label_errors(&probabilities, &[0, 0, 1, 1, 0, 0]);
-        // The fifth image is confidently of class 1; the last one is uncertain.
-        assert_eq!(errors.len(), 1, "{errors:?}");
-        assert_eq!((errors[0].index, errors[0].suggested), (4, 1));
+        // The fifth image is confidently of class 1, the last one uncertainly.
+        let found: Vec<_> = errors
+            .iter()
+            .map(|error| (error.index, error.suggested, error.is_confident))
+            .collect();
+        assert_eq!(found, [(4, 1, true), (5, 1, false)], "{errors:?}");
     }
 }

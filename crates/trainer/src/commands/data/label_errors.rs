@@ -43,9 +43,10 @@ pub(super) fn run(
     let mut out = std::io::stdout().lock();
     writeln!(
         out,
-        "{} of {} training images probably have a wrong label; all of them: {}",
-        errors.len(),
+        "{} of {} training images very probably have a wrong label; {} that the networks contradict, the likeliest first: {}",
+        errors.iter().filter(|error| error.is_confident).count(),
         train.len(),
+        errors.len(),
         printable(files.csv.display())
     )?;
     let mut table = Table::new(["image", "label", "probability", "suggested", "probability"]);

@@ -1,0 +1,9 @@
+//! Fuzzes the reader of arrays of NumPy, as images and as labels.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|file: &[u8]| {
+    fuzz::open_data("x_train.npy", file);
+    fuzz::open_data("y_train.npy", file);
+});
