@@ -4,7 +4,9 @@ import hashlib
 import pathlib
 import resource
 import shutil
+import tarfile
 import tempfile
+import zipfile
 
 from mutation import mutate
 from support import REPOSITORY, Failure, random_of, require, write_idx_folder, write_picture_folder
@@ -21,7 +23,7 @@ MAX_ADDRESS_SPACE = 8 << 30
 WEIGHTS = [REPOSITORY / "tests/weights" / name for name in (
     "tiny.pt", "tiny-legacy.pth", "tiny-checkpoint.pt", "deep.pt", "tiny.safetensors", "tiny.weights.h5",
     "deep.weights.h5", "tiny-whole.h5", "deep-whole.h5", "tiny.keras")]
-PICTURES = (".png", ".jpg", ".bmp", ".gif", ".webp")
+PICTURES = (".png", ".jpg", ".bmp", ".gif", ".webp", ".tif", ".ppm", ".pgm", ".pbm", ".qoi", ".tga", ".ico")
 
 
 def prepare(work):
@@ -41,7 +43,23 @@ def prepare(work):
     work.digits = [path for folder in ("tests/handwriting", "fuzz/corpus/picture")
                    for path in sorted((REPOSITORY / folder).iterdir()) if path.suffix in PICTURES]
     work.weights = WEIGHTS + [work.folder / "tiny.bpk"]
+    work.data = write_data(work.folder / "data")
     return work
+
+
+def write_data(folder):
+    """Writes files that are data sets by themselves, and returns their paths."""
+    folder.mkdir()
+    for name in ("table", "archive"):
+        for path in sorted((REPOSITORY / "fuzz/corpus" / name).iterdir()):
+            shutil.copy(path, folder / path.name)
+    pictures = folder.with_name("classes")
+    with zipfile.ZipFile(folder / "pictures.zip", "w") as archive:
+        for path in sorted(pictures.rglob("*.png")):
+            archive.write(path, path.relative_to(pictures))
+    with tarfile.open(folder / "pictures.tar.gz", "w:gz") as archive:
+        archive.add(pictures, "pictures")
+    return sorted(folder.iterdir())
 
 
 TRAIN = ("--preset", "tiny", "-q", "--limit-train", "20")
@@ -120,6 +138,17 @@ def idx_files(work, rng, folder):
         shutil.rmtree(work.run_folder(name), ignore_errors=True)
 
 
+def data_files(work, rng, folder):
+    """A table, arrays or an archive."""
+    for number in range(FILES):
+        source = rng.choice(work.data)
+        target = folder / f"{number}-{source.name}"
+        damage(rng, source, work.data, target)
+        check(work, "data", target, "--json", "-q", "--out", folder / "runs")
+        target.unlink()
+        shutil.rmtree(folder / "runs", ignore_errors=True)
+
+
 def weights(work, rng, folder):
     """Weights to import."""
     for _ in range(FILES):
@@ -190,5 +219,5 @@ def cached_pictures(work, rng, folder):
 
 
 # How often each kind comes.
-KINDS = {pictures: 10, training_pictures: 2, idx_files: 2, weights: 4, settings: 1, run_files: 3, checkpoints: 2,
+KINDS = {pictures: 10, training_pictures: 2, idx_files: 2, data_files: 4, weights: 4, settings: 1, run_files: 3, checkpoints: 2,
          cached_pictures: 1}

@@ -94,6 +94,9 @@ pub enum PictureError {
         /// Size of the decoded picture in MB.
         megabytes: u64,
     },
+    /// The format has variants that cannot be decoded, and this is one.
+    #[error("cannot be decoded: {0}: convert the picture to PNG")]
+    UnsupportedVariant(ImageError),
     /// The file is truncated or invalid.
     #[error("damaged: {0}")]
     Damaged(ImageError),
@@ -103,6 +106,13 @@ pub enum PictureError {
 }
 
 impl PictureError {
+    fn of_decoder(error: ImageError) -> Self {
+        match error {
+            ImageError::Unsupported(_) => Self::UnsupportedVariant(error),
+            _ => Self::Damaged(error),
+        }
+    }
+
     /// Returns the message, followed by that of the source error.
     pub(crate) fn with_source(&self) -> String {
         match std::error::Error::source(self) {
@@ -149,7 +159,7 @@ impl Picture {
         });
         // Cameras store the orientation in the EXIF metadata.
         let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-        let picture = DynamicImage::from_decoder(decoder).map_err(PictureError::Damaged)?;
+        let picture = DynamicImage::from_decoder(decoder).map_err(PictureError::of_decoder)?;
         let max_side = if is_large { MAX_LARGE_SIDE } else { u32::MAX };
         Ok(Self::new(&picture, orientation, max_side))
     }
@@ -306,7 +316,7 @@ fn limited_decoder(bytes: &[u8]) -> Result<impl ImageDecoder, PictureError> {
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(MAX_MEMORY);
     reader.limits(limits);
-    let decoder = reader.into_decoder().map_err(PictureError::Damaged)?;
+    let decoder = reader.into_decoder().map_err(PictureError::of_decoder)?;
     let (width, height) = decoder.dimensions();
     let pixels = u64::from(width) * u64::from(height);
     if !(1..=MAX_PIXELS).contains(&pixels) {
@@ -635,6 +645,38 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn jpeg_in_four_inks_has_the_colors_of_print() {
+        // Of Adobe's programs: inverted CMYK, and YCCK.
+        for name in ["cmyk.jpg", "ycck.jpg"] {
+            let picture = Picture::decode(&corpus(name)).unwrap();
+            for (x, expected) in [(8, [200, 60, 20]), (40, [30, 90, 220])] {
+                let found = picture.pixels.get_pixel(x, 8).0;
+                let difference = largest_difference(&found, &expected);
+                assert!(difference <= 2, "{name}: {found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn formats_that_cannot_be_decoded_are_named() {
+        let convert = "cannot be decoded: convert the picture to PNG or JPEG";
+        for (start, name) in [
+            (&b"\0\0\0\x18ftypheic\0\0\0\0"[..], "HEIC"),
+            (b"\0\0\0\x1cftypavif\0\0\0\0", "AVIF"),
+            (b"\xff\x0a\0\0", "JPEG XL"),
+            (b"%PDF-1.7", "PDF"),
+        ] {
+            assert_eq!(error(start), format!("{name} {convert}"));
+        }
+        let message = error(&corpus("palette.tif"));
+        assert!(
+            message.starts_with("cannot be decoded: ")
+                && message.ends_with(": convert the picture to PNG"),
+            "{message}"
+        );
+    }
+
+    #[test]
     fn decodes_16_bit_gray() {
         let gray = GrayImage::from_fn(6, 4, |x, y| Luma([(40 * x + y) as u8]));
         let wide = ImageBuffer::from_fn(6, 4, |x, y| Luma([(40 * x + y) as u16 * 257]));
@@ -807,7 +849,7 @@ pub(crate) mod tests {
                 pictures += 1;
             }
         }
-        assert!(pictures >= 16, "{pictures}");
+        assert!(pictures >= 29, "{pictures}");
     }
 
     #[test]

@@ -223,20 +223,22 @@ mod tests {
                 (128.0 + 50.0 * sum).clamp(0.0, 255.0)
             };
             for copy in 0..2 {
-                for row in 0..side {
-                    for column in 0..side {
-                        let noise = if copy == 1 {
-                            rng.random_range(-6.0..6.0) - 8.0
-                        } else {
-                            0.0
-                        };
-                        pixels.push((value(row, column) + noise).clamp(0.0, 255.0) as u8);
+                for channel in 0..3 {
+                    for row in 0..side {
+                        for column in 0..side {
+                            let noise = match copy {
+                                1 => rng.random_range(-6.0..6.0) - 8.0,
+                                _ => 0.0,
+                            };
+                            let value = value(row, column) + noise + 12.0 * channel as f32;
+                            pixels.push(value.clamp(0.0, 255.0) as u8);
+                        }
                     }
                 }
             }
         }
         let images = Images {
-            channels: 1,
+            channels: 3,
             height: side,
             width: side,
             pixels,

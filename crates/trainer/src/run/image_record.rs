@@ -18,8 +18,10 @@ pub(crate) enum ImageRecord {
     /// Images of files with many images.
     #[serde(rename = "idx")]
     Images {
-        /// Training and validation images.
+        /// Training and validation images, or training images alone if the data set has a validation split.
         train: SplitDigest,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        validation: Option<SplitDigest>,
         test: SplitDigest,
     },
     /// Pictures in files of their own.
@@ -115,7 +117,14 @@ impl ImageRecord {
     /// depends on the seed.
     pub(crate) fn sha256(&self) -> String {
         match self {
-            Self::Images { train, test } => sha256_hex([&train.sha256, &test.sha256]),
+            Self::Images {
+                train,
+                validation,
+                test,
+            } => {
+                let splits = [Some(train), validation.as_ref(), Some(test)];
+                sha256_hex(splits.into_iter().flatten().map(|split| &split.sha256))
+            }
             Self::Pictures {
                 train,
                 validation,

@@ -22,8 +22,7 @@ pub(crate) const EMBEDDED: &str = "mnist";
 /// Maximum number of messages about unreadable pictures.
 const MAX_MESSAGES: usize = 5;
 
-/// Opens `mnist`, a file or a folder, and prints warnings about data that are not used. Archives are unpacked in the folder of
-/// the cache.
+/// Opens `mnist`, a file or a folder. Archives are unpacked in the folder of the cache.
 ///
 /// # Errors
 /// Returns an error if the data cannot be read, or their format is not supported.
@@ -36,15 +35,22 @@ pub(crate) fn open(
     if source == EMBEDDED {
         return Ok(DataSource::Images(Box::new(embedded_mnist()?)));
     }
-    let opened = DataSource::open(&data_path(source, cache)?, labels, selection)?;
-    let notes = match &opened {
+    Ok(DataSource::open(
+        &data_path(source, cache)?,
+        labels,
+        selection,
+    )?)
+}
+
+/// Prints warnings about data that are not used.
+pub(crate) fn warn_of_unused(source: &DataSource) {
+    let notes = match source {
         DataSource::Images(dataset) => &dataset.notes,
         DataSource::Pictures(folder) => &folder.notes,
     };
     for note in notes {
         warn!("{note}");
     }
-    Ok(opened)
 }
 
 /// Returns where the labels of pictures are, unless they are in folders of their classes.

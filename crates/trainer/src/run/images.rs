@@ -13,6 +13,7 @@ use crate::run::class_weights::class_weights as compute_class_weights;
 use crate::run::image_record::{ImageRecord, RecordedFile, SplitDigest};
 use crate::run::image_source::{
     absolute_source, as_expected, decode_options, file_labels, open, read, read_test, relabel,
+    warn_of_unused,
 };
 use crate::run::picture_cache::PictureCache;
 use crate::run::recorded_pictures::RecordedPictures;
@@ -24,8 +25,9 @@ pub(crate) struct RunImages {
     pub(crate) split: DataSplit,
     /// A message for each picture that could not be read.
     pub(crate) unreadable: Vec<String>,
-    /// Training and validation images together.
+    /// Training and validation images together, or the training images if the data set has a validation split.
     training: ImageDataset,
+    has_validation_split: bool,
 }
 
 /// The images of a run by their use.
@@ -73,6 +75,7 @@ pub(crate) fn resolve_opened(
         Some(source) => source,
         None => open(&data.source, labels.as_ref(), TestSelection::ByPath, cache)?,
     };
+    warn_of_unused(&source);
     let options = DecodeOptions {
         preparation: data.preparation.unwrap_or(Preparation::Picture),
         height: data.image_size,
@@ -113,6 +116,7 @@ pub(crate) fn resolve_opened(
 impl RunImages {
     fn new(config: &Config, dataset: Dataset) -> Result<Self> {
         let training = limited(&config.data, &dataset.train);
+        let has_validation_split = dataset.validation.is_some();
         let (train, validation) = match dataset.validation {
             Some(validation) => (training.clone(), validation),
             None => data::train_validation_split(
@@ -130,6 +134,7 @@ impl RunImages {
             },
             unreadable: dataset.unreadable,
             training,
+            has_validation_split,
         })
     }
 
@@ -155,6 +160,10 @@ impl RunImages {
                 let (train, test) = rayon::join(|| digest(&self.training), || digest(test));
                 ImageRecord::Images {
                     train: train?,
+                    validation: match self.has_validation_split {
+                        true => Some(digest(validation)?),
+                        false => None,
+                    },
                     test: test?,
                 }
             }
@@ -168,9 +177,16 @@ impl RunImages {
     pub(crate) fn load(run: &RunDir, config: &Config, cache: PictureCache<'_>) -> Result<Self> {
         let source = &config.data.source;
         match ImageRecord::read(run)? {
-            Some(ImageRecord::Images { train, test }) => {
+            Some(ImageRecord::Images {
+                train,
+                validation,
+                test,
+            }) => {
                 let images = Self::new(config, stored_images(config, cache)?)?;
                 train.check(&images.training, "training", source)?;
+                if let Some(validation) = validation {
+                    validation.check(&images.split.validation, "validation", source)?;
+                }
                 test.check(&images.split.test, "test", source)?;
                 Ok(images)
             }
@@ -191,6 +207,7 @@ impl RunImages {
                     split,
                     unreadable: Vec::new(),
                     training,
+                    has_validation_split: false,
                 })
             }
             None => {
@@ -272,6 +289,7 @@ pub(crate) fn load_other_test(run: &RunDir, config: &Config, other: &str) -> Res
         return load_test(run, config);
     }
     let source = open(&other, None, TestSelection::ByPath, cache)?;
+    warn_of_unused(&source);
     match (&source, &record) {
         (DataSource::Pictures(_), Some(ImageRecord::Pictures { test, .. })) => {
             let pictures = RecordedPictures::new(config, &other, cache)?;
@@ -280,7 +298,7 @@ pub(crate) fn load_other_test(run: &RunDir, config: &Config, other: &str) -> Res
                 return pictures.read_unchanged(test);
             }
         }
-        (DataSource::Images(dataset), Some(ImageRecord::Images { train, test })) => {
+        (DataSource::Images(dataset), Some(ImageRecord::Images { train, test, .. })) => {
             let dataset = as_expected((**dataset).clone(), &config.images)?;
             let training = limited(&config.data, &dataset.train);
             if test.is_of(&dataset.test)? && train.is_of(&training)? {

@@ -189,6 +189,7 @@ mod tests {
                 sha256: sha256.into(),
             };
             let record = ImageRecord::Images {
+                validation: None,
                 train: digest(),
                 test: digest(),
             };
