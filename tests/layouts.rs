@@ -434,7 +434,8 @@ fn idx_files_may_have_any_usual_name() {
         digits.idx(&digits.test, false),
     ]
     .concat();
-    let rename: [(&str, fn(&str) -> String); 4] = [
+    type Rename = fn(&str) -> String;
+    let rename: [(&str, Rename); 4] = [
         ("dotted", |name| name.replace("-idx", ".idx")),
         ("in-folders", |name| {
             format!("{name}/{}", name.replace("-idx", ".idx"))
@@ -675,50 +676,37 @@ fn other_sizes_and_preparations_are_chosen_by_flags() {
     );
 }
 
+/// Returns a table of the first images of some digits, with these numbers of each.
+fn table_of(images: &ImageDataset, counts: &[(u8, usize)]) -> String {
+    let mut left = counts.to_vec();
+    let mut rows = "label,pixels\n".to_string();
+    for index in 0..images.len() {
+        let label = images.label(index);
+        let wanted = left
+            .iter_mut()
+            .find(|(digit, count)| *digit == label && *count > 0);
+        if let Some((_, count)) = wanted {
+            *count -= 1;
+            let pixels = images.pixels(index).unwrap();
+            let pixels: Vec<String> = pixels.iter().map(u8::to_string).collect();
+            rows.push_str(&format!("{label},{}\n", pixels.join(" ")));
+        }
+    }
+    rows
+}
+
 #[test]
 fn a_rare_class_is_warned_of_and_can_be_weighted() {
     let dir = WorkDir::new();
     let mnist = Dataset::embedded_mnist().unwrap();
-    let mut left = [(3u8, 190), (5, 8)];
-    let mut rows = "label,pixels\n".to_string();
-    for index in 0..mnist.train.len() {
-        let label = mnist.train.label(index);
-        if let Some((_, count)) = left
-            .iter_mut()
-            .find(|(digit, count)| *digit == label && *count > 0)
-        {
-            *count -= 1;
-            let pixels: Vec<String> = mnist
-                .train
-                .pixels(index)
-                .unwrap()
-                .iter()
-                .map(u8::to_string)
-                .collect();
-            rows.push_str(&format!("{label},{}\n", pixels.join(" ")));
-        }
-    }
-    write(&dir.path("few/train.csv"), &rows);
-    let mut test = "label,pixels\n".to_string();
-    let mut left = [(3u8, 100), (5, 100)];
-    for index in 0..mnist.test.len() {
-        let label = mnist.test.label(index);
-        if let Some((_, count)) = left
-            .iter_mut()
-            .find(|(digit, count)| *digit == label && *count > 0)
-        {
-            *count -= 1;
-            let pixels: Vec<String> = mnist
-                .test
-                .pixels(index)
-                .unwrap()
-                .iter()
-                .map(u8::to_string)
-                .collect();
-            test.push_str(&format!("{label},{}\n", pixels.join(" ")));
-        }
-    }
-    write(&dir.path("few/test.csv"), &test);
+    write(
+        &dir.path("few/train.csv"),
+        table_of(&mnist.train, &[(3, 190), (5, 8)]),
+    );
+    write(
+        &dir.path("few/test.csv"),
+        table_of(&mnist.test, &[(3, 100), (5, 100)]),
+    );
     let balanced_accuracy = |name: &str, flags: &str| {
         let trained = dir
             .trainer(&format!(

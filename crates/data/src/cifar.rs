@@ -73,23 +73,7 @@ impl Dataset {
                 "found no training batches such as data_batch_1.bin".into(),
             ));
         };
-        let named = |part: Part| match &classes {
-            Some(names) => {
-                let name = |label: &str| {
-                    label
-                        .parse()
-                        .ok()
-                        .and_then(|at: usize| names.get(at).cloned())
-                };
-                Part {
-                    labels: part
-                        .labels
-                        .renamed(|label| name(label).unwrap_or_else(|| label.to_string())),
-                    ..part
-                }
-            }
-            None => part,
-        };
+        let named = |part: Part| part.named(classes.as_deref());
         Parts {
             path: files.path.clone(),
             train: named(train),

@@ -90,53 +90,60 @@ enum PixelColumns {
 /// # Errors
 /// Returns an error if the text is no table of square images, or a row is wrong.
 pub(crate) fn parse(bytes: impl Read) -> Result<Table, TableError> {
-    let mut text = open(bytes)?;
-    let delimiter = delimiter(peek(&mut text)?);
-    let lines = LineLimit {
-        inner: text,
-        length: 0,
-    };
-    let mut reader = ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .delimiter(delimiter)
-        .from_reader(lines);
-    let mut record = ByteRecord::new();
-    if !read_record(&mut reader, &mut record)? {
-        return Err(TableError::Table("an empty table".into()));
-    }
-    trim_mark(&mut record);
-    let is_header = record.iter().any(|field| !is_number(field));
-    let mut columns = Columns::of(&record, is_header).map_err(TableError::Table)?;
+    let mut table = Reader::open(bytes)?;
     let mut rows = Rows::default();
-    if !is_header {
-        rows.push(&record, &mut columns)?;
+    if !table.is_header {
+        rows.push(&table.record, &mut table.columns)?;
     }
-    while read_record(&mut reader, &mut record)? {
-        rows.push(&record, &mut columns)?;
+    while read_record(&mut table.reader, &mut table.record)? {
+        rows.push(&table.record, &mut table.columns)?;
     }
-    rows.into_table(&columns)
+    rows.into_table(&table.columns)
 }
 
 /// Whether a text begins as a table of images, and whether they have labels: `None` for another table or text.
 pub(crate) fn has_labels(bytes: impl Read) -> Option<bool> {
-    let mut text = open(bytes).ok()?;
-    let delimiter = delimiter(peek(&mut text).ok()?);
-    let lines = LineLimit {
-        inner: text,
-        length: 0,
-    };
-    let mut reader = ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .delimiter(delimiter)
-        .from_reader(lines);
-    let mut record = ByteRecord::new();
-    read_record(&mut reader, &mut record).ok()?.then_some(())?;
-    trim_mark(&mut record);
-    let is_header = record.iter().any(|field| !is_number(field));
-    let columns = Columns::of(&record, is_header).ok()?;
-    Some(columns.label.is_some())
+    let table = Reader::open(bytes).ok()?;
+    Some(table.columns.label.is_some())
+}
+
+/// A table whose first row was read.
+struct Reader<'a> {
+    reader: csv::Reader<LineLimit<Box<dyn BufRead + 'a>>>,
+    /// The row that was read last.
+    record: ByteRecord,
+    /// Whether the first row names the columns.
+    is_header: bool,
+    columns: Columns,
+}
+
+impl<'a> Reader<'a> {
+    fn open(bytes: impl Read + 'a) -> Result<Self, TableError> {
+        let mut text = open(bytes)?;
+        let delimiter = delimiter(text.fill_buf()?);
+        let lines = LineLimit {
+            inner: text,
+            length: 0,
+        };
+        let mut reader = ReaderBuilder::new()
+            .has_headers(false)
+            .flexible(true)
+            .delimiter(delimiter)
+            .from_reader(lines);
+        let mut record = ByteRecord::new();
+        if !read_record(&mut reader, &mut record)? {
+            return Err(TableError::Table("an empty table".into()));
+        }
+        trim_mark(&mut record);
+        let is_header = record.iter().any(|field| !is_number(field));
+        let columns = Columns::of(&record, is_header).map_err(TableError::Table)?;
+        Ok(Self {
+            reader,
+            record,
+            is_header,
+            columns,
+        })
+    }
 }
 
 fn open<'a>(bytes: impl Read + 'a) -> io::Result<Box<dyn BufRead + 'a>> {
@@ -146,10 +153,6 @@ fn open<'a>(bytes: impl Read + 'a) -> io::Result<Box<dyn BufRead + 'a>> {
         true => Box::new(BufReader::with_capacity(PEEKED, MultiGzDecoder::new(bytes))),
         false => Box::new(bytes),
     })
-}
-
-fn peek(text: &mut dyn BufRead) -> io::Result<&[u8]> {
-    text.fill_buf()
 }
 
 /// Returns the separator that is most frequent at the start of a text.

@@ -83,13 +83,13 @@ impl Dataset {
             .map(read_mapping)
             .transpose()?;
         match mapping.or_else(|| Emnist::of(&files.name)) {
-            Some(emnist) => dataset.as_emnist(files, &emnist),
+            Some(emnist) => dataset.into_emnist(files, &emnist),
             None => Ok(dataset),
         }
     }
 
     /// Returns the images of EMNIST upright, with the names of their classes.
-    fn as_emnist(self, files: &DatasetFiles, emnist: &Emnist) -> Result<Self, DataError> {
+    fn into_emnist(self, files: &DatasetFiles, emnist: &Emnist) -> Result<Self, DataError> {
         let part = |images: &ImageDataset, split: Split| -> Result<Part, DataError> {
             let [channels, height, width] = self.info.shape();
             let mut pixels = Vec::with_capacity(images.len() * channels * height * width);

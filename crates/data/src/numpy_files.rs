@@ -171,22 +171,7 @@ impl Arrays {
         let classes = self
             .classes
             .filter(|classes| are_numbered(&train.labels, classes.len()));
-        let named = |part: Part| match &classes {
-            Some(classes) => {
-                let rename = |name: &str| {
-                    name.parse()
-                        .ok()
-                        .and_then(|at: usize| classes.get(at).cloned())
-                };
-                Part {
-                    labels: part
-                        .labels
-                        .renamed(|name| rename(name).unwrap_or_else(|| name.to_string())),
-                    ..part
-                }
-            }
-            None => part,
-        };
+        let named = |part: Part| part.named(classes.as_deref());
         Ok(Parts {
             path: path.to_path_buf(),
             train: named(train),

@@ -117,6 +117,25 @@ impl Parts {
 }
 
 impl Part {
+    /// Replaces labels that are indices of names by these names, if there are any.
+    pub(crate) fn named(self, names: Option<&[String]>) -> Self {
+        let Some(names) = names else {
+            return self;
+        };
+        let name = |label: &str| {
+            label
+                .parse()
+                .ok()
+                .and_then(|at: usize| names.get(at).cloned())
+        };
+        Self {
+            labels: self
+                .labels
+                .renamed(|label| name(label).unwrap_or_else(|| label.to_string())),
+            ..self
+        }
+    }
+
     /// Returns the images with the indices of their classes.
     fn into_images(self, classes: &[String]) -> Result<ImageDataset, DataError> {
         let labels = self.labels.in_classes(classes).map_err(|(name, index)| {
@@ -196,7 +215,7 @@ fn preparation(images: &ImageDataset) -> Result<Preparation, DataError> {
     })
 }
 
-/// Returns `path` with the last part of its name replaced, for messages about a part of a file.
+/// Names a part of a file in messages.
 pub(crate) fn part_path(path: &Path, part: &str) -> PathBuf {
     format!("{}, {part}", path.display()).into()
 }
