@@ -18,6 +18,8 @@ const MAX_RATIO: u64 = 300;
 const ALWAYS_ACCEPTED: u64 = 256 << 20;
 /// Largest number of entries.
 const MAX_ENTRIES: usize = 10_000_000;
+/// Largest size of all headers of a tar file, in bytes.
+const MAX_HEADERS: u64 = 1 << 30;
 /// Archives within archives are unpacked to this depth.
 const MAX_DEPTH: usize = 2;
 /// The start of a file that tells its format.
@@ -148,6 +150,18 @@ impl Unpacker<'_> {
             return Ok(());
         }
         for path in written {
+            // Documents and networks are archives too.
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .to_lowercase();
+            if ![".zip", ".tar", ".tgz", ".tar.gz"]
+                .iter()
+                .any(|extension| name.ends_with(extension))
+            {
+                continue;
+            }
             let inner = ArchiveFormat::of(&path)?;
             if let Some(inner @ (ArchiveFormat::Zip | ArchiveFormat::Tar | ArchiveFormat::TarGz)) =
                 inner
@@ -195,7 +209,8 @@ impl Unpacker<'_> {
         stream: impl Read,
         folder: &Path,
     ) -> Result<Vec<PathBuf>, ArchiveError> {
-        let mut archive = tar::Archive::new(stream);
+        // Long names are read into memory, before their length is checked.
+        let mut archive = tar::Archive::new(stream.take(self.left.saturating_add(MAX_HEADERS)));
         let mut written = Vec::new();
         for entry in archive.entries()? {
             let entry = entry?;

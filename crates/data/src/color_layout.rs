@@ -15,23 +15,20 @@ pub(crate) fn square(size: usize) -> Option<(usize, usize)> {
         .or_else(|| rgb().map(|side| (3, side)))
 }
 
-/// Converts images `[height, width, channels]` to `[channels, height, width]`.
-pub(crate) fn to_channels_first(pixels: &[u8], channels: usize, plane: usize) -> Vec<u8> {
-    if channels == 1 {
-        return pixels.to_vec();
-    }
-    let mut converted = vec![0; pixels.len()];
-    for (from, to) in pixels
-        .chunks_exact(channels * plane)
-        .zip(converted.chunks_exact_mut(channels * plane))
-    {
-        for (at, values) in from.chunks_exact(channels).enumerate() {
-            for (channel, &value) in values.iter().enumerate() {
-                to[channel * plane + at] = value;
+/// Converts images `[height, width, channels]` to `[channels, height, width]`, one image at a time.
+pub(crate) fn to_channels_first(mut pixels: Vec<u8>, channels: usize, plane: usize) -> Vec<u8> {
+    if channels > 1 {
+        let mut converted = vec![0; channels * plane];
+        for image in pixels.chunks_exact_mut(channels * plane) {
+            for (at, values) in image.chunks_exact(channels).enumerate() {
+                for (channel, &value) in values.iter().enumerate() {
+                    converted[channel * plane + at] = value;
+                }
             }
+            image.copy_from_slice(&converted);
         }
     }
-    converted
+    pixels
 }
 
 /// Makes images of flat color values, whose order is not stated: colors of each pixel together, or the planes one after
@@ -39,7 +36,7 @@ pub(crate) fn to_channels_first(pixels: &[u8], channels: usize, plane: usize) ->
 pub(crate) fn from_flat(pixels: Vec<u8>, (channels, side): (usize, usize)) -> Images {
     let plane = side * side;
     let pixels = match channels {
-        3 if is_interleaved(&pixels, plane, side) => to_channels_first(&pixels, channels, plane),
+        3 if is_interleaved(&pixels, plane, side) => to_channels_first(pixels, channels, plane),
         _ => pixels,
     };
     Images {
@@ -53,7 +50,7 @@ pub(crate) fn from_flat(pixels: Vec<u8>, (channels, side): (usize, usize)) -> Im
 fn is_interleaved(pixels: &[u8], plane: usize, side: usize) -> bool {
     let examined = pixels.len().min(EXAMINED * 3 * plane);
     let planar = &pixels[..examined];
-    roughness(&to_channels_first(planar, 3, plane), side) <= roughness(planar, side)
+    roughness(&to_channels_first(planar.to_vec(), 3, plane), side) <= roughness(planar, side)
 }
 
 /// Returns the sum of differences of vertical neighbors in planes of square images.

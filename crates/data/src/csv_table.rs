@@ -103,7 +103,13 @@ pub(crate) fn parse(bytes: impl Read) -> Result<Table, TableError> {
 
 /// Whether a text begins as a table of images, and whether they have labels: `None` for another table or text.
 pub(crate) fn has_labels(bytes: impl Read) -> Option<bool> {
-    let table = Reader::open(bytes).ok()?;
+    let mut table = Reader::open(bytes).ok()?;
+    // Other tables may have as many columns as a small image has pixels.
+    if table.is_header && read_record(&mut table.reader, &mut table.record).ok()? {
+        Rows::default()
+            .push(&table.record, &mut table.columns)
+            .ok()?;
+    }
     Some(table.columns.label.is_some())
 }
 
@@ -119,15 +125,17 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn open(bytes: impl Read + 'a) -> Result<Self, TableError> {
-        let mut text = open(bytes)?;
-        let delimiter = delimiter(text.fill_buf()?);
+        let mut content = open(bytes)?;
+        let delimiter = delimiter(content.fill_buf()?);
         let lines = LineLimit {
-            inner: text,
+            inner: content,
             length: 0,
         };
         let mut reader = ReaderBuilder::new()
             .has_headers(false)
             .flexible(true)
+            // A quote that is not closed would make one row of many lines.
+            .quoting(false)
             .delimiter(delimiter)
             .from_reader(lines);
         let mut record = ByteRecord::new();
@@ -135,7 +143,11 @@ impl<'a> Reader<'a> {
             return Err(TableError::Table("an empty table".into()));
         }
         trim_mark(&mut record);
-        let is_header = record.iter().any(|field| !is_number(field));
+        // A label in the first column may be a word, and names of pixels may be numbers.
+        let first = text(record.get(0).unwrap_or_default()).to_lowercase();
+        let is_header = LABEL_NAMES.contains(&first.as_str())
+            || INDEX_NAMES.contains(&first.as_str())
+            || record.iter().skip(1).any(|field| !is_number(field));
         let columns = Columns::of(&record, is_header).map_err(TableError::Table)?;
         Ok(Self {
             reader,
@@ -201,7 +213,16 @@ fn is_number(field: &[u8]) -> bool {
 }
 
 fn text(field: &[u8]) -> std::borrow::Cow<'_, str> {
-    String::from_utf8_lossy(field.trim_ascii())
+    String::from_utf8_lossy(unquoted(field))
+}
+
+/// Returns a field without spaces and quotes around it.
+fn unquoted(field: &[u8]) -> &[u8] {
+    let field = field.trim_ascii();
+    let inner = field
+        .strip_prefix(b"\"")
+        .and_then(|field| field.strip_suffix(b"\""));
+    inner.unwrap_or(field).trim_ascii()
 }
 
 impl Columns {
@@ -244,11 +265,29 @@ impl Columns {
             };
             (0..count).filter(is_pixel).collect()
         };
-        // Without its name in a header, the label is the first column.
         if label.is_none() && square(others(None).len()).is_none() {
-            label = Some(0);
+            label = Some(match is_header {
+                // Names of pixels end in a number.
+                true => {
+                    let mut named = others(None)
+                        .into_iter()
+                        .filter(|&at| !names[at].ends_with(|end: char| end.is_ascii_digit()));
+                    match (named.next(), named.next()) {
+                        (Some(label), None) => label,
+                        _ => {
+                            return Err("found no column of labels; expected a header label".into());
+                        }
+                    }
+                }
+                false => 0,
+            });
         }
         let pixels = others(label);
+        // A table of boxes, for example, has as many columns as a tiny image has pixels.
+        let is_numbered = |&at: &usize| names[at].ends_with(|end: char| end.is_ascii_digit());
+        if is_header && label.is_none() && !pixels.iter().all(is_numbered) {
+            return Err("found neither a column of labels nor columns of pixels alone".into());
+        }
         let Some(shape) = square(pixels.len()).filter(|(_, side)| *side > 1) else {
             let shown = if is_header { "a header and " } else { "" };
             return Err(format!(
@@ -307,7 +346,7 @@ impl Rows {
                 }
             }
             PixelColumns::Joined(at) => {
-                let values = field(*at)
+                let values = unquoted(field(*at))
                     .split(u8::is_ascii_whitespace)
                     .filter(|value| !value.is_empty());
                 for value in values {
@@ -456,12 +495,28 @@ mod tests {
             "\u{feff}label\ta\tb\tc\td\r\n7\t1\t2\t3\t4\r\n9.0\t5\t6.0\t7\t8\r\n",
             ",label,a,b,c,d\n0,7,1,2,3,4\n1,9,5,6,7,8\n",
             "emotion,pixels\n7,1 2 3 4\n9,\"5 6 7 8\"\n",
+            "\"label\",\"a1\",\"a2\",\"a3\",\"a4\"\n\"7\",\"1\",2,3,4\n\"9\",5,6,7,8\n",
+            "p1,p2,p3,p4,class_id\n1,2,3,4,7\n5,6,7,8,9\n",
         ] {
             let (images, labels) = read(text);
             assert_eq!((images.height, images.width), (2, 2), "{text}");
             assert_eq!(images.pixels, [1, 2, 3, 4, 5, 6, 7, 8], "{text}");
             assert_eq!(labels, ["7", "9"], "{text}");
         }
+    }
+
+    #[test]
+    fn other_tables_are_not_images() {
+        for text in [
+            "class id,filepaths,labels,data set,name\n0,a.jpg,owl,train,x\n",
+            "image_id,x_1,y_1,width,height\na.jpg,1,2,3,4\n",
+            "p1,p2,p3,p4,class_id,other\n1,2,3,4,7,8\n",
+        ] {
+            assert_eq!(has_labels(text.as_bytes()), None, "{text}");
+        }
+        assert_eq!(read("label,0,1,2,3\n7,1,2,3,4\n").1, ["7"]);
+        let words = "cat,1,2,3,4\ndog,5,6,7,8\n";
+        assert_eq!(read(words).1, ["cat", "dog"]);
     }
 
     #[test]

@@ -71,6 +71,7 @@ impl Dataset {
     pub fn into_test_images(self) -> ImageDataset {
         match self.has_test_split {
             true => self.test,
+            // Both are views of the same images.
             false => self.train.joined(&self.test).unwrap_or(self.test),
         }
     }

@@ -200,6 +200,18 @@ struct Found {
     depth: usize,
 }
 
+/// Returns the words that name the dataset of a file, joined by hyphens.
+pub(crate) fn dataset_name(path: &Path) -> String {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    dataset_words(&words(&stem)).join("-")
+}
+
+/// Whether a file has the name of one of IDX images or labels, compressed or not.
+pub(crate) fn is_idx_file(path: &Path) -> bool {
+    let found = Found::of(path.to_path_buf(), 0);
+    found.is_some_and(|found| matches!(found.file.kind, FileKind::IdxImages | FileKind::IdxLabels))
+}
+
 /// Finds files in a folder, and if there are none, in its sub-folders.
 fn search(folder: &Path, depth: usize, found: &mut Vec<Found>) {
     let files = files_in(folder, depth);
@@ -213,6 +225,8 @@ fn search(folder: &Path, depth: usize, found: &mut Vec<Found>) {
     let misplaced = folders
         .into_iter()
         .filter_map(|(_, path)| Found::of(path, depth));
+    let misplaced = misplaced
+        .filter(|other| matches!(other.file.kind, FileKind::IdxImages | FileKind::IdxLabels));
     let misplaced = misplaced.filter(|other| !files.iter().any(|file| file.stem == other.stem));
     let misplaced: Vec<Found> = misplaced.filter(|_| !files.is_empty()).collect();
     found.extend(files);
@@ -236,13 +250,7 @@ fn files_in(folder: &Path, depth: usize) -> Vec<Found> {
 impl Found {
     /// Whether the file belongs to the dataset of this name, such as `emnist-letters`.
     fn is_of(&self, name: &str) -> bool {
-        let file = self
-            .file
-            .path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy();
-        !self.name.is_empty() && words(name).join("-") == self.name && file.starts_with(name)
+        !self.name.is_empty() && words(name).join("-") == self.name
     }
 
     /// Recognizes a file by its name.
@@ -317,10 +325,39 @@ fn kind(words: &[String], name: &str) -> Option<FileKind> {
 
 /// Returns the words that name the dataset: those that state neither split nor content nor format.
 fn dataset_words(words: &[String]) -> Vec<String> {
-    const OTHERS: [&str; 27] = [
-        "images", "image", "imgs", "img", "labels", "label", "idx1", "idx2", "idx3", "ubyte",
-        "int", "mapping", "txt", "csv", "tsv", "npy", "npz", "x", "y", "data", "target", "targets",
-        "features", "set", "dataset", "gz", "inputs",
+    const OTHERS: [&str; 32] = [
+        "class",
+        "names",
+        "categories",
+        "lbls",
+        "pixels",
+        "images",
+        "image",
+        "imgs",
+        "img",
+        "labels",
+        "label",
+        "idx1",
+        "idx2",
+        "idx3",
+        "ubyte",
+        "int",
+        "mapping",
+        "txt",
+        "csv",
+        "tsv",
+        "npy",
+        "npz",
+        "x",
+        "y",
+        "data",
+        "target",
+        "targets",
+        "features",
+        "set",
+        "dataset",
+        "gz",
+        "inputs",
     ];
     let is_name =
         |word: &&String| Split::of_word(word).is_none() && !OTHERS.contains(&word.as_str());

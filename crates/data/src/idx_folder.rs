@@ -78,14 +78,11 @@ impl Dataset {
             .try_into()
             .unwrap_or_else(|_| unreachable!("four roles"));
         let dataset = Self::from_idx_files(&files.path, [a, b, c, d])?;
-        let mapping = files
-            .get(FileKind::IdxMapping, None)
-            .map(read_mapping)
-            .transpose()?;
-        match mapping.or_else(|| Emnist::of(&files.name)) {
-            Some(emnist) => dataset.into_emnist(files, &emnist),
-            None => Ok(dataset),
-        }
+        let Some(variant) = Emnist::of(&files.name) else {
+            return Ok(dataset);
+        };
+        let mapping = files.get(FileKind::IdxMapping, None).map(read_mapping);
+        dataset.into_emnist(files, &mapping.transpose()?.unwrap_or(variant))
     }
 
     /// Returns the images of EMNIST upright, with the names of their classes.

@@ -272,6 +272,9 @@ impl ImageDataset {
     /// Returns an error if an image cannot be read.
     pub fn resized(&self, size: [usize; 2]) -> Result<Self, PixelError> {
         let [height, width] = size;
+        if [self.height(), self.width()] == size {
+            return Ok(self.clone());
+        }
         let shape = [self.channels, self.height(), self.width()];
         let scaled = (0..self.len()).into_par_iter().map(|index| {
             let picture = Picture::of_pixels(&self.pixels(index)?, shape);

@@ -1,6 +1,6 @@
 //! Tables of labels: a row for each picture with its path and its label, and perhaps its split.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -85,6 +85,8 @@ struct Columns {
 /// The pictures of a folder, found by what a table may call them.
 struct Pictures {
     paths: Vec<String>,
+    /// The folders within the data folder that hold pictures.
+    folders: HashSet<String>,
     /// Paths, with and without their extensions.
     by_path: Names,
     /// Names of files, with and without their extensions.
@@ -236,7 +238,11 @@ impl Pictures {
             by_path.add(path, at);
             by_name.add(file_name(path), at);
         }
+        let folders = paths
+            .iter()
+            .filter_map(|path| Some(path.split_once('/')?.0.to_string()));
         Self {
+            folders: folders.collect(),
             paths,
             by_path,
             by_name,
@@ -247,9 +253,12 @@ impl Pictures {
     fn find(&self, path: &str) -> Option<usize> {
         let path = path.replace('\\', "/");
         let path = path.trim_start_matches("./");
-        self.by_path
-            .get(path)
-            .or_else(|| self.by_name.get(file_name(path)))
+        // A path into one of the folders names no picture of another one.
+        let is_within = path
+            .split_once('/')
+            .is_some_and(|(first, _)| self.folders.contains(first));
+        let by_name = || self.by_name.get(file_name(path)).filter(|_| !is_within);
+        self.by_path.get(path).or_else(by_name)
     }
 
     fn label(&self, rows: Vec<Row>) -> Result<Vec<LabeledPicture>, String> {
@@ -283,7 +292,11 @@ impl Pictures {
             .map(|(at, row)| LabeledPicture {
                 path: self.paths[at].clone(),
                 class: row.class,
-                split: row.split,
+                // The folders of a path may be splits.
+                split: row.split.or_else(|| {
+                    let folders = self.paths[at].rsplit('/').skip(1);
+                    folders.filter_map(Split::of_folder).last()
+                }),
             })
             .collect();
         pictures.sort_by(|a, b| a.path.cmp(&b.path));
@@ -379,6 +392,10 @@ mod tests {
             (
                 "path,label\n2.png,cat\n2.png,dog\n",
                 "line 3: 2.png has label dog, but cat in line 2",
+            ),
+            (
+                "path,label\nb/3.png,dog\n",
+                "line 2: no picture b/3.png in the folder (1 of 1 rows name none)",
             ),
             (
                 "path,label\n2.png\n",

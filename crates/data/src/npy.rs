@@ -115,31 +115,27 @@ impl Array {
     ///
     /// # Errors
     /// Returns an error for another shape or other values.
-    pub(crate) fn to_images(&self) -> Result<Images, ArrayError> {
-        let pixels = self.pixels()?;
-        let channels_first = |channels, height, width| {
-            Ok(Images {
-                channels,
-                height,
-                width,
-                pixels: pixels.clone(),
-            })
+    pub(crate) fn into_images(self) -> Result<Images, ArrayError> {
+        if self.bytes.is_empty() {
+            return invalid(format!("the shape {:?} has no images", self.shape));
+        }
+        let planes = |channels, height, width, pixels| Images {
+            channels,
+            height,
+            width,
+            pixels,
         };
         match self.shape[..] {
-            _ if pixels.is_empty() => invalid(format!("the shape {:?} has no images", self.shape)),
-            [_, height, width] => channels_first(1, height, width),
+            [_, height, width] => Ok(planes(1, height, width, self.into_pixels()?)),
             [_, height, width, channels @ (1 | 3)] => {
-                let pixels = to_channels_first(&pixels, channels, height * width);
-                Ok(Images {
-                    channels,
-                    height,
-                    width,
-                    pixels,
-                })
+                let pixels = to_channels_first(self.into_pixels()?, channels, height * width);
+                Ok(planes(channels, height, width, pixels))
             }
-            [_, channels @ (1 | 3), height, width] => channels_first(channels, height, width),
+            [_, channels @ (1 | 3), height, width] => {
+                Ok(planes(channels, height, width, self.into_pixels()?))
+            }
             [_, size] => match square(size) {
-                Some(shape) => Ok(from_flat(pixels, shape)),
+                Some(shape) => Ok(from_flat(self.into_pixels()?, shape)),
                 None => invalid(format!("{size} pixels, expected those of a square image")),
             },
             _ => invalid(format!(
@@ -233,14 +229,14 @@ impl Array {
     }
 
     /// Converts the elements to bytes from 0 to 255.
-    fn pixels(&self) -> Result<Vec<u8>, ArrayError> {
+    fn into_pixels(self) -> Result<Vec<u8>, ArrayError> {
         if let Element {
             kind: Kind::Unsigned,
             size: 1,
             ..
         } = self.element
         {
-            return Ok(self.bytes.clone());
+            return Ok(self.bytes);
         }
         let numbers = || {
             self.bytes
@@ -327,8 +323,11 @@ impl Element {
     }
 
     fn number(self, bytes: &[u8]) -> Option<f64> {
+        if matches!(self.kind, Kind::Unicode | Kind::Bytes) {
+            return None;
+        }
         let mut buffer = [0; 8];
-        for (at, &byte) in bytes.iter().enumerate().take(8) {
+        for (at, &byte) in bytes.iter().enumerate() {
             let at = if self.is_big_endian {
                 self.size - 1 - at
             } else {
@@ -452,11 +451,11 @@ pub(crate) mod tests {
             ),
             ("'>f8'", bytes(&fractions, f64::to_be_bytes)),
         ] {
-            let images = array(descr, "(1, 2, 2)", &elements).to_images().unwrap();
+            let images = array(descr, "(1, 2, 2)", &elements).into_images().unwrap();
             assert_eq!(images.pixels, [0, 51, 102, 255], "{descr}");
         }
         let masks = array("'|b1'", "(1, 2, 2)", &[0, 1, 1, 0])
-            .to_images()
+            .into_images()
             .unwrap();
         assert_eq!(masks.pixels, [0, 255, 255, 0]);
     }
@@ -465,7 +464,7 @@ pub(crate) mod tests {
     fn images_of_all_shapes_are_equal() {
         let gray: Vec<u8> = (0..8).collect();
         for shape in ["(2, 2, 2)", "(2, 2, 2, 1)", "(2, 1, 2, 2)", "(2, 4)"] {
-            let images = array("'|u1'", shape, &gray).to_images().unwrap();
+            let images = array("'|u1'", shape, &gray).into_images().unwrap();
             assert_eq!(
                 (images.shape(), &images.pixels),
                 ([1, 2, 2], &gray),
@@ -478,7 +477,7 @@ pub(crate) mod tests {
             ("(1, 3, 2, 2)", &planes[..]),
             ("(1, 2, 2, 3)", &interleaved),
         ] {
-            let images = array("'|u1'", shape, elements).to_images().unwrap();
+            let images = array("'|u1'", shape, elements).into_images().unwrap();
             assert_eq!(
                 (images.shape(), &images.pixels),
                 ([3, 2, 2], &planes),
@@ -542,7 +541,7 @@ pub(crate) mod tests {
         assert_eq!(error(b"no array".to_vec()), "not an array of NumPy");
         let images = |descr: &str, shape: &str, elements: &[u8]| {
             array(descr, shape, elements)
-                .to_images()
+                .into_images()
                 .unwrap_err()
                 .to_string()
         };
@@ -560,6 +559,10 @@ pub(crate) mod tests {
                 .unwrap_err()
                 .to_string()
         };
+        for descr in ["'>U3'", "'>S12'"] {
+            let texts = array(descr, "(1, 2)", &[b'a'; 24]);
+            assert!(texts.to_labels().is_err() && texts.into_images().is_err());
+        }
         assert_eq!(
             labels("(1, 2)"),
             "2 columns, expected one label per image, or a single 1 in each row"
@@ -568,7 +571,7 @@ pub(crate) mod tests {
 
     proptest! {
         #[test]
-        fn never_panics(header in "[{}'(),:a-z0-9<>| ]{0,80}", elements: Vec<u8>) {
+        fn never_panics(header in "[{}'(),:a-zUSO0-9<>| ]{0,80}", elements: Vec<u8>) {
             let text = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': {header}");
             for header in [header, text] {
                 let mut bytes = b"\x93NUMPY\x01\0".to_vec();
@@ -576,7 +579,7 @@ pub(crate) mod tests {
                 bytes.extend(header.as_bytes());
                 bytes.extend(&elements);
                 if let Ok(array) = Array::read(bytes.as_slice()) {
-                    let _ = (array.to_images(), array.to_labels(), array.to_names());
+                    let _ = (array.to_labels(), array.to_names(), array.into_images());
                 }
             }
         }

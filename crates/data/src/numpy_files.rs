@@ -105,7 +105,7 @@ impl Arrays {
         let array = read().map_err(error)?;
         let earlier = match role {
             Role::Images => {
-                let images = array.to_images().map_err(error)?;
+                let images = array.into_images().map_err(error)?;
                 self.images
                     .insert(split, (name.to_string(), images))
                     .map(|(earlier, _)| earlier)

@@ -83,7 +83,7 @@ pub fn similar_pairs(fingerprints: &[Fingerprint]) -> Vec<SimilarPair> {
     let pairs = buckets
         .par_iter()
         .filter(|(_, images)| (2..=MAX_BUCKET).contains(&images.len()));
-    let pairs = pairs.flat_map_iter(|(_, images)| {
+    let pairs = pairs.flat_map_iter(|((row, _), images)| {
         let firsts = images.iter().enumerate();
         firsts.flat_map(move |(at, &first)| {
             let compare = move |&second: &u32| {
@@ -91,6 +91,10 @@ pub fn similar_pairs(fingerprints: &[Fingerprint]) -> Vec<SimilarPair> {
                     &fingerprints[first as usize],
                     &fingerprints[second as usize],
                 );
+                // A pair is found by the first row that is equal.
+                if a.first_equal_row(b) != Some(*row) {
+                    return None;
+                }
                 Some(SimilarPair {
                     first: first as usize,
                     second: second as usize,
@@ -106,8 +110,6 @@ pub fn similar_pairs(fingerprints: &[Fingerprint]) -> Vec<SimilarPair> {
             .total_cmp(&a.correlation)
             .then((a.first, a.second).cmp(&(b.first, b.second)))
     });
-    // Several rows of two hashes may be equal.
-    pairs.dedup_by_key(|pair| (pair.first, pair.second));
     pairs
 }
 
@@ -150,6 +152,16 @@ impl Fingerprint {
             colors,
             is_gray: channels == 1 || (planes[0] == planes[1] && planes[0] == planes[2]),
         }
+    }
+
+    /// Returns the first row in which two hashes are equal and have a rise.
+    fn first_equal_row(&self, other: &Self) -> Option<usize> {
+        let rows = self
+            .hash
+            .to_le_bytes()
+            .into_iter()
+            .zip(other.hash.to_le_bytes());
+        rows.enumerate().position(|(_, (a, b))| a == b && a != 0)
     }
 
     /// Returns the correlation with another image if both are similar.

@@ -1,11 +1,14 @@
 //! The recognition of data: which format a file or folder has, and the dataset in it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::archive::ArchiveFormat;
 use crate::csv_table;
 use crate::dataset::Dataset;
-use crate::dataset_files::{DatasetFile, DatasetFiles, FileKind, Format};
+use crate::dataset_files::{
+    DatasetFile, DatasetFiles, FileKind, Format, dataset_name, is_idx_file,
+};
 use crate::error::DataError;
 use crate::folder_layout::FolderLayout;
 use crate::label_pattern::LabelPattern;
@@ -53,11 +56,15 @@ impl DataSource {
         if path.is_file() {
             return images(&single_file(path)?);
         }
-        // Arrays beside pictures are rarely the data, unlike IDX files and tables of pixels.
-        match DatasetFiles::find(path)? {
-            Some(files) if files.format != Format::Numpy || !has_pictures(path) => {
+        // Arrays and tables beside pictures are rarely the data, unlike IDX files.
+        match DatasetFiles::find(path) {
+            Ok(Some(files))
+                if !matches!(files.format, Format::Numpy | Format::Table)
+                    || !has_pictures(path) =>
+            {
                 return images(&files);
             }
+            Err(error) if !has_pictures(path) => return Err(error),
             _ => {}
         }
         if !path.is_dir() {
@@ -71,7 +78,12 @@ impl DataSource {
             return Ok(Self::Pictures(pictures));
         }
         check_class_folders(path)?;
-        Ok(Self::Pictures(PictureFolder::list(path, selection)?))
+        let mut folder = PictureFolder::list(path, selection)?;
+        for table in label_tables(path)? {
+            let table = table.display();
+            folder.notes.push(format!("{table}: not used, since folders are the classes; --labels {table} takes the labels from it"));
+        }
+        Ok(Self::Pictures(folder))
     }
 }
 
@@ -110,6 +122,11 @@ impl FileLabels {
         let notes = rest.map(|rest| format!("{}: {rest}, and are not used", folder.display()));
         PictureFolder::labeled(folder, pictures, notes.into_iter().collect())
     }
+}
+
+/// Whether a path is a folder followed by the name of one of its datasets, such as `gzip/emnist-letters`.
+pub fn names_dataset(path: &Path) -> bool {
+    !path.exists() && matches!(DatasetFiles::find(path), Ok(Some(_)))
 }
 
 /// Reads the images of files.
@@ -156,7 +173,10 @@ fn single_file(path: &Path) -> Result<DatasetFiles, DataError> {
                 "not a format of data that can be read; expected a folder, or a CSV, NPZ, zip or tar file",
             );
         }
-        _ if start.starts_with(&[0, 0, 8]) || start.starts_with(&[0, 0, 12]) => {
+        _ if is_idx_file(path)
+            || start.starts_with(&[0, 0, 8])
+            || start.starts_with(&[0, 0, 12]) =>
+        {
             return invalid(
                 "an IDX file; choose its folder, which has the files of images and of labels",
             );
@@ -173,12 +193,6 @@ fn single_file(path: &Path) -> Result<DatasetFiles, DataError> {
             Some(true) | None => (FileKind::Table, Format::Table),
         },
     };
-    let name = words(&path.file_stem().unwrap_or_default().to_string_lossy());
-    let name = name
-        .into_iter()
-        .filter(|word| Split::of_word(word).is_none())
-        .collect::<Vec<_>>()
-        .join("-");
     let files = vec![DatasetFile {
         path: path.to_path_buf(),
         kind,
@@ -186,7 +200,7 @@ fn single_file(path: &Path) -> Result<DatasetFiles, DataError> {
     }];
     Ok(DatasetFiles {
         path: path.to_path_buf(),
-        name,
+        name: dataset_name(path),
         format,
         files,
     })
@@ -203,62 +217,87 @@ fn has_pictures(folder: &Path) -> bool {
 /// Lists the pictures of a folder without class folders, if tables in it have their labels.
 ///
 /// # Errors
-/// Returns an error if a table names a picture that is not there.
+/// Returns an error if a table names a picture that is not there, or two tables give a picture different labels.
 fn labeled_by_tables(folder: &Path) -> Result<Option<PictureFolder>, DataError> {
-    // The splits, or the folder itself.
-    let has_classes = match FolderLayout::of(folder) {
-        Ok(layout) => !sub_folders(&layout.train)?.is_empty(),
-        // A folder `images` beside a table is no class.
-        Err(_) => false,
-    };
-    let holders = sub_folders(folder)?;
-    if has_classes && holders.len() > 1 {
+    if has_class_folders(folder)? {
         return Ok(None);
     }
-    let entries = std::fs::read_dir(folder).map_err(|source| DataError::Folder {
-        path: folder.to_path_buf(),
-        source,
-    })?;
-    let is_csv = |path: &PathBuf| {
-        path.extension()
-            .is_some_and(|extension| extension.eq_ignore_ascii_case("csv"))
-    };
-    let mut tables: Vec<PathBuf> = entries
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| is_csv(path) && label_table::is_at(path))
-        .collect();
-    tables.sort();
-    // A submission that a competition gives as an example has no labels.
-    tables.retain(|table| {
-        !words(&table.to_string_lossy())
-            .iter()
-            .any(|word| word == "submission")
-    });
+    let tables = label_tables(folder)?;
     if tables.is_empty() {
         return Ok(None);
     }
-    let mut pictures = Vec::new();
+    let mut pictures: BTreeMap<String, LabeledPicture> = BTreeMap::new();
     let mut notes = Vec::new();
     for table in tables {
-        let name = table
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        let split = words(&name).iter().find_map(|word| Split::of_word(word));
+        let stem = table.file_stem().unwrap_or_default().to_string_lossy();
+        let split = words(&stem).iter().find_map(|word| Split::of_word(word));
         let labeled = label_table::read(&table, folder)?;
         notes.push(format!(
             "{}: the labels of {} pictures",
             table.display(),
             labeled.len()
         ));
-        pictures.extend(labeled.into_iter().map(|picture| LabeledPicture {
-            split: picture.split.or(split),
-            ..picture
-        }));
+        for picture in labeled {
+            let picture = LabeledPicture {
+                split: picture.split.or(split),
+                ..picture
+            };
+            match pictures.get_mut(&picture.path) {
+                Some(known) if known.class != picture.class => {
+                    let (path, class, other) = (&picture.path, &picture.class, &known.class);
+                    let message = format!("{path} has label {class}, but {other} in another table");
+                    return Err(DataError::invalid(&table, message));
+                }
+                // A table of a split states more than one of all pictures.
+                Some(known) => known.split = known.split.or(picture.split),
+                None => {
+                    pictures.insert(picture.path.clone(), picture);
+                }
+            }
+        }
     }
+    let pictures = pictures.into_values().collect();
     Ok(Some(PictureFolder::labeled(folder, pictures, notes)?))
+}
+
+/// Whether a folder, or its training split, has a sub-folder per class. A single folder that holds no folders, such as
+/// `images`, is no class.
+fn has_class_folders(folder: &Path) -> Result<bool, DataError> {
+    // Another layout is none of classes.
+    let Ok(layout) = FolderLayout::of(folder) else {
+        return Ok(false);
+    };
+    Ok(match sub_folders(&layout.train)?.len() {
+        0 => false,
+        1 => layout.train != folder,
+        _ => true,
+    })
+}
+
+/// Lists the tables of labels in a folder, without examples of submissions to a competition, whose labels are placeholders.
+fn label_tables(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let entries = std::fs::read_dir(folder).map_err(|source| DataError::Folder {
+        path: folder.to_path_buf(),
+        source,
+    })?;
+    let is_table = |path: &PathBuf| {
+        let stem = path
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .to_lowercase();
+        let is_csv = path
+            .extension()
+            .is_some_and(|extension| extension.eq_ignore_ascii_case("csv"));
+        is_csv
+            && !stem.starts_with("sample")
+            && !stem.contains("submission")
+            && label_table::is_at(path)
+    };
+    let paths = entries.flatten().map(|entry| entry.path());
+    let mut tables: Vec<PathBuf> = paths.filter(is_table).collect();
+    tables.sort();
+    Ok(tables)
 }
 
 /// Labels the pictures of a folder by their names. Returns a message about names that do not fit.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::csv_table::{self, Table, TableError};
 use crate::dataset::Dataset;
-use crate::dataset_files::{DatasetFile, DatasetFiles, FileKind};
+use crate::dataset_files::{DatasetFile, DatasetFiles, FileKind, dataset_name};
 use crate::emnist::Emnist;
 use crate::error::DataError;
 use crate::image_dataset::ImageDataset;
@@ -80,6 +80,10 @@ pub fn read_images(path: &Path) -> Result<ImageDataset, DataError> {
     let mut parts = read_table(path)?.parts.into_values();
     match (parts.next(), parts.next()) {
         (Some((images, _)), None) => {
+            let images = match Emnist::of(&dataset_name(path)) {
+                Some(_) => images.transposed(),
+                None => images,
+            };
             let labels = vec![0; images.count()];
             Ok(ImageDataset::new(images, labels).expect("a label for each image"))
         }

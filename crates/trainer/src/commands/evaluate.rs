@@ -3,14 +3,16 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use data::ImageDataset;
 use tracing::info;
 
 use crate::commands::flags::RunFlags;
 use crate::config::run_config::Config;
 use crate::inference::evaluation::Evaluation;
-use crate::inference::labeled_prediction::{LabeledPrediction, mistakes, predict_dataset};
+use crate::inference::labeled_prediction::{
+    LabeledPrediction, Mistake, mistake_rows, mistakes, predict_dataset,
+};
 use crate::inference::test_time_augmentation::TestTimeAugmentation;
 use crate::run::atomic_file;
 use crate::run::images;
@@ -22,7 +24,7 @@ pub(crate) struct Args {
     run: RunFlags,
     #[command(flatten)]
     evaluation: EvaluationFlags,
-    /// Write the misclassified images to this CSV file, the surest mistakes first
+    /// Write the misclassified images to this CSV or JSON file, the worst mistakes first
     #[arg(long, value_name = "FILE")]
     mistakes: Option<PathBuf>,
 }
@@ -89,8 +91,13 @@ pub(crate) fn run(args: Args) -> Result<()> {
         }
     };
     if let Some(path) = &args.mistakes {
-        let count = write_mistakes(path, &predictions, &test, classifier.classes())?;
-        info!("{count} misclassified images in {}", path.display());
+        let mistakes = mistake_rows(&mistakes(&predictions), &test, classifier.classes());
+        write_mistakes(path, &mistakes)?;
+        info!(
+            "{} misclassified images in {}",
+            mistakes.len(),
+            path.display()
+        );
     }
     let mut out = std::io::stdout().lock();
     match json {
@@ -100,39 +107,32 @@ pub(crate) fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// Writes a table of the misclassified images: index in the split, file if it has one, class, predicted class, and the
-/// probabilities of both. Returns their number.
-fn write_mistakes(
-    path: &Path,
-    predictions: &[LabeledPrediction],
-    images: &ImageDataset,
-    classes: &[String],
-) -> Result<usize> {
-    let files: Option<Vec<&str>> = images
-        .files()
-        .map(|files| files.map(|file| file.path.as_str()).collect());
-    let mut table = csv::Writer::from_writer(Vec::new());
-    table.write_record([
-        "index",
-        "path",
-        "class",
-        "predicted",
-        "probability",
-        "probability_of_class",
-    ])?;
-    let mistakes = mistakes(predictions);
-    for mistake in &mistakes {
-        let (predicted, probability) = mistake.probabilities.best();
-        table.write_record([
-            mistake.index.to_string().as_str(),
-            files.as_ref().map_or("", |files| files[mistake.index]),
-            &classes[mistake.label],
-            &classes[predicted],
-            &format!("{probability:.6}"),
-            &format!("{:.6}", mistake.probabilities.as_slice()[mistake.label]),
-        ])?;
-    }
-    let table = table.into_inner().map_err(|error| error.into_error())?;
-    atomic_file::write(path, &table).with_context(|| path.display().to_string())?;
-    Ok(mistakes.len())
+/// Writes the misclassified images as CSV, or as JSON if the file is called so.
+fn write_mistakes(path: &Path, mistakes: &[Mistake]) -> Result<()> {
+    let is_json = path
+        .extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+    let bytes = match is_json {
+        true => serde_json::to_vec_pretty(mistakes)?,
+        false => {
+            let mut table = csv::WriterBuilder::new()
+                .has_headers(false)
+                .from_writer(Vec::new());
+            table.write_record([
+                "index",
+                "path",
+                "class",
+                "predicted",
+                "probability",
+                "probability_of_class",
+            ])?;
+            for mistake in mistakes {
+                table.serialize(mistake)?;
+            }
+            table
+                .into_inner()
+                .map_err(csv::IntoInnerError::into_error)?
+        }
+    };
+    atomic_file::write(path, &bytes)
 }

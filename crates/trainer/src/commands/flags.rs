@@ -12,7 +12,7 @@ use crate::config::given::{Given, Origin};
 use crate::config::presets;
 use crate::config::run_config::Config;
 use crate::config::schema::{self, Flag, SETTINGS, Setting};
-use crate::config::settings::Settings;
+use crate::config::settings::{Settings, absolute_labels};
 use crate::device::{self, OpenDevice, OpenDevices, Request};
 use crate::inference::classifier::Classifier;
 use crate::run::image_source::absolute_source;
@@ -365,7 +365,20 @@ impl SettingsFlags {
             self.preset.is_none() && self.config.is_none(),
             "{place}: the run has its own settings; remove --preset and --config"
         );
+        let weights = self
+            .settings
+            .get("training")
+            .and_then(|training| training.get("class_weights"));
+        ensure!(
+            !weights.is_some_and(|weights| weights.is_str()),
+            "{place}: the run keeps its class weights; remove --class-weights"
+        );
         let mut extended = config.with(self.settings.clone()).context(place)?;
+        if extended.data.labels != config.data.labels
+            && let Some(labels) = &mut extended.data.labels
+        {
+            *labels = absolute_labels(labels)?;
+        }
         if extended.data.source != config.data.source {
             extended.data.source = absolute_source(&extended.data.source)?;
         }

@@ -15,7 +15,7 @@ use crate::commands::flags::{DevicesFlags, NewRunFlags, SettingsFlags};
 use crate::commands::progress::Progress;
 use crate::config::given::Given;
 use crate::config::ineffective::{Extent, ineffective};
-use crate::config::run_config::{Config, Sampler, Schedule};
+use crate::config::run_config::{Config, Sampler, Schedule, SelectBy};
 use crate::device::{OpenDevice, OpenDevices, precision};
 use crate::inference::evaluation::evaluate;
 use crate::process::interruption::{self, Interrupted};
@@ -172,7 +172,8 @@ fn start(args: &Args, devices: &OpenDevices) -> Result<ActiveRun> {
 fn start_from(name: &str, args: &Args, devices: &OpenDevices) -> Result<ActiveRun> {
     let device = &devices.main().device;
     let source = SourceNetwork::open(&args.new.out, name, device)?;
-    let settings = args.settings.settings_with(source.settings()?)?;
+    let mut settings = args.settings.settings_with(source.settings()?)?;
+    settings.resize_images();
     let given = settings.given().clone();
     let (config, images) = images::resolve(settings, PictureCache::Write(&args.new.out))?;
     precision::check(config.training.precision, &devices.all)?;
@@ -511,9 +512,14 @@ fn results(
     run: &RunDir,
 ) -> String {
     let mut text = table(metrics);
-    let chosen = match config.data.validation {
-        0.0 => "the last: there is no validation split",
-        _ => "by validation accuracy",
+    let epochs = &trained.position.epochs;
+    let is_validated = epochs.iter().any(|epoch| epoch.validation.is_some());
+    let chosen = match (is_validated, config.training.select_by) {
+        (false, _) => "the last: there is no validation split",
+        (true, SelectBy::Accuracy) => "by validation accuracy",
+        (true, SelectBy::BalancedAccuracy) => "by balanced validation accuracy",
+        (true, SelectBy::MacroF1) => "by macro F1 on the validation split",
+        (true, SelectBy::Loss) => "by validation loss",
     };
     let ended = match trained.stop_reason {
         StopReason::Epochs | StopReason::Interrupted => "",
@@ -521,8 +527,8 @@ fn results(
         StopReason::MaxSteps => ", ended by --max-steps",
         StopReason::MaxTime => ", ended by --max-time",
     };
-    let best = best_epoch(&trained.position.epochs).map_or(0, |best| best.number);
-    let of = trained.position.epochs.len();
+    let best = best_epoch(epochs).map_or(0, |best| best.number);
+    let of = epochs.len();
     let _ = writeln!(text, "best epoch  {best} of {of}, {chosen}{ended}");
     let _ = writeln!(text, "saved in    {}", printable(run.path().display()));
     text

@@ -125,7 +125,7 @@ impl fmt::Display for Constraint {
             }
             OneOf(words) => f.write_str(&words.join(" or ")),
             Text => f.write_str("a string"),
-            ClassWeights => f.write_str("balanced, the path of a table, or an array of positive numbers"),
+            ClassWeights => f.write_str("balanced, the path of a table, or an array of numbers from 0.000001 to 1000000"),
             Normalization => f.write_str(
                 "unit, half, mean-std, MEAN,STD such as 0.1307,0.3081, or for RGB images three means and three standard \
                  deviations, which are above 0",

@@ -48,6 +48,13 @@ impl Given {
         self.0.iter().any(|given| given.key == key)
     }
 
+    /// Returns whether a setting was given as a flag.
+    pub(crate) fn contains_flag(&self, key: &str) -> bool {
+        self.0
+            .iter()
+            .any(|given| given.key == key && given.text.starts_with("--"))
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &GivenSetting> {
         self.0.iter()
     }

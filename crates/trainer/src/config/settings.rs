@@ -17,6 +17,10 @@ use crate::config::{commented, presets, schema};
 pub(crate) struct Settings {
     table: Table,
     given: Given,
+    /// Whether a layer is the configuration of a run, whose settings hold even where they are the defaults.
+    repeats_run: bool,
+    /// Whether images in files of many are scaled too; `None` if it depends on whether the user gave their size.
+    resizes_images: Option<bool>,
 }
 
 impl Settings {
@@ -28,6 +32,8 @@ impl Settings {
         let mut settings = Self {
             table: schema::defaults(),
             given: Given::default(),
+            repeats_run: false,
+            resizes_images: None,
         };
         let mut table = presets::table(name)?;
         table.insert("preset".into(), name.into());
@@ -67,7 +73,11 @@ impl Settings {
     /// Returns an error if a key is unknown or its value is not accepted.
     pub(crate) fn overlay(&mut self, mut table: Table) -> Result<()> {
         schema::check(&table)?;
-        if table.contains_key("images") {
+        if let Some(images) = table.get("images") {
+            self.repeats_run = true;
+            let size = table.get("data").and_then(|data| data.get("image_size"));
+            let is_resized = |side| size.is_some() && images.get(side) == size;
+            self.resizes_images = Some(is_resized("height") && is_resized("width"));
             // The configuration of a run, whose measured properties may not hold for this data set.
             schema::remove_measured(&mut table);
         }
@@ -118,13 +128,7 @@ impl Settings {
         if let Some(Value::Table(data)) = self.table.get_mut("data")
             && let Some(Value::String(path)) = data.get_mut("labels")
         {
-            let absolute = fs::canonicalize(&*path)
-                .with_context(|| format!("{path}: cannot open the table of labels"))?;
-            *path = absolute
-                .into_os_string()
-                .into_string()
-                .ok()
-                .context("data.labels: not valid UTF-8")?;
+            *path = absolute_labels(path)?;
         }
         Ok(())
     }
@@ -143,10 +147,25 @@ impl Settings {
     pub(crate) fn prefer_stratified_validation(&mut self) {
         if let Some(Value::Table(data)) = self.table.get_mut("data")
             && !self.given.contains("data.validation_split")
+            && !self.repeats_run
             && data.get("validation_split").and_then(Value::as_str) == Some("random")
         {
             data.insert("validation_split".into(), "stratified".into());
         }
+    }
+
+    /// Returns whether images in files of many are scaled to the size of the settings. A preset's size is that of its pictures.
+    pub(crate) fn resizes_images(&self) -> bool {
+        let is_flag = self.given.contains_flag("data.image_size");
+        is_flag
+            || self
+                .resizes_images
+                .unwrap_or(self.given.contains("data.image_size"))
+    }
+
+    /// Scales images in files of many too.
+    pub(crate) fn resize_images(&mut self) {
+        self.resizes_images = Some(true);
     }
 
     /// Replaces the source of the images.
@@ -176,7 +195,9 @@ impl Settings {
     ///
     /// # Errors
     /// Returns an error if the settings do not fit the images or describe an impossible network.
-    pub(crate) fn into_config(self, images: &DatasetInfo) -> Result<Config> {
+    pub(crate) fn into_config(mut self, images: &DatasetInfo) -> Result<Config> {
+        // Only the images of a training give the numbers.
+        self.take_class_weights();
         Config::from_settings(self.table, images)
     }
 
@@ -209,6 +230,17 @@ impl Settings {
 }
 
 /// Describes images that a preset is for: in color if it says so, else like MNIST's.
+/// Returns the absolute path of a table of labels.
+///
+/// # Errors
+/// Returns an error if there is no such file.
+pub(crate) fn absolute_labels(path: &str) -> Result<String> {
+    let absolute = fs::canonicalize(path)
+        .with_context(|| format!("{path}: cannot open the table of labels"))?;
+    let text = absolute.into_os_string().into_string().ok();
+    text.with_context(|| format!("{path}: not valid UTF-8"))
+}
+
 #[cfg(test)]
 pub(crate) fn images_of(preset: &str) -> DatasetInfo {
     match Settings::preset(preset).unwrap().is_for_color() {

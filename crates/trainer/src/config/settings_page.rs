@@ -55,10 +55,17 @@ fn row(setting: &Setting) -> String {
         DefaultValue::Measured => "measured".into(),
     };
     let description = format!("{}. {}", setting.help, setting.details);
-    format!(
-        "| `{key}` | {flag} | {} | {default} | {} |",
+    // A bar would end the cell.
+    let cells = [
+        format!("`{key}`"),
+        flag,
         setting.values(),
-        description.trim_end()
+        default,
+        description.trim_end().to_string(),
+    ];
+    format!(
+        "| {} |",
+        cells.map(|cell| cell.replace('|', "\\|")).join(" | ")
     )
 }
 

@@ -10,6 +10,7 @@ use crate::figures::Figure;
 use crate::figures::run_figures::{FigureOptions, RunFigures};
 use crate::inference::classifier::Classifier;
 use crate::inference::evaluation::Evaluation;
+use crate::inference::labeled_prediction::Mistake;
 use crate::process::printable::{printable, printable_lines};
 use crate::run::environment::{Environment, quoted};
 use crate::run::epoch::{Epoch, best_epoch};
@@ -31,6 +32,8 @@ struct Report<'a> {
     /// Training time.
     time: Option<String>,
     figures: Vec<InlineFigure<'a>>,
+    /// The worst mistakes.
+    mistakes: &'a [Mistake],
     processes: Vec<Environment>,
     /// Source of the initial weights, if they were imported.
     import: Option<Import>,
@@ -74,6 +77,7 @@ pub(crate) fn page(run: &RunDir, classifier: &Classifier) -> Result<String> {
         epochs,
         best: best_epoch(epochs),
         time: epochs.last().map(|last| format_seconds(last.seconds)),
+        mistakes: &drawn.mistakes,
         figures: drawn.figures.iter().map(InlineFigure::from).collect(),
         reproduce: match &import {
             Some(_) => processes.first().map(|process| process.command.clone()),
@@ -91,6 +95,19 @@ pub(crate) fn page(run: &RunDir, classifier: &Classifier) -> Result<String> {
         processes,
     };
     Ok(report.render()?)
+}
+
+/// Names an image: its file, or its index in the test split.
+fn image_name(mistake: &Mistake) -> String {
+    match &mistake.path {
+        Some(path) => path.clone(),
+        None => format!("test:{}", mistake.index),
+    }
+}
+
+/// Formats a probability as a percentage.
+fn certainty(probability: &f32) -> String {
+    percent(&f64::from(*probability))
 }
 
 /// Formats a fraction as a percentage.

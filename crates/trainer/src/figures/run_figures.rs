@@ -8,7 +8,9 @@ use crate::config::run_config::Config;
 use crate::figures::{self, AugmentedEpoch, ColorFilter, Figure, Plane};
 use crate::inference::classifier::{Classifier, open_picture};
 use crate::inference::evaluation::Evaluation;
-use crate::inference::labeled_prediction::{LabeledPrediction, mistakes, predict_dataset};
+use crate::inference::labeled_prediction::{
+    LabeledPrediction, Mistake, mistake_rows, mistakes, predict_dataset,
+};
 use crate::run::epoch::Epoch;
 use crate::run::images;
 use crate::run::run_dir::RunDir;
@@ -17,6 +19,8 @@ use crate::run::run_dir::RunDir;
 const FEATURE_MAPS: usize = 8;
 /// Number of training images in the augmentation figure.
 const AUGMENTED_IMAGES: usize = 6;
+/// Number of mistakes that a report lists.
+const MAX_MISTAKES: usize = 50;
 /// Number of variants of each of them.
 const VARIANTS: u64 = 8;
 
@@ -62,6 +66,8 @@ impl Default for FigureOptions {
 pub(crate) struct RunFigures {
     pub(crate) figures: Vec<Figure>,
     pub(crate) evaluation: Evaluation,
+    /// The worst mistakes, at most [`MAX_MISTAKES`].
+    pub(crate) mistakes: Vec<Mistake>,
 }
 
 impl RunFigures {
@@ -100,9 +106,11 @@ impl RunFigures {
         figures.push(figures::mistakes(worst, mistakes.len(), test, classes)?);
         figures.push(figures::confusion(&evaluation));
         figures.push(figures::class_accuracies(&evaluation));
+        let listed = &mistakes[..mistakes.len().min(MAX_MISTAKES)];
         Ok(Self {
             figures,
             evaluation,
+            mistakes: mistake_rows(listed, test, classes),
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use data::ImageDataset;
+use serde::Serialize;
 
 use crate::inference::classifier::{Classifier, Probabilities};
 use crate::inference::evaluation::Evaluation;
@@ -49,6 +50,42 @@ pub(crate) fn predict_dataset(
         Ok(())
     })?;
     Ok((evaluation, predictions))
+}
+
+/// A misclassified image, as a row of a table.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Mistake {
+    /// Index in the split.
+    pub(crate) index: usize,
+    /// The file of a picture, relative to the data folder.
+    pub(crate) path: Option<String>,
+    pub(crate) class: String,
+    pub(crate) predicted: String,
+    pub(crate) probability: f32,
+    pub(crate) probability_of_class: f32,
+}
+
+/// Describes wrong predictions.
+pub(crate) fn mistake_rows(
+    mistakes: &[&LabeledPrediction],
+    images: &ImageDataset,
+    classes: &[String],
+) -> Vec<Mistake> {
+    let files: Option<Vec<&str>> = images
+        .files()
+        .map(|files| files.map(|file| file.path.as_str()).collect());
+    let row = |mistake: &&LabeledPrediction| {
+        let (predicted, probability) = mistake.probabilities.best();
+        Mistake {
+            index: mistake.index,
+            path: files.as_ref().map(|files| files[mistake.index].to_string()),
+            class: classes[mistake.label].clone(),
+            predicted: classes[predicted].clone(),
+            probability,
+            probability_of_class: mistake.probabilities.as_slice()[mistake.label],
+        }
+    };
+    mistakes.iter().map(row).collect()
 }
 
 /// Returns the wrong predictions, those with the highest loss first.

@@ -65,10 +65,12 @@ fn read(path: &Path, classes: &[String]) -> Result<Vec<f64>> {
             bail!("line {line}: expected a class and a weight");
         };
         let weight = match weight.parse::<f64>() {
-            Ok(weight) if weight > 0.0 && weight.is_finite() => weight,
+            Ok(weight) if (1e-6..=1e6).contains(&weight) => weight,
             // A header.
             Err(_) if at == 0 => continue,
-            _ => bail!("line {line}: weight {weight:?}: expected a positive number"),
+            _ => {
+                bail!("line {line}: weight {weight:?}: expected a number from 0.000001 to 1000000")
+            }
         };
         ensure!(
             classes.iter().any(|known| known == class),
@@ -133,7 +135,7 @@ mod tests {
             ("a,1\nc,2\n", "line 2: class \"c\": expected one of a, b"),
             (
                 "a,1\nb,-2\n",
-                "line 2: weight \"-2\": expected a positive number",
+                "line 2: weight \"-2\": expected a number from 0.000001 to 1000000",
             ),
             ("a,1\na,2\n", "line 2: class \"a\" has a second weight"),
         ] {

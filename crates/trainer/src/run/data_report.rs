@@ -1,12 +1,12 @@
 //! The report on a data set: its splits, its classes, and images that occur twice.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::Path;
 
 use anyhow::Result;
 use data::digest::sha256_hex;
-use data::similar::{fingerprints, similar_pairs};
+use data::similar::{Fingerprint, fingerprints, similar_pairs};
 use data::{ImageDataset, picture_size};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -129,9 +129,16 @@ impl DataReport {
             with_color += count_with_color(images)?;
         }
         let equal = equal_pairs(&digests);
+        // Of images with equal content, the first one is compared with the others.
+        let repeated: HashSet<usize> = equal.iter().map(|&(_, index)| index).collect();
+        let unique: Vec<usize> = (0..prints.len())
+            .filter(|index| !repeated.contains(index))
+            .collect();
+        let prints: Vec<Fingerprint> = unique.iter().map(|&index| prints[index].clone()).collect();
         let similar = similar_pairs(&prints).into_iter();
-        let similar = similar.filter(|pair| digests[pair.first] != digests[pair.second]);
-        let similar = similar.map(|pair| (pair.first, pair.second)).collect();
+        let similar = similar
+            .map(|pair| (unique[pair.first], unique[pair.second]))
+            .collect();
         Ok(Self {
             shape: [train.channels(), train.height(), train.width()],
             classes: classes.collect(),

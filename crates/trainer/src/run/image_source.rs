@@ -6,6 +6,7 @@ use std::{env, fs};
 use anyhow::{Context, Result, bail, ensure};
 use data::archive::{ArchiveFormat, unpack};
 use data::digest::sha256_hex;
+use data::source::names_dataset;
 use data::{
     DataSource, Dataset, DatasetInfo, DecodeOptions, FileLabels, ImageDataset, TestSelection,
     file_version,
@@ -109,17 +110,16 @@ pub(crate) fn read_test(
 ) -> Result<ImageDataset> {
     match source {
         DataSource::Images(dataset) => {
-            let [_, height, width] = dataset.info.shape();
-            if [height, width] != [expected.height, expected.width] {
-                let (name, to) = (&dataset.info.name, expected);
+            let info = dataset.info.clone();
+            let size = [expected.height, expected.width];
+            if [info.height, info.width] != size {
                 info!(
-                    "the images of {name} are scaled from {width}x{height} to {}x{} pixels",
-                    to.width, to.height
+                    "the images of {} are scaled from {}x{} to {}x{} pixels",
+                    info.name, info.width, info.height, expected.width, expected.height
                 );
             }
-            let dataset = as_expected(*dataset, expected)?;
-            check_fits(&dataset.info, expected)?;
-            Ok(dataset.into_test_images())
+            let images = dataset.into_test_images().resized(size)?;
+            labeled_as(&images, &info, expected)
         }
         DataSource::Pictures(folder) => {
             let files = match folder.has_test_folder {
@@ -145,8 +145,9 @@ pub(crate) fn read_test(
 /// # Errors
 /// Returns an error if an image cannot be read.
 pub(crate) fn as_expected(dataset: Dataset, expected: &DatasetInfo) -> Result<Dataset> {
-    let dataset = dataset.with_channels(expected.channels)?;
-    Ok(dataset.resized([expected.height, expected.width])?)
+    // In the order in which a new run converts them, since both round.
+    let dataset = dataset.resized([expected.height, expected.width])?;
+    Ok(dataset.with_channels(expected.channels)?)
 }
 
 /// Returns the path of the data of a source: of an archive, the folder that it is unpacked to.
@@ -233,27 +234,38 @@ pub(crate) fn relabel(
     Ok(images.with_channels(expected.channels).relabeled(&labels))
 }
 
-/// Checks that images fit a network that expects images like `expected`, and warns if the classes have other
-/// names.
-fn check_fits(info: &DatasetInfo, expected: &DatasetInfo) -> Result<()> {
+/// Converts images to the channels of a network. Labels are matched by the names of their classes; if the network has none
+/// of them, in their order, with a warning.
+///
+/// # Errors
+/// Returns an error if the network has only some of the classes, or fewer.
+fn labeled_as(
+    images: &ImageDataset,
+    info: &DatasetInfo,
+    expected: &DatasetInfo,
+) -> Result<ImageDataset> {
+    if info
+        .classes
+        .iter()
+        .all(|class| expected.classes.contains(class))
+    {
+        return relabel(images, &info.classes, expected);
+    }
     ensure!(
-        info.shape() == expected.shape() && info.classes.len() <= expected.classes.len(),
-        "{} has {} classes and images of {:?}, but the network expects {} classes and {:?}",
+        info.classes.len() <= expected.classes.len(),
+        "{} has {} classes, but the network has {}: {}",
         info.name,
         info.classes.len(),
-        info.shape(),
         expected.classes.len(),
-        expected.shape(),
+        expected.classes.join(", ")
     );
-    if !expected.classes.starts_with(&info.classes) {
-        warn!(
-            "the classes of {} are {}, those of the run {}: matched in this order",
-            info.name,
-            info.classes.join(", "),
-            expected.classes.join(", ")
-        );
-    }
-    Ok(())
+    warn!(
+        "the classes of {} are {}, those of the run {}: matched in this order",
+        info.name,
+        info.classes.join(", "),
+        expected.classes.join(", ")
+    );
+    Ok(images.with_channels(expected.channels))
 }
 
 fn warn_of_unreadable(unreadable: &[String]) {
@@ -292,10 +304,8 @@ fn named_dataset(path: &Path) -> Option<PathBuf> {
         empty if empty.as_os_str().is_empty() => Path::new("."),
         folder => folder,
     };
-    let folder = fs::canonicalize(folder).ok()?;
-    let mut entries = fs::read_dir(&folder).ok()?.flatten();
-    let is_named = entries.any(|entry| entry.file_name().to_string_lossy().starts_with(name));
-    is_named.then(|| folder.join(name))
+    let path = fs::canonicalize(folder).ok()?.join(name);
+    names_dataset(&path).then_some(path)
 }
 
 /// Returns the absolute path of a data source, which is stored in the configuration of a run.

@@ -88,8 +88,7 @@ pub(crate) fn resolve_opened(
     if let Some(preparation) = data.preparation {
         dataset.info.preparation = preparation;
     }
-    // A preset's size is that of its pictures; images in files of many keep theirs unless told otherwise.
-    if settings.given().contains("data.image_size") {
+    if settings.resizes_images() {
         dataset = dataset.resized(options.size())?;
     }
     if let Some(channels) = data.channels {
@@ -288,16 +287,16 @@ pub(crate) fn load_other_test(run: &RunDir, config: &Config, other: &str) -> Res
     if record.is_some() && other == config.data.source {
         return load_test(run, config);
     }
+    if let Some(ImageRecord::Pictures { test, .. }) = &record {
+        let pictures = RecordedPictures::new(config, &other, cache)?;
+        if pictures.contains(test) {
+            info!("{other} contains the images of the run: evaluating on its test images");
+            return pictures.read_unchanged(test);
+        }
+    }
     let source = open(&other, None, TestSelection::ByPath, cache)?;
     warn_of_unused(&source);
     match (&source, &record) {
-        (DataSource::Pictures(_), Some(ImageRecord::Pictures { test, .. })) => {
-            let pictures = RecordedPictures::new(config, &other, cache)?;
-            if pictures.contains(test) {
-                info!("{other} contains the images of the run: evaluating on its test images");
-                return pictures.read_unchanged(test);
-            }
-        }
         (DataSource::Images(dataset), Some(ImageRecord::Images { train, test, .. })) => {
             let dataset = as_expected((**dataset).clone(), &config.images)?;
             let training = limited(&config.data, &dataset.train);

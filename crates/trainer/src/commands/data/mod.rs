@@ -16,6 +16,7 @@ use crate::process::interruption;
 use crate::process::printable::printable;
 use crate::run::atomic_file;
 use crate::run::data_report::{DataReport, ReportedImages};
+use crate::run::image_source::data_path;
 use crate::run::picture_cache::PictureCache;
 use crate::run::run_dir::{DEFAULT_ROOT, cache_folders};
 
@@ -30,26 +31,32 @@ pub(crate) struct Args {
     /// Labels in the names of pictures: {label}_* for cat_001.png
     #[arg(long, value_name = "PATTERN", conflicts_with = "labels")]
     label_pattern: Option<String>,
-    /// Write a page with samples of each class and the pairs of copies
-    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "data.html")]
+    /// Write a page with samples of each class and the pairs of copies, or with the label errors
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true,
+        default_missing_value = "data.html")]
     html: Option<PathBuf>,
     /// Print JSON
-    #[arg(long)]
+    #[arg(long, conflicts_with = "label_errors")]
     json: bool,
     /// Find labels that are probably wrong: train on parts of the images, and predict the others
     #[arg(long)]
     label_errors: bool,
     /// CSV file of the probable label errors
-    #[arg(long, value_name = "FILE", default_value = "label-errors.csv")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "label-errors.csv",
+        requires = "label_errors"
+    )]
     csv: PathBuf,
     /// Number of parts for --label-errors; each is predicted by a network that is trained on the others
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = RangedU64ValueParser::<usize>::new().range(2..=20))]
+    #[arg(long, value_name = "N", default_value_t = 4, requires = "label_errors", value_parser = RangedU64ValueParser::<usize>::new().range(2..=20))]
     folds: usize,
     /// Epochs of each training of --label-errors; by default those of the preset
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "N", requires = "label_errors", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     epochs: Option<u32>,
     /// Preset for --label-errors; by default chosen for the data
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", requires = "label_errors")]
     preset: Option<String>,
     /// Remove decoded pictures and unpacked archives, which are made again when they are needed
     #[arg(long, conflicts_with = "path")]
@@ -67,9 +74,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
     }
     let cache = PictureCache::Write(&args.out);
     let settings = args.settings()?;
-    interruption::listen("stopping after this step")?;
     let (config, images, _) = settings.resolve(cache)?;
     if args.label_errors {
+        interruption::listen("stopping after this step")?;
         let (device, reason) = args.device.open()?;
         info!("device: {device}, {reason}");
         let files = label_errors::Files {
@@ -84,7 +91,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
         unreadable: &images.unreadable,
     };
     let source = args.path.as_deref().unwrap_or_default();
-    let report = DataReport::of(&images, Path::new(&config.data.source))
+    let folder = data_path(&config.data.source, cache)?;
+    let report = DataReport::of(&images, &folder)
         .with_context(|| format!("{source}: cannot read an image"))?;
     if let Some(path) = &args.html {
         let page = data_page::page(source, &report, &images)?;
