@@ -406,3 +406,15 @@ fn pretrained_network_is_embedded() {
         "artifacts/pretrained: has weights but no checkpoint to resume from"
     );
 }
+
+#[test]
+fn a_described_network_may_have_images_of_any_size() {
+    let dir = WorkDir::new();
+    // Images of 8x8 pixels, while the default size is 28.
+    dir.images();
+    dir.trainer("--data data --preset tiny --max-steps 1 --run-name small")
+        .success();
+    let arguments = "import artifacts/runs/small/model.safetensors --config artifacts/runs/small/config.toml --data data \
+                     --run-name again";
+    dir.trainer(arguments).success();
+}

@@ -273,9 +273,14 @@ fn warn_of_better_reading(
     accuracy: f64,
     device: &Device,
 ) -> Result<()> {
-    let Ok(readings) = Readings::new(weights, config.data.image_size) else {
+    // Readings are of square images.
+    let [_, height, width] = config.images.shape();
+    let Ok(readings) = Readings::new(weights, height) else {
         return Ok(());
     };
+    if height != width {
+        return Ok(());
+    }
     let candidates: Vec<_> = Candidate::of(&readings, None).collect();
     let normalizations = comparison::usual_normalizations();
     let train = &images.split.train;
