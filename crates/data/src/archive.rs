@@ -9,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use flate2::read::MultiGzDecoder;
 use zip::ZipArchive;
 
+use crate::idx::GZIP_MAGIC;
 use crate::listing::is_ignored;
 use crate::regular_file;
 
@@ -95,12 +96,12 @@ impl ArchiveFormat {
         if is_tar(&start) {
             return Ok(Some(Self::Tar));
         }
-        let is_gzip = start.starts_with(&[0x1f, 0x8b]);
-        let inner = || {
-            self::start(MultiGzDecoder::new(regular_file::open(path)?))
-                .or(Ok::<_, io::Error>(Vec::new()))
-        };
-        Ok((is_gzip && is_tar(&inner()?)).then_some(Self::TarGz))
+        if !start.starts_with(&GZIP_MAGIC) {
+            return Ok(None);
+        }
+        // Damaged compressed data are no archive.
+        let inner = self::start(MultiGzDecoder::new(regular_file::open(path)?)).unwrap_or_default();
+        Ok(is_tar(&inner).then_some(Self::TarGz))
     }
 }
 
@@ -273,7 +274,8 @@ fn start(stream: impl Read) -> io::Result<Vec<u8>> {
     Ok(start)
 }
 
-/// Whether the bytes are the header of a tar file, whose checksum is the sum of its bytes with spaces as checksum.
+/// Whether the bytes begin with a tar header, which is known by its checksum: the sum of its bytes, with spaces in place of the
+/// checksum. Source: POSIX.1-1988, ustar.
 fn is_tar(start: &[u8]) -> bool {
     let Some(header) = start.first_chunk::<512>() else {
         return false;

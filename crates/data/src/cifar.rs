@@ -95,10 +95,7 @@ fn class_names(path: &Path, labels: usize) -> Option<Vec<String>> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, DataError> {
-    regular_file::read(path, MAX_BYTES).map_err(|source| DataError::Read {
-        path: path.to_path_buf(),
-        source,
-    })
+    regular_file::read(path, MAX_BYTES).map_err(DataError::read(path))
 }
 
 #[cfg(test)]

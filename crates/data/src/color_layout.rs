@@ -31,8 +31,8 @@ pub(crate) fn to_channels_first(mut pixels: Vec<u8>, channels: usize, plane: usi
     pixels
 }
 
-/// Makes images of flat color values, whose order is not stated: colors of each pixel together, or the planes one after
-/// another. Neighbors within a plane differ less than values of different planes, so the smoother order is chosen.
+/// Makes images of flattened pixels, interleaved (`[height, width, channels]`) or planar (`[channels, height, width]`). Files do
+/// not say which; the order in which neighboring pixels differ less is chosen.
 pub(crate) fn from_flat(pixels: Vec<u8>, (channels, side): (usize, usize)) -> Images {
     let plane = side * side;
     let pixels = match channels {

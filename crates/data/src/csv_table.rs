@@ -11,6 +11,7 @@ use csv::{ByteRecord, ReaderBuilder};
 use flate2::read::MultiGzDecoder;
 
 use crate::color_layout::{from_flat, square};
+use crate::idx::GZIP_MAGIC;
 use crate::image_dataset::Images;
 use crate::labels::Labels;
 use crate::split_name::Split;
@@ -88,7 +89,7 @@ enum PixelColumns {
 /// Reads a table.
 ///
 /// # Errors
-/// Returns an error if the text is no table of square images, or a row is wrong.
+/// Returns an error if the columns are not those of square images, or a row is invalid.
 pub(crate) fn parse(bytes: impl Read) -> Result<Table, TableError> {
     let mut table = Reader::open(bytes)?;
     let mut rows = Rows::default();
@@ -113,7 +114,7 @@ pub(crate) fn has_labels(bytes: impl Read) -> Option<bool> {
     Some(table.columns.label.is_some())
 }
 
-/// A table whose first row was read.
+/// A reader of the rows after the first one, which gives the columns.
 struct Reader<'a> {
     reader: csv::Reader<LineLimit<Box<dyn BufRead + 'a>>>,
     /// The row that was read last.
@@ -160,7 +161,7 @@ impl<'a> Reader<'a> {
 
 fn open<'a>(bytes: impl Read + 'a) -> io::Result<Box<dyn BufRead + 'a>> {
     let mut bytes = BufReader::with_capacity(PEEKED, bytes);
-    let is_gzip = bytes.fill_buf()?.starts_with(&[0x1f, 0x8b]);
+    let is_gzip = bytes.fill_buf()?.starts_with(&GZIP_MAGIC);
     Ok(match is_gzip {
         true => Box::new(BufReader::with_capacity(PEEKED, MultiGzDecoder::new(bytes))),
         false => Box::new(bytes),

@@ -21,8 +21,7 @@ pub struct Dataset {
     pub notes: Vec<String>,
     /// Whether the test images are a split of the data set. Otherwise they were chosen from the training images.
     pub has_test_split: bool,
-    /// Whether validation images are the same fraction of each class unless stated otherwise. Those of IDX files are a random
-    /// part, as in published results.
+    /// Whether the validation split is stratified by default. That of IDX files is random, as in published results.
     pub is_stratified: bool,
 }
 

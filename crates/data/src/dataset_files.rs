@@ -1,7 +1,7 @@
 //! The files of a dataset that keeps many images in each file: IDX files, tables and arrays, found by their names.
 //!
-//! A name consists of words: `emnist-letters-train-images-idx3-ubyte.gz` has those of the training split and of images, and
-//! the others name the dataset, `emnist-letters`.
+//! A file name is split into words. In `emnist-letters-train-images-idx3-ubyte.gz`, `train` is the split, `images` the content,
+//! and `emnist-letters` the name of the dataset.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirEntry};
@@ -22,7 +22,7 @@ const MAX_FILES: usize = 1000;
 /// Number of datasets that a message lists.
 const MAX_LISTED: usize = 8;
 
-/// What a file contains.
+/// The content of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum FileKind {
     IdxImages,
@@ -193,7 +193,7 @@ struct Found {
     file: DatasetFile,
     /// The words that name the dataset.
     name: String,
-    /// All words but those of the compression.
+    /// All words except `gz`.
     stem: String,
     /// The folder of the dataset.
     home: PathBuf,
@@ -295,7 +295,7 @@ fn table_kind(path: &Path) -> Option<FileKind> {
     })
 }
 
-/// Returns what a file with these words in its name contains.
+/// Returns the content that a file name states; `None` for other files.
 fn kind(words: &[String], name: &str) -> Option<FileKind> {
     let has = |wanted: &[&str]| words.iter().any(|word| wanted.contains(&word.as_str()));
     let is_batch = |suffix: &str| {
@@ -323,7 +323,7 @@ fn kind(words: &[String], name: &str) -> Option<FileKind> {
     }
 }
 
-/// Returns the words that name the dataset: those that state neither split nor content nor format.
+/// Returns the words of a dataset's name: those that are no split, content or format.
 fn dataset_words(words: &[String]) -> Vec<String> {
     const OTHERS: [&str; 32] = [
         "class",

@@ -13,6 +13,13 @@ pub fn sha256_hex(parts: impl IntoIterator<Item = impl AsRef<[u8]>>) -> String {
     hex(&digest.finalize())
 }
 
+/// Returns the first 64 bits of the SHA-256 of `bytes`.
+pub(crate) fn first_64_bits(bytes: impl AsRef<[u8]>) -> u64 {
+    let digest = Sha256::digest(bytes);
+    let first = digest.iter().take(8);
+    first.fold(0, |hash, &byte| hash << 8 | u64::from(byte))
+}
+
 /// Returns bytes as lower-case hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     let mut hex = String::new();

@@ -1,4 +1,4 @@
-//! EMNIST: letters and digits whose images are stored transposed, with numbered labels.
+//! EMNIST: handwritten letters and digits. Its files store the images transposed, and labels as numbers.
 //!
 //! Source: Cohen et al., "EMNIST: an extension of MNIST to handwritten letters", 2017, arXiv 1702.05373.
 

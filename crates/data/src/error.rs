@@ -1,5 +1,6 @@
 //! Errors of loading a dataset.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::idx::{FILE_NAMES, IdxError};
@@ -15,7 +16,7 @@ pub enum DataError {
         /// Path of the folder.
         path: PathBuf,
         /// Error of the operating system.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// One of the four IDX files is missing.
     #[error(
@@ -35,7 +36,7 @@ pub enum DataError {
         /// Path of the file.
         path: PathBuf,
         /// Error of the operating system.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// A decoded picture cannot be read.
     #[error(transparent)]
@@ -106,6 +107,14 @@ pub enum DataError {
 }
 
 impl DataError {
+    /// Reports that a file cannot be read.
+    pub(crate) fn read(path: &Path) -> impl Fn(io::Error) -> Self {
+        |source| Self::Read {
+            path: path.to_path_buf(),
+            source,
+        }
+    }
+
     /// Reports what is wrong with a file.
     pub(crate) fn invalid(path: &Path, message: String) -> Self {
         Self::Invalid {

@@ -30,7 +30,8 @@ const IMAGES_MAGIC: u32 = 0x0000_0803;
 const LABELS_MAGIC: u32 = 0x0000_0801;
 /// Rank-2 `i32` labels: a row of numbers for each image.
 const LABEL_ROWS_MAGIC: u32 = 0x0000_0C02;
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+/// The start of a gzip file.
+pub(crate) const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// Upper bound of the expansion of a DEFLATE stream. It limits the memory that is reserved for the
 /// size in a header.

@@ -166,25 +166,16 @@ impl Dataset {
 
 /// Reads an IDX file.
 fn read_file(path: &Path) -> Result<File, DataError> {
-    match regular_file::read(path, MAX_BYTES) {
-        Ok(bytes) => Ok(File {
-            path: path.to_path_buf(),
-            bytes: bytes.into(),
-        }),
-        Err(source) => Err(DataError::Read {
-            path: path.to_path_buf(),
-            source,
-        }),
-    }
+    let bytes = regular_file::read(path, MAX_BYTES).map_err(DataError::read(path))?;
+    Ok(File {
+        path: path.to_path_buf(),
+        bytes: bytes.into(),
+    })
 }
 
 /// Reads the names of classes.
 fn read_mapping(path: &Path) -> Result<Emnist, DataError> {
-    let text =
-        regular_file::read_to_string(path, MAX_MAPPING).map_err(|source| DataError::Read {
-            path: path.to_path_buf(),
-            source,
-        })?;
+    let text = regular_file::read_to_string(path, MAX_MAPPING).map_err(DataError::read(path))?;
     Emnist::from_mapping(&text).ok_or_else(|| {
         DataError::invalid(
             path,

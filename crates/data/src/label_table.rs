@@ -2,12 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use csv::{ReaderBuilder, StringRecord};
 
 use crate::error::DataError;
-use crate::listing::picture_files;
+use crate::listing::{picture_files, relative_path};
 use crate::regular_file;
 use crate::split_name::Split;
 
@@ -103,10 +103,7 @@ struct Names(HashMap<String, Option<usize>>);
 /// Returns an error if the table cannot be read, has no columns of paths and labels, names a picture that is not in the folder,
 /// or gives a picture two labels.
 pub(crate) fn read(table: &Path, folder: &Path) -> Result<Vec<LabeledPicture>, DataError> {
-    let bytes = regular_file::read(table, MAX_BYTES).map_err(|source| DataError::Read {
-        path: table.to_path_buf(),
-        source,
-    })?;
+    let bytes = regular_file::read(table, MAX_BYTES).map_err(DataError::read(table))?;
     let invalid = |message: String| DataError::invalid(table, message);
     let rows = parse(bytes.as_slice()).map_err(invalid)?;
     Pictures::of(folder).label(rows).map_err(invalid)
@@ -224,15 +221,8 @@ impl Pictures {
     /// Lists the pictures of a folder.
     fn of(folder: &Path) -> Self {
         let files = picture_files(folder).files;
-        let relative = |file: PathBuf| {
-            let names = file
-                .strip_prefix(folder)
-                .ok()?
-                .iter()
-                .map(|name| name.to_str());
-            Some(names.collect::<Option<Vec<&str>>>()?.join("/"))
-        };
-        let paths: Vec<String> = files.into_iter().filter_map(relative).collect();
+        let paths = files.iter().filter_map(|file| relative_path(folder, file));
+        let paths: Vec<String> = paths.collect();
         let (mut by_path, mut by_name) = (Names::default(), Names::default());
         for (at, path) in paths.iter().enumerate() {
             by_path.add(path, at);
@@ -292,11 +282,7 @@ impl Pictures {
             .map(|(at, row)| LabeledPicture {
                 path: self.paths[at].clone(),
                 class: row.class,
-                // The folders of a path may be splits.
-                split: row.split.or_else(|| {
-                    let folders = self.paths[at].rsplit('/').skip(1);
-                    folders.filter_map(Split::of_folder).last()
-                }),
+                split: row.split.or_else(|| Split::of_path(&self.paths[at])),
             })
             .collect();
         pictures.sort_by(|a, b| a.path.cmp(&b.path));

@@ -15,6 +15,7 @@ pub mod regular_file; // reading without blocking and within a size limit
 pub mod shuffle; // reproducible random permutations
 mod split_name; // training, validation and test in names of folders, files and columns
 mod class_name; // the order of class names
+mod hash_split; // test images by hashes
 
 // From bytes to images.
 pub mod sample; // one labeled image

@@ -90,6 +90,14 @@ pub fn picture_files(folder: &Path) -> PictureListing {
     listing
 }
 
+/// Returns the path of `file` relative to `root`, with `/` between the names on every system; `None`
+/// if it is not Unicode.
+pub(crate) fn relative_path(root: &Path, file: &Path) -> Option<String> {
+    let relative = file.strip_prefix(root).ok()?;
+    let names: Option<Vec<&str>> = relative.iter().map(|name| name.to_str()).collect();
+    Some(names?.join("/"))
+}
+
 /// Whether a file with another extension begins as a picture.
 fn has_picture(path: &Path) -> bool {
     let mut start = Vec::new();

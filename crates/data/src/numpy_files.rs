@@ -13,7 +13,7 @@ use crate::error::DataError;
 use crate::image_dataset::Images;
 use crate::labels::Labels;
 use crate::npy::{Array, ArrayError};
-use crate::parts::{Part, Parts, part_path};
+use crate::parts::{Part, Parts};
 use crate::regular_file;
 use crate::split_name::{Split, words};
 
@@ -141,7 +141,8 @@ impl Arrays {
                 parts.insert(
                     split,
                     Part {
-                        path: part_path(path, &name),
+                        // Named with its array in messages.
+                        path: format!("{}, {name}", path.display()).into(),
                         images,
                         labels,
                     },
@@ -200,10 +201,7 @@ fn role(words: &[String]) -> Option<Role> {
 }
 
 fn open(path: &Path) -> Result<std::fs::File, DataError> {
-    regular_file::open(path).map_err(|source| DataError::Read {
-        path: path.to_path_buf(),
-        source,
-    })
+    regular_file::open(path).map_err(DataError::read(path))
 }
 
 fn stem(path: &Path) -> String {

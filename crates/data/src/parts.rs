@@ -1,20 +1,21 @@
 //! Labeled images of tables and arrays by split, and the dataset that they form.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 
 use crate::dataset::Dataset;
+use crate::digest::first_64_bits;
 use crate::error::DataError;
+use crate::hash_split::select_by_hash;
 use crate::image_dataset::{ImageDataset, Images};
 use crate::info::{DatasetInfo, describe_known};
 use crate::labels::{Labels, MAX_CLASSES};
+use crate::picture_store::PixelError;
 use crate::preparation::Preparation;
 use crate::shuffle::permutation;
 
-/// Without test images, about one in this many images of each class is one.
-const TEST_DIVISOR: u64 = 5;
 /// Seed of the order of images that are sorted by class.
 const SHUFFLE_SEED: u64 = 0;
 /// Number of images whose background is examined.
@@ -91,7 +92,7 @@ impl Parts {
                     "{}: no test images; about a fifth of the training images are test images",
                     path.display()
                 ));
-                split_by_pixels(&train)
+                split_by_pixels(&train)?
             }
         };
         let train = mixed(train);
@@ -150,40 +151,25 @@ impl Part {
     }
 }
 
-/// Divides images into training and test images by the hash of their pixels. A class of two or more different images has
-/// images on both sides.
-fn split_by_pixels(images: &ImageDataset) -> (ImageDataset, ImageDataset) {
-    let hash = |index: usize| {
-        images
-            .pixels(index)
-            .map(|pixels| first_64_bits(&pixels))
-            .unwrap_or(0)
-    };
-    let hashes: Vec<u64> = (0..images.len()).into_par_iter().map(hash).collect();
-    let labels: Vec<u8> = images.labels().collect();
-    let mut bounds = [(u64::MAX, u64::MIN); MAX_CLASSES];
-    for (&label, &hash) in labels.iter().zip(&hashes) {
-        let (lowest, highest) = &mut bounds[usize::from(label)];
-        (*lowest, *highest) = (hash.min(*lowest), hash.max(*highest));
+/// Divides the images of each class into training and test images, by the hash of their pixels.
+fn split_by_pixels(images: &ImageDataset) -> Result<(ImageDataset, ImageDataset), DataError> {
+    let hashes = (0..images.len()).into_par_iter();
+    let hashes = hashes.map(|index| Ok(first_64_bits(images.pixels(index)?)));
+    let hashes: Vec<u64> = hashes.collect::<Result<_, PixelError>>()?;
+    let mut classes: BTreeMap<u8, Vec<usize>> = BTreeMap::new();
+    for (index, label) in images.labels().enumerate() {
+        classes.entry(label).or_default().push(index);
     }
-    let is_test = |index: &usize| {
-        let (hash, (lowest, highest)) = (hashes[*index], bounds[usize::from(labels[*index])]);
-        match hash < u64::MAX / TEST_DIVISOR {
-            true => hash != highest,
-            false => hash == lowest && lowest != highest,
+    let mut is_test = vec![false; images.len()];
+    for indices in classes.into_values() {
+        let hashes: Vec<u64> = indices.iter().map(|&index| hashes[index]).collect();
+        for (index, selected) in indices.into_iter().zip(select_by_hash(&hashes)) {
+            is_test[index] = selected;
         }
-    };
-    let (test, train): (Vec<usize>, Vec<usize>) = (0..images.len()).partition(is_test);
-    (images.select(train), images.select(test))
-}
-
-/// Returns the first 64 bits of the SHA-256 of pixels.
-fn first_64_bits(pixels: &[u8]) -> u64 {
-    let digest = Sha256::digest(pixels);
-    digest
-        .iter()
-        .take(8)
-        .fold(0, |hash, &byte| hash << 8 | u64::from(byte))
+    }
+    let (test, train): (Vec<usize>, Vec<usize>) =
+        (0..images.len()).partition(|&index| is_test[index]);
+    Ok((images.select(train), images.select(test)))
 }
 
 /// Shuffles images that are sorted by class, so that the first or last part of them has images of all classes.
@@ -213,11 +199,6 @@ fn preparation(images: &ImageDataset) -> Result<Preparation, DataError> {
     } else {
         Preparation::Picture
     })
-}
-
-/// Names a part of a file in messages.
-pub(crate) fn part_path(path: &Path, part: &str) -> PathBuf {
-    format!("{}, {part}", path.display()).into()
 }
 
 #[cfg(test)]

@@ -3,25 +3,24 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
 use unicode_normalization::UnicodeNormalization;
 
 use crate::class_name::ClassName;
 use crate::dataset::Dataset;
+use crate::digest::first_64_bits;
 use crate::error::DataError;
 use crate::folder_layout::FolderLayout;
+use crate::hash_split::{TEST_DIVISOR, select_by_hash};
 use crate::image_dataset::ImageDataset;
 use crate::info::DatasetInfo;
 use crate::label_table::LabeledPicture;
 use crate::labels::MAX_CLASSES;
-use crate::listing::{picture_files, sub_folders};
+use crate::listing::{picture_files, relative_path, sub_folders};
 use crate::picture_files::{DecodedPictures, LabeledFile, PictureFiles};
 use crate::preparation::Preparation;
 use crate::shuffle::permutation;
 use crate::split_name::Split;
 
-/// Without a folder `test`, about one in this many pictures of each class is a test picture.
-const TEST_DIVISOR: usize = 5;
 /// Seed of the test split and of the order of the training pictures.
 const SPLIT_SEED: u64 = 0;
 /// The supported layouts, as part of error messages.
@@ -347,14 +346,6 @@ impl Lister<'_> {
     }
 }
 
-/// Returns the path of `file` relative to `root`, with `/` between the names on every system; `None`
-/// if it is not Unicode.
-fn relative_path(root: &Path, file: &Path) -> Option<String> {
-    let relative = file.strip_prefix(root).ok()?;
-    let names: Option<Vec<&str>> = relative.iter().map(|name| name.to_str()).collect();
-    Some(names?.join("/"))
-}
-
 /// Returns an error message if the classes cannot be used for training.
 fn check_classes(classes: &Classes) -> Result<(), String> {
     match classes.len() {
@@ -395,28 +386,10 @@ fn split_classes(
     (train, test)
 }
 
-/// Returns for each picture of a class whether it is a test picture: if the hash of its path is in the
-/// lowest fifth of all hashes. A class of two or more pictures has at least one on each side.
+/// Returns for each picture of a class whether it is a test picture, by the hash of its path.
 fn select_by_path(paths: &[String]) -> Vec<bool> {
-    let hashes: Vec<u64> = paths.iter().map(|path| path_hash(path)).collect();
-    let limit = u64::MAX / TEST_DIVISOR as u64;
-    let (Some(&lowest), Some(&highest)) = (hashes.iter().min(), hashes.iter().max()) else {
-        return Vec::new();
-    };
-    let is_test = |&hash: &u64| match hash < limit {
-        true => hash != highest,
-        false => hash == lowest && hashes.len() > 1,
-    };
-    hashes.iter().map(is_test).collect()
-}
-
-/// Returns the first 64 bits of the SHA-256 of a path.
-fn path_hash(path: &str) -> u64 {
-    let digest = Sha256::digest(path);
-    digest
-        .iter()
-        .take(8)
-        .fold(0, |hash, &byte| hash << 8 | u64::from(byte))
+    let hashes: Vec<u64> = paths.iter().map(first_64_bits).collect();
+    select_by_hash(&hashes)
 }
 
 /// Returns for each of `count` pictures of a class whether it is a test picture, at random.
@@ -615,7 +588,7 @@ mod tests {
     #[test]
     fn hashes_of_paths_stay_the_same() {
         // The first half of `printf cat/1.png | sha256sum`.
-        assert_eq!(path_hash("cat/1.png"), 0x6a3b_843c_f66c_4612);
+        assert_eq!(first_64_bits("cat/1.png"), 0x6a3b_843c_f66c_4612);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::error::DataError;
 use crate::folder_layout::FolderLayout;
 use crate::label_pattern::LabelPattern;
 use crate::label_table::{self, LabeledPicture};
-use crate::listing::{picture_files, sub_folders};
+use crate::listing::{picture_files, relative_path, sub_folders};
 use crate::picture::begins_as_picture;
 use crate::picture_folder::{PictureFolder, TestSelection};
 use crate::regular_file;
@@ -74,12 +74,13 @@ impl DataSource {
                 source,
             });
         }
-        if let Some(pictures) = labeled_by_tables(path)? {
-            return Ok(Self::Pictures(pictures));
+        let tables = label_tables(path)?;
+        if !tables.is_empty() && !has_class_folders(path)? {
+            return Ok(Self::Pictures(labeled_by_tables(path, tables)?));
         }
         check_class_folders(path)?;
         let mut folder = PictureFolder::list(path, selection)?;
-        for table in label_tables(path)? {
+        for table in tables {
             let table = table.display();
             folder.notes.push(format!("{table}: not used, since folders are the classes; --labels {table} takes the labels from it"));
         }
@@ -142,10 +143,7 @@ fn images(files: &DatasetFiles) -> Result<DataSource, DataError> {
 
 /// Recognizes a file that is a dataset by itself.
 fn single_file(path: &Path) -> Result<DatasetFiles, DataError> {
-    let read = |source| DataError::Read {
-        path: path.to_path_buf(),
-        source,
-    };
+    let read = DataError::read(path);
     let invalid = |message: &str| Err(DataError::invalid(path, message.into()));
     let extension = path
         .extension()
@@ -153,8 +151,8 @@ fn single_file(path: &Path) -> Result<DatasetFiles, DataError> {
         .to_string_lossy()
         .to_lowercase();
     let mut start = vec![0; 16];
-    let length = std::io::Read::read(&mut regular_file::open(path).map_err(read)?, &mut start)
-        .map_err(read)?;
+    let length = std::io::Read::read(&mut regular_file::open(path).map_err(&read)?, &mut start)
+        .map_err(&read)?;
     start.truncate(length);
     let (kind, format) = match extension.as_str() {
         "npz" => (FileKind::Npz, Format::Numpy),
@@ -187,7 +185,7 @@ fn single_file(path: &Path) -> Result<DatasetFiles, DataError> {
         _ if matches!(ArchiveFormat::of(path), Ok(Some(_))) => {
             return invalid("an archive that is not unpacked");
         }
-        _ => match csv_table::has_labels(regular_file::open(path).map_err(read)?) {
+        _ => match csv_table::has_labels(regular_file::open(path).map_err(&read)?) {
             Some(false) => return invalid("a table of images without labels"),
             // The reader says what is wrong with another text.
             Some(true) | None => (FileKind::Table, Format::Table),
@@ -214,18 +212,11 @@ fn has_pictures(folder: &Path) -> bool {
         .any(|(_, folder)| !picture_files(folder).files.is_empty())
 }
 
-/// Lists the pictures of a folder without class folders, if tables in it have their labels.
+/// Lists the pictures of a folder without class folders whose labels are in tables.
 ///
 /// # Errors
 /// Returns an error if a table names a picture that is not there, or two tables give a picture different labels.
-fn labeled_by_tables(folder: &Path) -> Result<Option<PictureFolder>, DataError> {
-    if has_class_folders(folder)? {
-        return Ok(None);
-    }
-    let tables = label_tables(folder)?;
-    if tables.is_empty() {
-        return Ok(None);
-    }
+fn labeled_by_tables(folder: &Path, tables: Vec<PathBuf>) -> Result<PictureFolder, DataError> {
     let mut pictures: BTreeMap<String, LabeledPicture> = BTreeMap::new();
     let mut notes = Vec::new();
     for table in tables {
@@ -256,8 +247,7 @@ fn labeled_by_tables(folder: &Path) -> Result<Option<PictureFolder>, DataError> 
             }
         }
     }
-    let pictures = pictures.into_values().collect();
-    Ok(Some(PictureFolder::labeled(folder, pictures, notes)?))
+    PictureFolder::labeled(folder, pictures.into_values().collect(), notes)
 }
 
 /// Whether a folder, or its training split, has a sub-folder per class. A single folder that holds no folders, such as
@@ -309,25 +299,16 @@ fn labels_of_names(
     let mut pictures = Vec::new();
     let mut others = Vec::new();
     for file in picture_files(folder).files {
-        let names = file
-            .strip_prefix(folder)
-            .ok()
-            .map(|path| path.iter().map(|name| name.to_str()));
-        let Some(path) = names
-            .and_then(|names| names.collect::<Option<Vec<&str>>>())
-            .map(|names| names.join("/"))
-        else {
+        let Some(path) = relative_path(folder, &file) else {
             continue;
         };
         let stem = file.file_stem().unwrap_or_default().to_string_lossy();
         match pattern.label(&stem) {
             Some(class) => {
-                // Folders may be splits.
-                let split = path.split('/').rev().skip(1).find_map(Split::of_folder);
                 pictures.push(LabeledPicture {
                     class: class.to_string(),
+                    split: Split::of_path(&path),
                     path,
-                    split,
                 });
             }
             None => others.push(path),

@@ -36,6 +36,12 @@ impl Split {
         })
     }
 
+    /// Returns the split that the outermost of the folders of a file is named after, of those that are.
+    pub(crate) fn of_path(path: &str) -> Option<Self> {
+        let (folders, _) = path.rsplit_once('/')?;
+        folders.split('/').find_map(Self::of_folder)
+    }
+
     /// Returns the split in a column of a table. FER2013 has `PublicTest` to choose a model by and `PrivateTest` to report on.
     pub(crate) fn of_value(value: &str) -> Option<Self> {
         match value.to_lowercase().as_str() {

@@ -105,10 +105,7 @@ pub fn is_table(path: &Path) -> bool {
 }
 
 fn read_table(path: &Path) -> Result<Table, DataError> {
-    let file = regular_file::open(path).map_err(|source| DataError::Read {
-        path: path.to_path_buf(),
-        source,
-    })?;
+    let file = regular_file::open(path).map_err(DataError::read(path))?;
     csv_table::parse(file).map_err(|error: TableError| match error.source() {
         Some(source) => DataError::invalid(path, format!("{error}: {source}")),
         None => DataError::invalid(path, error.to_string()),

@@ -11,7 +11,7 @@ use crate::commands::flags::RunFlags;
 use crate::config::run_config::Config;
 use crate::inference::evaluation::Evaluation;
 use crate::inference::labeled_prediction::{
-    LabeledPrediction, Mistake, mistake_rows, mistakes, predict_dataset,
+    Mistake, labeled, mistake_rows, mistakes, predict_dataset,
 };
 use crate::inference::test_time_augmentation::TestTimeAugmentation;
 use crate::run::atomic_file;
@@ -74,20 +74,16 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let (run, classifier) = args.run.open()?;
     let test = test_images(&run, &classifier.config, data.as_deref())?;
     let (evaluation, predictions) = match tta {
+        // Probabilities of all images are for the list alone.
+        TestTimeAugmentation::NONE if args.mistakes.is_none() => {
+            (classifier.evaluate(&test, |_| Ok(()))?, Vec::new())
+        }
         TestTimeAugmentation::NONE => predict_dataset(&classifier, &test)?,
         augmentation => {
             let predictions = classifier.predict_split(&test, augmentation)?;
             let evaluation =
                 Evaluation::of_probabilities(classifier.classes(), test.labels(), &predictions)?;
-            let labeled = predictions
-                .into_iter()
-                .enumerate()
-                .map(|(index, probabilities)| LabeledPrediction {
-                    index,
-                    label: test.label(index).into(),
-                    probabilities,
-                });
-            (evaluation, labeled.collect())
+            (evaluation, labeled(predictions, &test))
         }
     };
     if let Some(path) = &args.mistakes {

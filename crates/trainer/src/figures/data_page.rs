@@ -8,7 +8,7 @@ use data::ImageDataset;
 use data::picture::to_png;
 
 use crate::process::printable::printable;
-use crate::run::data_report::{DataReport, Pair, Place, ReportedImages};
+use crate::run::data_report::{ClassCounts, DataReport, Pair, Place, ReportedImages};
 use crate::training::label_errors::LabelError;
 
 /// Number of images of a class on a contact sheet.
@@ -61,15 +61,9 @@ struct InlineImage {
 /// # Errors
 /// Returns an error if an image cannot be read.
 pub(crate) fn page(name: &str, report: &DataReport, images: &ReportedImages<'_>) -> Result<String> {
-    let text = report.to_string();
-    // The lines up to the table of the classes, and those after it.
-    let mut parts = text.split("\n\n");
-    let first = parts.next().unwrap_or_default();
-    let last = parts.nth(1).unwrap_or_default();
-    let lines = first
-        .lines()
-        .chain(last.lines().filter(|line| !line.starts_with(' ')));
-    let sample = |(index, class): (usize, &crate::run::data_report::ClassCounts)| {
+    let headings = report.findings().into_iter().map(|(heading, _)| heading);
+    let lines = [report.headline()].into_iter().chain(headings);
+    let sample = |(index, class): (usize, &ClassCounts)| {
         let train = &images.split.train;
         let of_class: Vec<usize> = (0..train.len())
             .filter(|&image| usize::from(train.label(image)) == index)
@@ -103,7 +97,7 @@ pub(crate) fn page(name: &str, report: &DataReport, images: &ReportedImages<'_>)
     }
     let page = Page {
         name: name.into(),
-        lines: lines.map(String::from).collect(),
+        lines: lines.collect(),
         classes: report
             .classes
             .iter()

@@ -39,17 +39,25 @@ pub(crate) fn predict_dataset(
 ) -> Result<(Evaluation, Vec<LabeledPrediction>)> {
     let mut predictions = Vec::with_capacity(images.len());
     let evaluation = classifier.evaluate(images, |batch| {
-        for probabilities in Probabilities::from_logits(batch.logits)? {
-            let index = predictions.len();
-            predictions.push(LabeledPrediction {
-                index,
-                label: images.label(index).into(),
-                probabilities,
-            });
-        }
+        predictions.extend(Probabilities::from_logits(batch.logits)?);
         Ok(())
     })?;
-    Ok((evaluation, predictions))
+    Ok((evaluation, labeled(predictions, images)))
+}
+
+/// Labels the predictions for all images of a data set.
+pub(crate) fn labeled(
+    predictions: Vec<Probabilities>,
+    images: &ImageDataset,
+) -> Vec<LabeledPrediction> {
+    let labels = images.labels().zip(predictions).enumerate();
+    let prediction =
+        |(index, (label, probabilities)): (usize, (u8, Probabilities))| LabeledPrediction {
+            index,
+            label: label.into(),
+            probabilities,
+        };
+    labels.map(prediction).collect()
 }
 
 /// A misclassified image, as a row of a table.

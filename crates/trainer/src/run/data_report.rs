@@ -11,7 +11,9 @@ use data::{ImageDataset, picture_size};
 use rayon::prelude::*;
 use serde::Serialize;
 
+use crate::process::printable::printable;
 use crate::process::table::Table;
+use crate::run::class_weights::counts;
 use crate::run::images::DataSplit;
 
 /// Number of pairs, files or sizes that a text lists.
@@ -105,20 +107,20 @@ impl DataReport {
     /// # Errors
     /// Returns an error if an image cannot be read.
     pub(crate) fn of(images: &ReportedImages<'_>, folder: &Path) -> Result<Self> {
-        let count = |class: usize, images: &ImageDataset| {
-            images
-                .labels()
-                .filter(|&label| usize::from(label) == class)
-                .count()
-        };
+        let DataSplit {
+            train,
+            validation,
+            test,
+        } = images.split;
+        let [of_train, of_validation, of_test] =
+            [train, validation, test].map(|split| counts(split, images.classes.len()));
         let classes = images.classes.iter().enumerate();
         let classes = classes.map(|(index, class)| ClassCounts {
             class: class.clone(),
-            train: count(index, &images.split.train),
-            validation: count(index, &images.split.validation),
-            test: count(index, &images.split.test),
+            train: of_train[index],
+            validation: of_validation[index],
+            test: of_test[index],
         });
-        let train = &images.split.train;
         let places = places(images);
         let mut digests = Vec::with_capacity(places.len());
         let mut prints = Vec::with_capacity(places.len());
@@ -131,10 +133,9 @@ impl DataReport {
         let equal = equal_pairs(&digests);
         // Of images with equal content, the first one is compared with the others.
         let repeated: HashSet<usize> = equal.iter().map(|&(_, index)| index).collect();
-        let unique: Vec<usize> = (0..prints.len())
-            .filter(|index| !repeated.contains(index))
-            .collect();
-        let prints: Vec<Fingerprint> = unique.iter().map(|&index| prints[index].clone()).collect();
+        let unique = prints.into_iter().enumerate();
+        let unique = unique.filter(|(index, _)| !repeated.contains(index));
+        let (unique, prints): (Vec<usize>, Vec<Fingerprint>) = unique.unzip();
         let similar = similar_pairs(&prints).into_iter();
         let similar = similar
             .map(|pair| (unique[pair.first], unique[pair.second]))
@@ -263,16 +264,57 @@ fn sizes(images: &ReportedImages<'_>, folder: &Path) -> Option<PictureSizes> {
     })
 }
 
-impl fmt::Display for DataReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl DataReport {
+    /// Returns the number and form of the images in one line.
+    pub(crate) fn headline(&self) -> String {
         let [channels, height, width] = self.shape;
         let kind = if channels == 1 { "gray" } else { "color" };
-        writeln!(
-            f,
-            "{} images of {} classes; a network gets {width}x{height} pixels in {kind}\n",
+        format!(
+            "{} images of {} classes; a network gets {width}x{height} pixels in {kind}",
             self.images(),
             self.classes.len()
-        )?;
+        )
+    }
+
+    /// Returns lines about the pictures, and each list with its heading. Names in lists are not escaped.
+    pub(crate) fn findings(&self) -> Vec<(String, Vec<String>)> {
+        let mut findings = Vec::new();
+        if let Some(PictureSizes {
+            smallest,
+            median,
+            largest,
+        }) = &self.sizes
+        {
+            let [smallest, median, largest] =
+                [smallest, median, largest].map(|[width, height]| format!("{width}x{height}"));
+            let line = format!("pictures: {smallest} to {largest} pixels, {median} in the median");
+            findings.push((line, Vec::new()));
+        }
+        if self.shape[0] > 1 {
+            let gray = self.images() - self.with_color;
+            let line = format!("{} images have color, {gray} are gray", self.with_color);
+            findings.push((line, Vec::new()));
+        }
+        findings.push((
+            format!("{} unreadable files", self.unreadable.len()),
+            self.unreadable.clone(),
+        ));
+        for (name, pairs) in [("equal", &self.equal), ("similar", &self.similar)] {
+            let leaks = pairs.iter().filter(|pair| pair.leaks()).count();
+            let contradictions = pairs.iter().filter(|pair| pair.contradicts()).count();
+            let heading = format!(
+                "{} pairs of {name} images, {leaks} of them across the test split, {contradictions} with different labels",
+                pairs.len()
+            );
+            findings.push((heading, pairs.iter().map(Pair::to_string).collect()));
+        }
+        findings
+    }
+}
+
+impl fmt::Display for DataReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}\n", self.headline())?;
         let mut table = Table::new(["class", "train", "validation", "test"]);
         for class in &self.classes {
             let counts = [class.train, class.validation, class.test].map(|count| count.to_string());
@@ -288,55 +330,16 @@ impl fmt::Display for DataReport {
             total(|class| class.test),
         ]);
         writeln!(f, "{table}\n")?;
-        if let Some(PictureSizes {
-            smallest,
-            median,
-            largest,
-        }) = &self.sizes
-        {
-            let size = |[width, height]: &[u32; 2]| format!("{width}x{height}");
-            writeln!(
-                f,
-                "pictures: {} to {} pixels, {} in the median",
-                size(smallest),
-                size(largest),
-                size(median)
-            )?;
-        }
-        if channels > 1 {
-            writeln!(
-                f,
-                "{} images have color, {} are gray",
-                self.with_color,
-                self.images() - self.with_color
-            )?;
-        }
-        write_list(f, "unreadable files", &self.unreadable)?;
-        for (name, pairs) in [
-            ("pairs of equal images", &self.equal),
-            ("pairs of similar images", &self.similar),
-        ] {
-            let leaks = pairs.iter().filter(|pair| pair.leaks()).count();
-            let contradictions = pairs.iter().filter(|pair| pair.contradicts()).count();
-            let name = format!(
-                "{name}, {leaks} of them across the test split, {contradictions} with different labels"
-            );
-            let lines: Vec<String> = pairs.iter().map(Pair::to_string).collect();
-            write_list(f, &name, &lines)?;
+        for (heading, lines) in self.findings() {
+            writeln!(f, "{heading}")?;
+            for line in lines.iter().take(MAX_LISTED) {
+                writeln!(f, "  {}", printable(line))?;
+            }
+            if let Some(more @ 1..) = lines.len().checked_sub(MAX_LISTED) {
+                writeln!(f, "  and {more} more")?;
+            }
         }
         Ok(())
-    }
-}
-
-/// Writes the number of lines and the first ones.
-fn write_list(f: &mut fmt::Formatter<'_>, name: &str, lines: &[String]) -> fmt::Result {
-    writeln!(f, "{} {name}", lines.len())?;
-    for line in lines.iter().take(MAX_LISTED) {
-        writeln!(f, "  {line}")?;
-    }
-    match lines.len().checked_sub(MAX_LISTED) {
-        Some(more @ 1..) => writeln!(f, "  and {more} more"),
-        _ => Ok(()),
     }
 }
 

@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use crate::config::run_config::{Config, DataConfig};
 use crate::config::settings::Settings;
-use crate::run::class_weights::class_weights as compute_class_weights;
+use crate::run::class_weights::class_weights;
 use crate::run::image_record::{ImageRecord, RecordedFile, SplitDigest};
 use crate::run::image_source::{
     absolute_source, as_expected, decode_options, file_labels, open, read, read_test, relabel,
@@ -101,12 +101,12 @@ pub(crate) fn resolve_opened(
     if dataset.is_stratified {
         settings.prefer_stratified_validation();
     }
-    let class_weights = settings.take_class_weights();
+    let weighting = settings.take_class_weights();
     let mut config = settings.into_config(&dataset.info)?;
     let images = RunImages::new(&config, dataset)?;
-    if let Some(how) = class_weights {
+    if let Some(weighting) = weighting {
         let (train, classes) = (&images.split.train, &config.images.classes);
-        config.training.class_weights = Some(compute_class_weights(&how, train, classes)?);
+        config.training.class_weights = Some(class_weights(&weighting, train, classes)?);
     }
     config.model.check_whitening(images.split.train.len())?;
     Ok((config, images))
@@ -296,15 +296,14 @@ pub(crate) fn load_other_test(run: &RunDir, config: &Config, other: &str) -> Res
     }
     let source = open(&other, None, TestSelection::ByPath, cache)?;
     warn_of_unused(&source);
-    match (&source, &record) {
-        (DataSource::Images(dataset), Some(ImageRecord::Images { train, test, .. })) => {
-            let dataset = as_expected((**dataset).clone(), &config.images)?;
-            let training = limited(&config.data, &dataset.train);
-            if test.is_of(&dataset.test)? && train.is_of(&training)? {
-                return Ok(dataset.test);
-            }
+    if let (DataSource::Images(dataset), Some(ImageRecord::Images { train, test, .. })) =
+        (&source, &record)
+    {
+        let dataset = as_expected((**dataset).clone(), &config.images)?;
+        let training = limited(&config.data, &dataset.train);
+        if test.is_of(&dataset.test)? && train.is_of(&training)? {
+            return Ok(dataset.test);
         }
-        _ => {}
     }
     let images = read_test(source, &config.images, cache)?;
     warn_of_training_images(&images, run, config, record, cache);

@@ -508,12 +508,12 @@ impl RunDir {
 
 /// Returns the folder of the cache of decoded pictures with this key, in the folder of runs `root`.
 pub(crate) fn picture_cache_path(root: &Path, key: &str) -> PathBuf {
-    root.join(".pictures").join(key)
+    cache_folders(root)[0].join(key)
 }
 
 /// Returns the folder of the unpacked archive with this key, in the folder of runs `root`.
 pub(crate) fn unpacked_path(root: &Path, key: &str) -> PathBuf {
-    root.join(".archives").join(key)
+    cache_folders(root)[1].join(key)
 }
 
 /// Returns the folders in the folder of runs `root` that can be made again: decoded pictures and unpacked archives.

@@ -8,6 +8,7 @@ use tracing::info;
 
 use crate::config::run_config::Config;
 use crate::device::OpenDevice;
+use crate::figures::data_page::label_error_page;
 use crate::process::printable::printable;
 use crate::process::table::Table;
 use crate::run::atomic_file;
@@ -60,13 +61,10 @@ pub(super) fn run(
         ]);
     }
     if !errors.is_empty() {
-        let table = table.to_string();
-        for line in table.lines() {
-            writeln!(out, "{}", printable(line))?;
-        }
+        writeln!(out, "{table}")?;
     }
     if let Some(path) = files.html {
-        let page = crate::figures::data_page::label_error_page(&errors, train, &names, classes)?;
+        let page = label_error_page(&errors, train, &names, classes)?;
         atomic_file::write(path, page.as_bytes())?;
         info!("page: {}", path.display());
     }

@@ -13,7 +13,6 @@ use tracing::info;
 use crate::commands::flags::{DeviceFlags, SettingsFlags};
 use crate::figures::data_page;
 use crate::process::interruption;
-use crate::process::printable::printable;
 use crate::run::atomic_file;
 use crate::run::data_report::{DataReport, ReportedImages};
 use crate::run::image_source::data_path;
@@ -102,17 +101,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let mut out = std::io::stdout().lock();
     match args.json {
         true => writeln!(out, "{}", serde_json::to_string(&report)?)?,
-        false => write!(out, "{}", printable_report(&report))?,
+        false => write!(out, "{report}")?,
     }
     Ok(())
-}
-
-fn printable_report(report: &DataReport) -> String {
-    report
-        .to_string()
-        .lines()
-        .map(|line| format!("{}\n", printable(line)))
-        .collect()
 }
 
 impl Args {
