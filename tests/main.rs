@@ -14,6 +14,7 @@ mod import_export;
 mod layouts;
 #[cfg(target_os = "linux")]
 mod memory;
+mod parquet;
 mod pictures;
 mod predict;
 #[cfg(unix)]

@@ -69,7 +69,7 @@ pub fn unpack(bytes: &[u8]) {
     let folder = DATA.join("unpacked");
     fs::write(&path, bytes).expect("a temporary file");
     if let Ok(Some(format)) = ArchiveFormat::of(&path) {
-        let _ = archive::unpack(&path, format, &folder, &|_| {});
+        let _ = archive::unpack(&[path], format, &folder, &|_| {});
     }
     let _ = fs::remove_dir_all(&folder);
     let others = fs::read_dir(&*DATA).expect("the folder").filter(|entry| {

@@ -1,17 +1,26 @@
-//! Archives of data: zip, tar and tar.gz, unpacked into a folder.
+//! Archives of data: zip, tar and tar.gz, and Parquet files of pictures, unpacked into a folder.
 //!
 //! An archive is foreign: its entries stay within the folder, links are refused, and so is what expands without bounds.
 
+use std::collections::BTreeSet;
+#[cfg(feature = "parquet")]
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
 use std::path::{Component, Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
+use walkdir::WalkDir;
 use zip::ZipArchive;
 
+use crate::error::DataError;
 use crate::idx::GZIP_MAGIC;
 use crate::listing::is_ignored;
+#[cfg(feature = "parquet")]
+use crate::parquet_rows;
 use crate::regular_file;
+#[cfg(feature = "parquet")]
+use crate::split_name::{Split, words};
 
 /// An archive may expand to this many times its size ...
 const MAX_RATIO: u64 = 300;
@@ -21,8 +30,14 @@ const ALWAYS_ACCEPTED: u64 = 256 << 20;
 const MAX_ENTRIES: usize = 10_000_000;
 /// Largest size of all headers of a tar file, in bytes.
 const MAX_HEADERS: u64 = 1 << 30;
+/// Number of folders that a message lists.
+const MAX_LISTED: usize = 8;
 /// Archives within archives are unpacked to this depth.
 const MAX_DEPTH: usize = 2;
+/// Folders in a folder are searched for Parquet files to this depth.
+const PARQUET_DEPTH: usize = 3;
+/// The start of a Parquet file.
+const PARQUET_MAGIC: &[u8] = b"PAR1";
 /// The start of a file that tells its format.
 const START: usize = 512;
 
@@ -35,6 +50,8 @@ pub enum ArchiveFormat {
     Tar,
     /// Tar compressed with gzip.
     TarGz,
+    /// Parquet with encoded pictures, which become a folder per class.
+    Parquet,
     /// A known format that cannot be unpacked, by its name.
     Unsupported(&'static str),
 }
@@ -59,6 +76,15 @@ pub enum ArchiveError {
     /// An entry is a link or a device.
     #[error("entry {0:?} is a link or a device: unpack the archive and choose the folder")]
     NotAFile(String),
+    /// A Parquet file in a build that cannot read it.
+    #[error(
+        "Parquet needs a build with `--features parquet`; or save the pictures as files, a folder per class"
+    )]
+    NoParquet,
+    /// A Parquet file cannot be read.
+    #[cfg(feature = "parquet")]
+    #[error(transparent)]
+    Parquet(#[from] crate::parquet_rows::RowError),
     /// The content is too large.
     #[error("expands to more than {MAX_RATIO} times its size: unpack it and choose the folder")]
     TooLarge,
@@ -77,9 +103,10 @@ impl ArchiveFormat {
         let is_npz = path
             .extension()
             .is_some_and(|extension| extension.eq_ignore_ascii_case("npz"));
-        let signatures: [(&[u8], Self); 8] = [
+        let signatures: [(&[u8], Self); 9] = [
             (b"PK\x03\x04", Self::Zip),
             (b"PK\x05\x06", Self::Zip),
+            (PARQUET_MAGIC, Self::Parquet),
             (b"\xfd7zXZ\0", Self::Unsupported("xz")),
             (b"BZh", Self::Unsupported("bzip2")),
             (b"7z\xbc\xaf\x27\x1c", Self::Unsupported("7z")),
@@ -105,30 +132,72 @@ impl ArchiveFormat {
     }
 }
 
-/// Unpacks an archive into an empty folder, and archives in it into folders of their names. Calls `progress` with the number of
-/// bytes written.
+/// Finds the Parquet files of a folder, which are those of one folder in it.
 ///
 /// # Errors
-/// Returns an error if the archive is damaged, has entries that are not files within it, or expands too far.
+/// Returns an error if several folders have some.
+pub fn parquet_files(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let files = WalkDir::new(folder)
+        .max_depth(PARQUET_DEPTH)
+        .sort_by_file_name()
+        .into_iter()
+        .filter_entry(|entry| entry.depth() == 0 || !is_ignored(entry.file_name()))
+        .flatten()
+        .filter(|entry| entry.file_type().is_file() || entry.path_is_symlink())
+        .map(walkdir::DirEntry::into_path)
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"))
+        });
+    let files: Vec<PathBuf> = files.collect();
+    let folders: BTreeSet<&Path> = files.iter().filter_map(|file| file.parent()).collect();
+    if folders.len() > 1 {
+        let names: Vec<String> = folders
+            .iter()
+            .take(MAX_LISTED)
+            .map(|folder| folder.display().to_string())
+            .collect();
+        let message = format!(
+            "found Parquet files in several folders; choose one with --data: {}",
+            names.join(", ")
+        );
+        return Err(DataError::invalid(folder, message));
+    }
+    Ok(files)
+}
+
+/// Unpacks archives of one format into an empty folder, and archives in them into folders of their names. Calls `progress`
+/// with the number of bytes written. Returns messages about what is left out.
+///
+/// # Errors
+/// Returns an error if an archive is damaged, has entries that are not files within it, or expands too far.
 pub fn unpack(
-    archive: &Path,
+    archives: &[PathBuf],
     format: ArchiveFormat,
     folder: &Path,
     progress: &dyn Fn(u64),
-) -> Result<(), ArchiveError> {
-    let length = fs::metadata(archive)?.len();
+) -> Result<Vec<String>, ArchiveError> {
+    let lengths = archives
+        .iter()
+        .map(|archive| Ok(fs::metadata(archive)?.len()));
+    let length: u64 = lengths.sum::<io::Result<u64>>()?;
     let mut unpacker = Unpacker {
         left: length.saturating_mul(MAX_RATIO).max(ALWAYS_ACCEPTED),
         entries: 0,
+        notes: Vec::new(),
         progress,
     };
-    unpacker.unpack(archive, format, folder, 0)
+    for archive in archives {
+        unpacker.unpack(archive, format, folder, 0)?;
+    }
+    Ok(unpacker.notes)
 }
 
 struct Unpacker<'a> {
     /// Number of bytes that may still be written.
     left: u64,
     entries: usize,
+    notes: Vec<String>,
     progress: &'a dyn Fn(u64),
 }
 
@@ -145,6 +214,7 @@ impl Unpacker<'_> {
             ArchiveFormat::Zip => self.unpack_zip(file, folder)?,
             ArchiveFormat::Tar => self.unpack_tar(file, folder)?,
             ArchiveFormat::TarGz => self.unpack_tar(MultiGzDecoder::new(file), folder)?,
+            ArchiveFormat::Parquet => return self.unpack_parquet(archive, folder),
             ArchiveFormat::Unsupported(name) => return Err(ArchiveError::Unsupported(name)),
         };
         if depth == MAX_DEPTH {
@@ -229,6 +299,45 @@ impl Unpacker<'_> {
         Ok(written)
     }
 
+    /// Writes the pictures of a Parquet file as `SPLIT/CLASS/FILE-ROW.png`.
+    #[cfg(feature = "parquet")]
+    fn unpack_parquet(&mut self, file: &Path, folder: &Path) -> Result<(), ArchiveError> {
+        let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+        let split = words(&stem).iter().find_map(|word| Split::of_word(word));
+        let split = split.map_or("", Split::folder);
+        let mut unlabeled = 0;
+        for (row, picture) in parquet_rows::read(file)?.enumerate() {
+            let picture = picture?;
+            let Some(class) = picture.class else {
+                unlabeled += 1;
+                continue;
+            };
+            let extension =
+                image::guess_format(&picture.bytes).map_or("", |format| format.extensions_str()[0]);
+            let name = format!(
+                "{split}/{}/{stem}-{row:07}.{extension}",
+                as_file_name(&class)
+            );
+            self.write(
+                name.trim_start_matches('/'),
+                picture.bytes.as_slice(),
+                folder,
+            )?;
+        }
+        if unlabeled > 0 {
+            self.notes.push(format!(
+                "{}: {unlabeled} pictures have no label, and are not used",
+                file.display()
+            ));
+        }
+        Ok(())
+    }
+
+    #[cfg(not(feature = "parquet"))]
+    fn unpack_parquet(&mut self, _: &Path, _: &Path) -> Result<(), ArchiveError> {
+        Err(ArchiveError::NoParquet)
+    }
+
     /// Writes an entry, unless it is hidden or metadata of a system. Returns its path.
     fn write(
         &mut self,
@@ -264,6 +373,17 @@ impl Unpacker<'_> {
             .ok_or(ArchiveError::TooLarge)?;
         (self.progress)(written);
         Ok(Some(path))
+    }
+}
+
+/// Replaces what is special in the name of a file.
+#[cfg(feature = "parquet")]
+fn as_file_name(name: &str) -> String {
+    let is_special = |letter: char| letter.is_control() || matches!(letter, '/' | '\\' | ':');
+    let name = name.trim().replace(is_special, "_");
+    match is_ignored(OsStr::new(&name)) {
+        true => format!("_{name}"),
+        false => name,
     }
 }
 
@@ -335,7 +455,7 @@ mod tests {
         fs::write(&path, bytes).unwrap();
         let format = ArchiveFormat::of(&path).unwrap().ok_or("no archive")?;
         let folder = outer.path().join("folder");
-        unpack(&path, format, &folder, &|_| {}).map_err(|error| error.to_string())?;
+        unpack(&[path], format, &folder, &|_| {}).map_err(|error| error.to_string())?;
         let files = walkdir::WalkDir::new(&folder)
             .sort_by_file_name()
             .into_iter()

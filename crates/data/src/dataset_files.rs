@@ -37,6 +37,8 @@ pub(crate) enum FileKind {
     Npy,
     /// Arrays of NumPy.
     Npz,
+    /// Arrays of NumPy in a pickle of Python.
+    Pickle,
     /// Images and labels of CIFAR, as fixed records.
     CifarBinary,
     /// Images and labels of CIFAR, as pickles of Python.
@@ -77,7 +79,7 @@ impl FileKind {
         match self {
             Self::IdxImages | Self::IdxLabels | Self::IdxMapping => Format::Idx,
             Self::Table | Self::UnlabeledTable => Format::Table,
-            Self::Npy | Self::Npz => Format::Numpy,
+            Self::Npy | Self::Npz | Self::Pickle => Format::Numpy,
             Self::CifarBinary | Self::CifarPickle => Format::Cifar,
         }
     }
@@ -310,6 +312,7 @@ fn kind(words: &[String], name: &str) -> Option<FileKind> {
         "csv" | "tsv" => Some(FileKind::Table),
         "npy" => Some(FileKind::Npy),
         "npz" => Some(FileKind::Npz),
+        "pkl" | "pickle" => Some(FileKind::Pickle),
         "bin" if is_batch(".bin") => Some(FileKind::CifarBinary),
         _ if is_batch("") => Some(FileKind::CifarPickle),
         _ if has(&["idx1", "idx2", "idx3", "ubyte"]) && has(&["images", "image", "imgs"]) => {
@@ -325,7 +328,9 @@ fn kind(words: &[String], name: &str) -> Option<FileKind> {
 
 /// Returns the words of a dataset's name: those that are no split, content or format.
 fn dataset_words(words: &[String]) -> Vec<String> {
-    const OTHERS: [&str; 32] = [
+    const OTHERS: [&str; 34] = [
+        "pkl",
+        "pickle",
         "class",
         "names",
         "categories",

@@ -43,6 +43,7 @@ mod parts; // images in memory by split, and their dataset
 mod emnist; // the classes of EMNIST
 mod dataset_files; // files of many images in a folder, by their names
 mod idx_folder; // the four IDX files of the MNIST family, in a folder or embedded
+mod pickled_arrays; // arrays of NumPy in pickles of Python
 mod cifar; // CIFAR-10 and CIFAR-100 as published
 mod numpy_files; // arrays of images and labels
 pub mod table_files; // tables of images
@@ -54,7 +55,9 @@ pub mod picture_survey; // typical size and color of pictures
 mod folder_layout; // the levels of a folder of pictures: splits above the classes
 pub mod picture_folder; // a folder of pictures: its classes and its splits
 pub mod similar; // copies of images with another size, compression or brightness
-pub mod archive; // zip and tar archives
+#[cfg(feature = "parquet")]
+pub mod parquet_rows; // pictures in Parquet files
+pub mod archive; // zip and tar archives, and Parquet files
 pub mod source; // recognition of the format of data
 pub mod split; // training and validation split
 

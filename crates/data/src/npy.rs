@@ -19,7 +19,7 @@ const MAX_BYTES: usize = 16 << 30;
 /// Bytes that are reserved before they are read.
 const MAX_RESERVED: usize = 64 << 20;
 /// Longest accepted text of an element, in characters.
-const MAX_TEXT: usize = 1000;
+pub(crate) const MAX_TEXT: usize = 1000;
 
 /// An array, with the elements as bytes.
 #[derive(Debug, PartialEq)]
@@ -73,28 +73,16 @@ impl Array {
     pub(crate) fn read(mut stream: impl Read) -> Result<Self, ArrayError> {
         let header = header(&mut stream)?;
         let descr = value(&header, "descr").unwrap_or_default();
-        let element = Element::parse(descr)?;
-        match value(&header, "fortran_order") {
-            Some("False") => {}
-            Some("True") => {
-                return invalid(
-                    "its elements are in Fortran order; save numpy.ascontiguousarray(array)",
-                );
-            }
+        let element = Element::parse(descr.trim_matches(['\'', '"']))?;
+        check_order(match value(&header, "fortran_order") {
+            Some("False") => false,
+            Some("True") => true,
             _ => return invalid("the header has no order"),
-        }
+        })?;
         let Some(shape) = value(&header, "shape").and_then(shape) else {
             return invalid("the header has no shape");
         };
-        let size = shape
-            .iter()
-            .try_fold(element.size, |size, &length| size.checked_mul(length));
-        let Some(size) = size.filter(|size| *size <= MAX_BYTES) else {
-            return invalid(format!(
-                "the shape {shape:?} has more than {} GB",
-                MAX_BYTES >> 30
-            ));
-        };
+        let size = size(element, &shape)?;
         let mut bytes = Vec::with_capacity(size.min(MAX_RESERVED));
         stream.take(size as u64).read_to_end(&mut bytes)?;
         if bytes.len() < size {
@@ -108,6 +96,38 @@ impl Array {
             element,
             bytes,
         })
+    }
+
+    /// Makes an array from its elements, whose type is such as `<f4`.
+    ///
+    /// # Errors
+    /// Returns an error if the elements are not numbers or texts, are in Fortran order, or their number is not that of the
+    /// shape.
+    pub(crate) fn new(
+        descr: &str,
+        is_fortran: bool,
+        shape: Vec<usize>,
+        bytes: Vec<u8>,
+    ) -> Result<Self, ArrayError> {
+        let element = Element::parse(descr)?;
+        check_order(is_fortran)?;
+        let size = size(element, &shape)?;
+        if bytes.len() != size {
+            return invalid(format!(
+                "the shape {shape:?} has {size} bytes, found {}",
+                bytes.len()
+            ));
+        }
+        Ok(Self {
+            shape,
+            element,
+            bytes,
+        })
+    }
+
+    /// Number of bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.bytes.len()
     }
 
     /// Returns the elements as images: `[count, height, width]`, with channels before or after height and width, or
@@ -229,7 +249,7 @@ impl Array {
     }
 
     /// Converts the elements to bytes from 0 to 255.
-    fn into_pixels(self) -> Result<Vec<u8>, ArrayError> {
+    pub(crate) fn into_pixels(self) -> Result<Vec<u8>, ArrayError> {
         if let Element {
             kind: Kind::Unsigned,
             size: 1,
@@ -274,22 +294,16 @@ impl Array {
 }
 
 impl Element {
-    /// Parses a type such as `'|u1'`.
+    /// Parses a type such as `|u1`.
     fn parse(descr: &str) -> Result<Self, ArrayError> {
         let unsupported = || {
             invalid(format!(
                 "elements of type {descr}: expected numbers or texts"
             ))
         };
-        let Some(name) = descr
-            .strip_prefix(['\'', '"'])
-            .and_then(|name| name.strip_suffix(['\'', '"']))
-        else {
-            return unsupported();
-        };
-        let (order, name) = match name.chars().next() {
-            Some(order @ ('<' | '>' | '|' | '=')) => (order, &name[1..]),
-            _ => ('=', name),
+        let (order, name) = match descr.chars().next() {
+            Some(order @ ('<' | '>' | '|' | '=')) => (order, &descr[1..]),
+            _ => ('=', descr),
         };
         let mut letters = name.chars();
         let kind = match letters.next() {
@@ -347,6 +361,27 @@ impl Element {
             Kind::Float => Some(f64::from_bits(bits)),
             Kind::Unicode | Kind::Bytes => None,
         }
+    }
+}
+
+/// Returns the number of bytes of an array.
+fn size(element: Element, shape: &[usize]) -> Result<usize, ArrayError> {
+    let size = shape
+        .iter()
+        .try_fold(element.size, |size, &length| size.checked_mul(length));
+    match size.filter(|size| *size <= MAX_BYTES) {
+        Some(size) => Ok(size),
+        None => invalid(format!(
+            "the shape {shape:?} has more than {} GB",
+            MAX_BYTES >> 30
+        )),
+    }
+}
+
+fn check_order(is_fortran: bool) -> Result<(), ArrayError> {
+    match is_fortran {
+        true => invalid("its elements are in Fortran order; save numpy.ascontiguousarray(array)"),
+        false => Ok(()),
     }
 }
 
@@ -520,7 +555,7 @@ pub(crate) mod tests {
                 "'|O'",
                 "Python objects, which could run code: save it as an array of numbers",
             ),
-            ("'<c8'", "elements of type '<c8': expected numbers or texts"),
+            ("'<c8'", "elements of type <c8: expected numbers or texts"),
             (
                 "[('a', '<i4')]",
                 "elements of type [('a', '<i4')]: expected numbers or texts",

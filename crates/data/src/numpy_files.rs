@@ -1,4 +1,4 @@
-//! Datasets in files of NumPy: `.npz` archives with several arrays, or `.npy` files of one array.
+//! Datasets in files of NumPy: `.npz` archives and pickles with several arrays, or `.npy` files of one array.
 //!
 //! The names of arrays and files state what they contain: `x_train`, `train_images`, `X_test`, `labels`.
 
@@ -14,6 +14,7 @@ use crate::image_dataset::Images;
 use crate::labels::Labels;
 use crate::npy::{Array, ArrayError};
 use crate::parts::{Part, Parts};
+use crate::pickled_arrays::{self, NamedArray};
 use crate::regular_file;
 use crate::split_name::{Split, words};
 
@@ -49,6 +50,12 @@ impl Dataset {
         for file in &files.files {
             match file.kind {
                 FileKind::Npz => arrays.read_archive(&file.path)?,
+                FileKind::Pickle => {
+                    let outer = words(&stem(&file.path));
+                    for NamedArray { name, array } in pickled_arrays::read(&file.path)? {
+                        arrays.add(&file.path, &name, &outer, || array)?;
+                    }
+                }
                 _ => {
                     let stream = open(&file.path)?;
                     arrays.add(&file.path, &stem(&file.path), &[], || Array::read(stream))?;

@@ -137,6 +137,14 @@ impl Part {
         }
     }
 
+    /// Adds images of the same shape.
+    pub(crate) fn append(&mut self, other: Self) {
+        self.images.pixels.extend(other.images.pixels);
+        for label in other.labels.names() {
+            self.labels.push(label);
+        }
+    }
+
     /// Returns the images with the indices of their classes.
     fn into_images(self, classes: &[String]) -> Result<ImageDataset, DataError> {
         let labels = self.labels.in_classes(classes).map_err(|(name, index)| {

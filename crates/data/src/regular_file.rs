@@ -64,8 +64,11 @@ pub fn read_stream(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     read_to_limit(File::open(path)?, 0, limit)
 }
 
-/// Reads a stream to its end; `length` is its expected length.
-fn read_to_limit(stream: impl Read, length: u64, limit: u64) -> io::Result<Vec<u8>> {
+/// Reads a stream of at most `limit` bytes to its end; `length` is its expected length.
+///
+/// # Errors
+/// Returns an error if the stream cannot be read or is longer.
+pub(crate) fn read_to_limit(stream: impl Read, length: u64, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     // One more byte than expected, so that the buffer does not grow to detect the end.
     bytes.try_reserve_exact(

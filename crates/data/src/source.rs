@@ -145,28 +145,29 @@ fn images(files: &DatasetFiles) -> Result<DataSource, DataError> {
 fn single_file(path: &Path) -> Result<DatasetFiles, DataError> {
     let read = DataError::read(path);
     let invalid = |message: &str| Err(DataError::invalid(path, message.into()));
-    let extension = path
-        .extension()
+    let name = path
+        .file_name()
         .unwrap_or_default()
         .to_string_lossy()
         .to_lowercase();
+    let uncompressed = Path::new(name.strip_suffix(".gz").unwrap_or(&name));
+    let extension = uncompressed
+        .extension()
+        .unwrap_or_default()
+        .to_string_lossy();
     let mut start = vec![0; 16];
     let length = std::io::Read::read(&mut regular_file::open(path).map_err(&read)?, &mut start)
         .map_err(&read)?;
     start.truncate(length);
-    let (kind, format) = match extension.as_str() {
+    let (kind, format) = match &*extension {
         "npz" => (FileKind::Npz, Format::Numpy),
+        "pkl" | "pickle" => (FileKind::Pickle, Format::Numpy),
         "npy" => {
             return invalid(
                 "a single array; choose the folder with the arrays of images and of labels",
             );
         }
-        "parquet" => {
-            return invalid(
-                "Parquet is not supported; save the pictures as files, a folder per class",
-            );
-        }
-        "mat" | "h5" | "hdf5" | "pkl" | "pickle" | "pt" | "arff" | "json" | "xlsx" => {
+        "mat" | "h5" | "hdf5" | "pt" | "arff" | "json" | "xlsx" => {
             return invalid(
                 "not a format of data that can be read; expected a folder, or a CSV, NPZ, zip or tar file",
             );

@@ -19,6 +19,16 @@ impl Split {
         }
     }
 
+    /// Name of the folder of the split.
+    #[cfg(feature = "parquet")]
+    pub(crate) fn folder(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Validation => "validation",
+            Self::Test => "test",
+        }
+    }
+
     /// Returns the split that a folder is named after, such as `train`, `Training`, `trainingSet` or `test_images`.
     pub(crate) fn of_folder(name: &str) -> Option<Self> {
         let letters = name.chars().filter(|letter| letter.is_alphanumeric());

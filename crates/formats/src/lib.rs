@@ -15,7 +15,6 @@ mod limits;
 
 // Readers of one format each.
 mod pytorch;
-mod pickle;
 mod torch_tensor;
 mod torch_module;
 mod keras;

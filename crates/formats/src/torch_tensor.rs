@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use crate::error::FormatError;
 use crate::limits::MemoryBudget;
-use crate::pickle::{Id, Pickle, Value};
 use crate::tensor::{Dtype, Tensor};
+use pickle::{Id, Pickle, Value};
 
 /// Largest accepted number of dimensions.
 const MAX_RANK: usize = 16;

@@ -184,11 +184,22 @@ impl Cli {
         }
     }
 
+    /// Whether the command waits for requests, after which memory should return to the system soon.
+    fn serves(&self) -> bool {
+        #[cfg(feature = "serve")]
+        return matches!(self.command, Some(Command::Serve(_)));
+        #[cfg(not(feature = "serve"))]
+        false
+    }
+
     /// Runs the command.
     ///
     /// # Errors
     /// Returns the command's error.
     pub(crate) fn run(self) -> Result<()> {
+        if !self.serves() {
+            kernels::keep_freed_memory();
+        }
         if self.computes_on_main_thread() {
             thread_pool::start();
         }

@@ -31,7 +31,6 @@ use crate::process::logging;
 
 /// Runs the program with the arguments of the process, and returns its exit code.
 pub fn run() -> ExitCode {
-    kernels::keep_freed_memory();
     LazyLock::force(&training::progress::PROCESS_START);
     let cli = cli::Cli::of_this_process();
     logging::init(cli.verbosity());

@@ -440,6 +440,7 @@ impl ActiveRun {
         let loader = uncached_training_loader(config, train, &all);
         let extent = Extent {
             images: train.len() + validation.len(),
+            has_validation_split: images.has_validation_split,
             steps: steps_per_epoch(config, &loader).saturating_mul(config.training.epochs as u64),
         };
         ineffective(given, config, extent)

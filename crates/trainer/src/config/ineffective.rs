@@ -11,6 +11,8 @@ use crate::config::run_config::{Config, OptimizerKind, Schedule, TrainingConfig}
 pub(crate) struct Extent {
     /// Number of training and validation images.
     pub(crate) images: usize,
+    /// Whether the data set has validation images of its own.
+    pub(crate) has_validation_split: bool,
     /// Optimizer steps of all epochs.
     pub(crate) steps: u64,
 }
@@ -37,9 +39,11 @@ type Condition = (&'static str, fn(&Run<'_>) -> Option<String>);
 
 /// The settings whose effect depends on other settings or on the data, in the order of a configuration file.
 const CONDITIONS: &[Condition] = &[
+    ("data.validation", |run| run.unless_divided()),
     ("data.validation_split", |run| {
         let is_ineffective = run.config.data.validation == 0.0;
-        is_ineffective.then(|| "there is no validation split".into())
+        run.unless_divided()
+            .or_else(|| is_ineffective.then(|| "there is no validation split".into()))
     }),
     ("data.limit_train", |run| {
         let images = run.extent.images;
@@ -112,6 +116,11 @@ const CONDITIONS: &[Condition] = &[
 ];
 
 impl Run<'_> {
+    fn unless_divided(&self) -> Option<String> {
+        let has_split = self.extent.has_validation_split;
+        has_split.then(|| "the data set has validation images of its own".into())
+    }
+
     fn training(&self) -> &TrainingConfig {
         &self.config.training
     }
@@ -180,6 +189,7 @@ mod tests {
 
     const EXTENT: Extent = Extent {
         images: 60_000,
+        has_validation_split: false,
         steps: 4220,
     };
 
@@ -191,6 +201,30 @@ mod tests {
         convnet.give(settings.parse().unwrap(), origin).unwrap();
         let given = convnet.given().clone();
         ineffective(&given, &convnet.into_config(&digits()).unwrap(), EXTENT)
+    }
+
+    #[test]
+    fn a_data_set_may_have_validation_images() {
+        let mut settings = Settings::preset("convnet").unwrap();
+        let flags = "data.validation = 0.2\ndata.validation_split = \"last\"";
+        settings
+            .give(flags.parse().unwrap(), Origin::Flags)
+            .unwrap();
+        let given = settings.given().clone();
+        let config = settings.into_config(&digits()).unwrap();
+        let extent = Extent {
+            has_validation_split: true,
+            ..EXTENT
+        };
+        let reason = "has no effect: the data set has validation images of its own";
+        assert_eq!(
+            ineffective(&given, &config, extent),
+            [
+                format!("--validation 0.2 {reason}"),
+                format!("--validation-split last {reason}")
+            ]
+        );
+        assert_eq!(ineffective(&given, &config, EXTENT), [""; 0]);
     }
 
     #[test]
@@ -393,6 +427,7 @@ mod tests {
             let steps = (images / settings.batch_size as f64).ceil() as u64;
             let extent = Extent {
                 images: 60_000,
+                has_validation_split: false,
                 steps: steps * settings.epochs as u64,
             };
             assert_eq!(ineffective(&given, &config, extent), [""; 0], "{preset}");

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use anyhow::{Context, Result, bail, ensure};
-use data::archive::{ArchiveFormat, unpack};
+use data::archive::{ArchiveFormat, parquet_files, unpack};
 use data::digest::sha256_hex;
 use data::source::names_dataset;
 use data::{
@@ -150,23 +150,29 @@ pub(crate) fn as_expected(dataset: Dataset, expected: &DatasetInfo) -> Result<Da
     Ok(dataset.with_channels(expected.channels)?)
 }
 
-/// Returns the path of the data of a source: of an archive, the folder that it is unpacked to.
+/// Returns the path of the data of a source: of an archive, or a folder of Parquet files, the folder that it is unpacked to.
 ///
 /// # Errors
 /// Returns an error if an archive cannot be unpacked.
 pub(crate) fn data_path(source: &str, cache: PictureCache<'_>) -> Result<PathBuf> {
     let path = Path::new(source);
-    let format = match path.is_file() {
-        true => {
-            ArchiveFormat::of(path).with_context(|| format!("{source}: cannot read the file"))?
-        }
-        false => None,
+    let (archives, format) = if path.is_file() {
+        let format = ArchiveFormat::of(path);
+        let format = format.with_context(|| format!("{source}: cannot read the file"))?;
+        (vec![path.to_path_buf()], format)
+    } else {
+        let files = parquet_files(path)?;
+        let format = (!files.is_empty()).then_some(ArchiveFormat::Parquet);
+        (files, format)
     };
     let Some(format) = format else {
         return Ok(path.into());
     };
-    let version = file_version(path).unwrap_or_default();
-    let key = sha256_hex([source.as_bytes(), b"\n", version.as_bytes()]);
+    let versions = archives.iter().map(|archive| {
+        let version = file_version(archive).unwrap_or_default();
+        format!("{}\n{version}", archive.display())
+    });
+    let key = sha256_hex([versions.collect::<Vec<_>>().join("\n").as_bytes()]);
     let temporary = env::temp_dir();
     let folder = run_dir::unpacked_path(cache.root().unwrap_or(&temporary), &key);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -179,12 +185,12 @@ pub(crate) fn data_path(source: &str, cache: PictureCache<'_>) -> Result<PathBuf
     if content.is_dir() {
         return Ok(content);
     }
-    unpack_to(path, format, &content).with_context(|| source.to_string())?;
+    unpack_to(&archives, format, &content).with_context(|| source.to_string())?;
     Ok(content)
 }
 
-/// Unpacks an archive into a new folder, which appears when it is complete.
-fn unpack_to(archive: &Path, format: ArchiveFormat, content: &Path) -> Result<()> {
+/// Unpacks archives into a new folder, which appears when it is complete.
+fn unpack_to(archives: &[PathBuf], format: ArchiveFormat, content: &Path) -> Result<()> {
     let parent = content.parent().context("a folder without a parent")?;
     let create = || -> std::io::Result<tempfile::TempDir> {
         fs::create_dir_all(parent)?;
@@ -193,11 +199,13 @@ fn unpack_to(archive: &Path, format: ArchiveFormat, content: &Path) -> Result<()
             .tempdir_in(parent)
     };
     let folder = create().with_context(|| format!("cannot create {}", parent.display()))?;
-    info!("unpacking {} to {}", archive.display(), content.display());
+    info!("unpacking to {}", content.display());
     let bar = byte_bar();
-    let unpacked = unpack(archive, format, folder.path(), &|bytes| bar.inc(bytes));
+    let unpacked = unpack(archives, format, folder.path(), &|bytes| bar.inc(bytes));
     bar.finish_and_clear();
-    unpacked?;
+    for note in unpacked? {
+        warn!("{note}");
+    }
     match fs::rename(folder.path(), content) {
         // Another process was faster.
         Err(_) if content.is_dir() => Ok(()),

@@ -27,7 +27,8 @@ pub(crate) struct RunImages {
     pub(crate) unreadable: Vec<String>,
     /// Training and validation images together, or the training images if the data set has a validation split.
     training: ImageDataset,
-    has_validation_split: bool,
+    /// Whether the data set has validation images of its own.
+    pub(crate) has_validation_split: bool,
 }
 
 /// The images of a run by their use.

@@ -1,4 +1,4 @@
-//! Interpreter of pickles that builds plain data. It looks up no class and calls no function.
+//! Interpreter of Python's pickles that builds plain data. It looks up no class and calls no function.
 //!
 //! A pickle is a program for a stack machine. Opcodes and their arguments are those of Python's `pickletools`, protocols
 //! 0 to 5. Calls of functions become values that state the function and its arguments.
@@ -6,8 +6,6 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Largest accepted pickle, in bytes. That of a `state_dict` has a few hundred bytes per layer.
-pub(crate) const MAX_BYTES: usize = 16 << 20;
 /// Largest accepted number of values.
 const MAX_VALUES: usize = 1 << 20;
 /// Longest accepted name of a function or class, in bytes.
@@ -15,8 +13,8 @@ const MAX_NAME: usize = 1000;
 /// Largest number of unknown functions that an error names.
 const MAX_LISTED: usize = 10;
 
-/// Functions and classes that weights, settings and states of training call. Those of other names may do anything.
-const ALLOWED_CALLS: [&str; 48] = [
+/// Functions and classes that weights, arrays, settings and states of training call. Those of other names may do anything.
+const ALLOWED_CALLS: [&str; 50] = [
     "_codecs.encode",
     "argparse.Namespace",
     "builtins.bytearray",
@@ -38,8 +36,10 @@ const ALLOWED_CALLS: [&str; 48] = [
     "functools.partial",
     "numpy._core.multiarray._reconstruct",
     "numpy._core.multiarray.scalar",
+    "numpy._core.numeric._frombuffer",
     "numpy.core.multiarray._reconstruct",
     "numpy.core.multiarray.scalar",
+    "numpy.core.numeric._frombuffer",
     "numpy.dtype",
     "pathlib.PosixPath",
     "pathlib.PurePosixPath",
@@ -70,35 +70,45 @@ const ALLOWED_CALLS: [&str; 48] = [
 /// The reason why a pickle cannot be read.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub(crate) enum PickleError {
+pub enum PickleError {
+    /// The pickle ends too early or has an unknown opcode, at this byte.
     #[error("the pickle is truncated or damaged at byte {0}")]
     Damaged(usize),
-    #[error("the pickle is larger than that of any supported weights")]
+    /// The pickle exceeds a limit.
+    #[error("the pickle is larger than any that is supported")]
     TooLarge,
 }
 
 /// Index of a value in its [`Pickle`]. Values refer to each other by indices, so cycles are harmless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Id(usize);
+pub struct Id(usize);
 
 /// A value of a pickle.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Value<'a> {
+pub enum Value<'a> {
+    /// `None`.
     None,
+    /// A truth value.
     Bool(bool),
+    /// An integer.
     Int(i64),
     /// An integer of more than 64 bits.
     LargeInt,
+    /// A floating-point number.
     Float(f64),
+    /// A text.
     Text(Cow<'a, str>),
-    Bytes,
+    /// Bytes, also those of a string of Python 2 that is no UTF-8.
+    Bytes(&'a [u8]),
     /// A list or set.
     List(Vec<Id>),
+    /// A tuple.
     Tuple(Vec<Id>),
     /// A dictionary in the order of insertion. The last of equal keys counts.
     Dict(Vec<(Id, Id)>),
     /// A function or class, by its module and name.
     Global(Id, Id),
+    /// An instance of a class, or the result of a function.
     Object(Box<Object>),
     /// A value that is stored outside of the pickle, by its identifier.
     Persistent(Id),
@@ -106,39 +116,40 @@ pub(crate) enum Value<'a> {
 
 /// An instance of a class, or the result of a function.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Object {
+pub struct Object {
     /// The class or function.
-    pub(crate) class: Id,
+    pub class: Id,
     /// The arguments, a tuple.
-    pub(crate) args: Id,
+    pub args: Id,
     /// The attributes, usually a dictionary.
-    pub(crate) state: Option<Id>,
+    pub state: Option<Id>,
     /// The entries of a dictionary's subclass.
-    pub(crate) items: Vec<(Id, Id)>,
+    pub items: Vec<(Id, Id)>,
 }
 
 /// A pickle as data.
 #[derive(Debug)]
-pub(crate) struct Pickle<'a> {
+pub struct Pickle<'a> {
     values: Vec<Value<'a>>,
-    pub(crate) root: Id,
+    /// The value that the pickle stands for.
+    pub root: Id,
     /// Names of functions that the pickle would call and that may do anything, as `module.name`. If there are any, the
     /// pickle may be damaged.
-    pub(crate) unknown_calls: BTreeSet<String>,
+    pub unknown_calls: BTreeSet<String>,
     /// Length of the pickle, in bytes.
-    pub(crate) length: usize,
+    pub length: usize,
 }
 
 impl<'a> Pickle<'a> {
-    /// Reads the pickle at the start of `bytes`.
+    /// Reads the pickle of at most `max_bytes` at the start of `bytes`.
     ///
     /// # Errors
     /// Returns an error if the pickle is truncated, has an unknown opcode, or exceeds a limit.
-    pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, PickleError> {
+    pub fn read(bytes: &'a [u8], max_bytes: usize) -> Result<Self, PickleError> {
         let mut machine = Machine {
             reader: Reader {
-                bytes: &bytes[..bytes.len().min(MAX_BYTES)],
-                is_truncated: bytes.len() > MAX_BYTES,
+                bytes: &bytes[..bytes.len().min(max_bytes)],
+                is_truncated: bytes.len() > max_bytes,
                 position: 0,
             },
             values: Vec::new(),
@@ -161,29 +172,56 @@ impl<'a> Pickle<'a> {
         })
     }
 
-    pub(crate) fn value(&self, id: Id) -> &Value<'a> {
+    /// Returns a value.
+    pub fn value(&self, id: Id) -> &Value<'a> {
         // All identifiers are those of values.
         self.values.get(id.0).unwrap_or(&Value::None)
     }
 
     /// Returns all values, in the order of their creation.
-    pub(crate) fn values(&self) -> impl Iterator<Item = &Value<'a>> {
+    pub fn values(&self) -> impl Iterator<Item = &Value<'a>> {
         self.values.iter()
     }
 
-    pub(crate) fn text(&self, id: Id) -> Option<&str> {
+    /// Returns a text; `None` for other values, as for the methods below.
+    pub fn text(&self, id: Id) -> Option<&str> {
         text(&self.values, id)
     }
 
+    /// Returns a text, or bytes. Python 3 writes bytes in protocol 2 as a text of Latin-1 that is encoded when it is read.
+    pub fn bytes(&self, id: Id) -> Option<Cow<'_, [u8]>> {
+        match self.value(id) {
+            Value::Bytes(bytes) => Some(Cow::Borrowed(bytes)),
+            Value::Text(text) => Some(Cow::Borrowed(text.as_bytes())),
+            Value::Object(object) => {
+                let args = self.elements(object.args)?;
+                match (self.global(object.class)?.as_str(), args) {
+                    ("_codecs.encode", &[text, encoding]) if is_latin_1(self.text(encoding)?) => {
+                        let letters = self.text(text)?.chars();
+                        let bytes: Option<Vec<u8>> = letters
+                            .map(|letter| u8::try_from(u32::from(letter)).ok())
+                            .collect();
+                        Some(Cow::Owned(bytes?))
+                    }
+                    ("builtins.bytearray", &[bytes]) if bytes < id => self.bytes(bytes),
+                    ("builtins.bytes" | "builtins.bytearray", []) => Some(Cow::Borrowed(&[])),
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    }
+
     /// Returns a number that is not negative.
-    pub(crate) fn size(&self, id: Id) -> Option<usize> {
+    pub fn size(&self, id: Id) -> Option<usize> {
         match self.value(id) {
             Value::Int(number) => usize::try_from(*number).ok(),
             _ => None,
         }
     }
 
-    pub(crate) fn float(&self, id: Id) -> Option<f64> {
+    /// Returns a number.
+    pub fn float(&self, id: Id) -> Option<f64> {
         match self.value(id) {
             Value::Float(number) => Some(*number),
             Value::Int(number) => Some(*number as f64),
@@ -192,21 +230,23 @@ impl<'a> Pickle<'a> {
     }
 
     /// Returns the elements of a list or tuple.
-    pub(crate) fn elements(&self, id: Id) -> Option<&[Id]> {
+    pub fn elements(&self, id: Id) -> Option<&[Id]> {
         match self.value(id) {
             Value::List(elements) | Value::Tuple(elements) => Some(elements),
             _ => None,
         }
     }
 
-    pub(crate) fn entries(&self, id: Id) -> Option<&[(Id, Id)]> {
+    /// Returns the entries of a dictionary.
+    pub fn entries(&self, id: Id) -> Option<&[(Id, Id)]> {
         match self.value(id) {
             Value::Dict(entries) => Some(entries),
             _ => None,
         }
     }
 
-    pub(crate) fn object(&self, id: Id) -> Option<&Object> {
+    /// Returns an instance of a class, or the result of a function.
+    pub fn object(&self, id: Id) -> Option<&Object> {
         match self.value(id) {
             Value::Object(object) => Some(object),
             _ => None,
@@ -214,19 +254,19 @@ impl<'a> Pickle<'a> {
     }
 
     /// Returns the name of a function or class, as `module.name`.
-    pub(crate) fn global(&self, id: Id) -> Option<String> {
+    pub fn global(&self, id: Id) -> Option<String> {
         global(&self.values, id)
     }
 
     /// Returns the entry of a dictionary.
-    pub(crate) fn get(&self, entries: &[(Id, Id)], key: &str) -> Option<Id> {
+    pub fn get(&self, entries: &[(Id, Id)], key: &str) -> Option<Id> {
         let mut entries = entries.iter().rev();
         let (_, value) = entries.find(|(name, _)| self.text(*name) == Some(key))?;
         Some(*value)
     }
 
     /// Returns the attributes of an object. Those in slots follow in a second dictionary, which is left out.
-    pub(crate) fn attributes(&self, object: &Object) -> &[(Id, Id)] {
+    pub fn attributes(&self, object: &Object) -> &[(Id, Id)] {
         let state = object.state.map(|state| match self.value(state) {
             Value::Tuple(parts) => parts.first().copied().unwrap_or(state),
             _ => state,
@@ -256,6 +296,10 @@ fn global(values: &[Value<'_>], id: Id) -> Option<String> {
     };
     let name = text(values, *name)?;
     (module.len() + name.len() <= MAX_NAME).then(|| format!("{module}.{name}"))
+}
+
+fn is_latin_1(encoding: &str) -> bool {
+    matches!(encoding, "latin1" | "latin-1" | "iso-8859-1")
 }
 
 fn is_allowed(name: &str) -> bool {
@@ -361,10 +405,13 @@ impl<'a> Machine<'a> {
                     quoted.unwrap_or_default(),
                 )))
             }
-            // SHORT_BINUNICODE, BINUNICODE, BINUNICODE8, SHORT_BINSTRING, BINSTRING
-            0x8c | b'U' => self.binary_text(1),
-            b'X' | b'T' => self.binary_text(4),
+            // SHORT_BINUNICODE, BINUNICODE, BINUNICODE8
+            0x8c => self.binary_text(1),
+            b'X' => self.binary_text(4),
             0x8d => self.binary_text(8),
+            // SHORT_BINSTRING, BINSTRING: text or bytes of Python 2
+            b'U' => self.binary_string(1),
+            b'T' => self.binary_string(4),
             // SHORT_BINBYTES, BINBYTES, BINBYTES8, BYTEARRAY8
             b'C' => self.bytes(1),
             b'B' => self.bytes(4),
@@ -580,10 +627,19 @@ impl<'a> Machine<'a> {
         self.push(Value::Text(String::from_utf8_lossy(text)))
     }
 
+    fn binary_string(&mut self, size: usize) -> Result<(), PickleError> {
+        let count = self.reader.number(size)?;
+        let bytes = self.reader.take(count)?;
+        self.push(match str::from_utf8(bytes) {
+            Ok(text) => Value::Text(Cow::Borrowed(text)),
+            Err(_) => Value::Bytes(bytes),
+        })
+    }
+
     fn bytes(&mut self, size: usize) -> Result<(), PickleError> {
         let count = self.reader.number(size)?;
-        self.reader.take(count)?;
-        self.push(Value::Bytes)
+        let bytes = self.reader.take(count)?;
+        self.push(Value::Bytes(bytes))
     }
 
     fn append(&mut self, elements: Vec<Id>) -> Result<(), PickleError> {
@@ -723,7 +779,7 @@ fn unescaped(line: &[u8]) -> Cow<'_, str> {
 
 struct Reader<'a> {
     bytes: &'a [u8],
-    /// Whether `bytes` was cut at [`MAX_BYTES`].
+    /// Whether `bytes` was cut at its limit.
     is_truncated: bool,
     position: usize,
 }
@@ -776,9 +832,11 @@ impl<'a> Reader<'a> {
 mod tests {
     use super::*;
 
+    const MAX_BYTES: usize = 16 << 20;
+
     /// Returns the functions that a pickle would call.
     fn calls(bytes: &[u8]) -> Result<Vec<String>, PickleError> {
-        let pickle = Pickle::read(bytes)?;
+        let pickle = Pickle::read(bytes, MAX_BYTES)?;
         assert_eq!(pickle.length, bytes.len());
         Ok(pickle.unknown_calls.into_iter().collect())
     }
@@ -813,7 +871,7 @@ mod tests {
     }
 
     fn show(bytes: &[u8]) -> String {
-        let pickle = Pickle::read(bytes).unwrap();
+        let pickle = Pickle::read(bytes, MAX_BYTES).unwrap();
         shown(&pickle, pickle.root)
     }
 
@@ -855,9 +913,32 @@ mod tests {
     }
 
     #[test]
+    fn bytes_are_written_in_many_ways() {
+        let bytes = |bytes: &[u8]| {
+            let pickle = Pickle::read(bytes, MAX_BYTES).unwrap();
+            pickle.bytes(pickle.root).map(Cow::into_owned)
+        };
+        for pickle in [
+            // b"\xc8\x01" in protocols 3 and 2 of Python 3, and as a string of Python 2
+            &b"\x80\x03C\x02\xc8\x01."[..],
+            b"\x80\x02c_codecs\nencode\nX\x03\0\0\0\xc3\x88\x01X\x06\0\0\0latin1\x86R.",
+            b"\x80\x02U\x02\xc8\x01.",
+            b"\x80\x05\x96\x02\0\0\0\0\0\0\0\xc8\x01.",
+            b"\x80\x04cbuiltins\nbytearray\nC\x02\xc8\x01\x85R.",
+        ] {
+            assert_eq!(bytes(pickle).unwrap(), b"\xc8\x01", "{pickle:?}");
+        }
+        assert_eq!(
+            bytes(b"\x80\x02c_codecs\nencode\nX\x03\0\0\0\xe2\x82\xacX\x06\0\0\0latin1\x86R."),
+            None
+        );
+        assert_eq!(bytes(b"K\x01."), None);
+    }
+
+    #[test]
     fn cycles_are_read() {
         // a = []; a.append(a)
-        let pickle = Pickle::read(b"]q\x00h\x00a.").unwrap();
+        let pickle = Pickle::read(b"]q\x00h\x00a.", MAX_BYTES).unwrap();
         assert_eq!(pickle.elements(pickle.root), Some(&[pickle.root][..]));
     }
 
