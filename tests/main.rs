@@ -6,6 +6,7 @@ mod bad_input;
 #[cfg(unix)]
 mod browser;
 mod commands;
+mod confidence;
 mod devices;
 mod figures;
 mod fine_tuning;

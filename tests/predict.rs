@@ -134,7 +134,7 @@ fn predictions_are_printed_as_text_json_and_csv() {
     assert_eq!(lines.len(), 3, "{text}");
     assert!(lines[0].starts_with("my one.png  1  "), "{text}");
     assert!(
-        lines[0].ends_with("%)") && !lines[0].contains(','),
+        lines[0].ends_with("%)  sure") && !lines[0].contains(','),
         "{text}"
     );
     assert!(lines[1].starts_with("folder/a.bmp  1  "), "{text}");
@@ -153,7 +153,8 @@ fn predictions_are_printed_as_text_json_and_csv() {
 
     let csv = call("--csv --top 2");
     let lines: Vec<&str> = csv.lines().collect();
-    assert_eq!(lines[0], "path,class,probability,class_2,probability_2");
+    let header = "path,class,probability,class_2,probability_2,verdict,calibrated,distance";
+    assert_eq!(lines[0], header);
     assert!(lines[3].starts_with("folder/b.JPG,1,"), "{csv}");
 }
 
@@ -201,7 +202,7 @@ fn show_prints_and_saves_the_input_of_the_network() {
     let csv = dir.trainer(&format!("predict {run} --test-index 0,1 --csv --top 1"));
     let csv = csv.success().stdout;
     assert!(
-        csv.starts_with("path,class,probability,actual\ntest:0,7,"),
+        csv.starts_with("path,class,probability,verdict,calibrated,distance,actual\ntest:0,7,"),
         "{csv}"
     );
     assert!(csv.ends_with(",2\n"), "{csv}");

@@ -31,7 +31,7 @@ SHARE_OF_IMAGES = 20
 SIDE = 28
 CLASSES = 10
 
-# Accepted difference of a probability: sums are rounded differently in batches of other sizes.
+# Accepted difference of a probability or a distance: sums are rounded differently in batches of other sizes.
 TOLERANCE = 1e-5
 # Accepted growth of the server's memory, in MB, after its first two cases.
 MAX_GROWTH = 40
@@ -192,9 +192,9 @@ LUA_RESPONSES = """
 local responses, numbers_of = {}, {}
 local function split(text)
   local numbers = {}
-  local rest = text:gsub('"probability":([^,}]+)', function(number)
+  local rest = text:gsub('"(%a+)":(%d[^,}]*)', function(key, number)
     numbers[#numbers + 1] = tonumber(number)
-    return "#"
+    return key .. "#"
   end)
   return rest, numbers
 end
@@ -344,7 +344,8 @@ def is_equal(found, expected):
     """Compares responses, with a tolerance for probabilities."""
     if found == expected:
         return True
-    parts, others = (re.split(rb'"probability":([^,}]+)', text) for text in (found, expected))
+    numbers = rb'"(?:probability|calibrated|distance)":([^,}]+)'
+    parts, others = (re.split(numbers, text) for text in (found, expected))
     return len(parts) == len(others) and parts[::2] == others[::2] and all(
         abs(float(a) - float(b)) < TOLERANCE for a, b in zip(parts[1::2], others[1::2]))
 

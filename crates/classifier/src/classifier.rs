@@ -4,14 +4,18 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use burn::data::dataloader::batcher::Batcher;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
+use data::digest::sha256_hex;
 use data::{MnistBatcher, Picture, PictureError, Preparation, Sample, regular_file};
 use model::InferenceNet;
 
+use crate::confidence::Confidence;
 use crate::description::Description;
 use crate::error::Error;
-use crate::files::{CONFIG_FILE, MAX_WEIGHTS_BYTES, WEIGHTS_FILE};
-use crate::prediction::Prediction;
+use crate::files::{
+    CONFIDENCE_FILE, CONFIG_FILE, MAX_CONFIDENCE_BYTES, MAX_WEIGHTS_BYTES, WEIGHTS_FILE,
+};
+use crate::prediction::{Answer, Prediction};
 use crate::probabilities::Probabilities;
 
 /// A trained network on a device, with the preprocessing of its inputs and the names of its classes.
@@ -22,8 +26,12 @@ pub struct Classifier {
     pub description: Description,
     /// The network, with batch normalization folded into its weights.
     pub model: InferenceNet,
+    /// SHA-256 of the file of weights.
+    weights: String,
     /// The device that the network is on.
     pub device: Device,
+    /// What verdicts on predictions need; `None` if it was not measured, or for other weights.
+    pub confidence: Option<Confidence>,
     /// Conversion of pictures into images: that of the training images, unless it was replaced.
     preparation: Preparation,
 }
@@ -46,7 +54,19 @@ impl Classifier {
                 source,
             },
         })?;
-        Self::load(description, weights, device, &config, &path)
+        let path_of_confidence = folder.join(CONFIDENCE_FILE);
+        let confidence = match regular_file::read(&path_of_confidence, MAX_CONFIDENCE_BYTES) {
+            Ok(bytes) => Some(bytes),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(source) => {
+                return Err(Error::Read {
+                    path: path_of_confidence,
+                    source,
+                });
+            }
+        };
+        Self::load(description, weights, device, &config, &path)?
+            .with_confidence_file(confidence.as_deref(), &path_of_confidence)
     }
 
     /// Opens the embedded network `name`: `pretrained`, `pretrained-best` or `pretrained-cifar`.
@@ -58,7 +78,8 @@ impl Classifier {
         let network = crate::pretrained::find(name);
         let network = network.ok_or_else(|| Error::UnknownName { name: name.into() })?;
         let description = Description::from_toml(network.config)?;
-        Self::new(description, network.weights.to_vec(), device)
+        Self::new(description, network.weights.to_vec(), device)?
+            .with_confidence_file(Some(network.confidence), CONFIDENCE_FILE.as_ref())
     }
 
     /// Creates a classifier from a description and the bytes of a safetensors file with PyTorch's names and
@@ -81,6 +102,7 @@ impl Classifier {
         path: &Path,
     ) -> Result<Self, Error> {
         description.check(config)?;
+        let digest = sha256_hex([weights.as_slice()]);
         // Files of weights are written after batch normalization is folded into them.
         let model = description.model.folded();
         let model = model.init(device).map_err(|source| Error::Network {
@@ -100,8 +122,33 @@ impl Classifier {
             preparation: description.images.preparation,
             description,
             model: model.into(),
+            weights: digest,
             device: device.clone(),
+            confidence: None,
         })
+    }
+
+    /// Reads the confidence of the network from the bytes of a file.
+    fn with_confidence_file(self, bytes: Option<&[u8]>, path: &Path) -> Result<Self, Error> {
+        let confidence = bytes.map(|bytes| Confidence::from_bytes(bytes, &self.weights));
+        let confidence = confidence.transpose().map_err(|source| Error::Confidence {
+            path: path.into(),
+            source,
+        })?;
+        // Another network of the same name may have had other features.
+        let confidence = confidence.flatten();
+        let classes = self.classes().len();
+        let features = self.model.features();
+        let is_of_network = |confidence: &Confidence| confidence.shape() == [classes, features];
+        Ok(Self {
+            confidence: confidence.filter(is_of_network),
+            ..self
+        })
+    }
+
+    /// Returns the SHA-256 of the weights, which a file of [`Confidence`] names.
+    pub fn weights_digest(&self) -> &str {
+        &self.weights
     }
 
     /// Replaces the preparation of pictures. [`Preparation::Picture`] only scales them, as
@@ -146,9 +193,8 @@ impl Classifier {
     /// # Errors
     /// Returns an error if the image has another size, or the device fails.
     pub fn classify_image(&self, image: Vec<u8>) -> Result<Prediction<'_>, Error> {
-        let mut probabilities = self.probabilities(vec![image])?;
-        let probabilities = probabilities.swap_remove(0);
-        Ok(Prediction::new(self.classes(), probabilities))
+        let mut answers = self.answers(vec![image])?;
+        Ok(Prediction::new(self.classes(), answers.swap_remove(0)))
     }
 
     /// Classifies several images, each `[channels, height, width]`, in one batch.
@@ -156,9 +202,9 @@ impl Classifier {
     /// # Errors
     /// Returns an error if an image has another size, or the device fails.
     pub fn classify_images(&self, images: Vec<Vec<u8>>) -> Result<Vec<Prediction<'_>>, Error> {
-        let probabilities = self.probabilities(images)?.into_iter();
-        Ok(probabilities
-            .map(|probabilities| Prediction::new(self.classes(), probabilities))
+        let answers = self.answers(images)?.into_iter();
+        Ok(answers
+            .map(|answer| Prediction::new(self.classes(), answer))
             .collect())
     }
 
@@ -168,7 +214,17 @@ impl Classifier {
     ///
     /// # Errors
     /// Returns an error if an image has another size, or the device fails.
-    pub fn probabilities(&self, mut images: Vec<Vec<u8>>) -> Result<Vec<Probabilities>, Error> {
+    pub fn probabilities(&self, images: Vec<Vec<u8>>) -> Result<Vec<Probabilities>, Error> {
+        let answers = self.answers(images)?.into_iter();
+        Ok(answers.map(|answer| answer.probabilities).collect())
+    }
+
+    /// Computes the class probabilities of several images, as [`probabilities`](Self::probabilities) does, and what decides on
+    /// their verdicts.
+    ///
+    /// # Errors
+    /// Returns an error if an image has another size, or the device fails.
+    pub fn answers(&self, mut images: Vec<Vec<u8>>) -> Result<Vec<Answer>, Error> {
         let expected = self.description.images.shape();
         let size: usize = expected.iter().product();
         if let Some(index) = images.iter().position(|image| image.len() != size) {
@@ -186,10 +242,24 @@ impl Classifier {
             1 => images.extend_from_within(..),
             _ => {}
         }
-        let logits = self.model.forward(self.normalized(images));
-        let mut probabilities = Probabilities::from_logits(logits)?;
-        probabilities.truncate(count);
-        Ok(probabilities)
+        let images = self.normalized(images);
+        let Some(confidence) = &self.confidence else {
+            let probabilities = Probabilities::from_logits(self.model.forward(images))?;
+            let answers = probabilities.into_iter().take(count);
+            return Ok(answers
+                .map(|probabilities| Answer {
+                    probabilities,
+                    assessment: None,
+                })
+                .collect());
+        };
+        let outputs = outputs(&self.model, images)?.into_iter().take(count);
+        Ok(outputs
+            .map(|(probabilities, features)| Answer {
+                assessment: Some(confidence.assess(&probabilities, &features)),
+                probabilities,
+            })
+            .collect())
     }
 
     /// Converts a picture into an image, `[channels, height, width]`.
@@ -226,4 +296,24 @@ impl Classifier {
             .and_then(|picture| self.prepared(&picture))
             .map_err(|source| Error::Picture { index, source })
     }
+}
+
+/// Computes the class probabilities and the features of normalized images.
+///
+/// # Errors
+/// Returns an error if the device fails.
+pub fn outputs(
+    model: &InferenceNet,
+    images: Tensor<4>,
+) -> Result<Vec<(Probabilities, Vec<f32>)>, Error> {
+    let (logits, features) = model.forward_with_features(images);
+    let [_, size] = features.dims();
+    let probabilities = Probabilities::from_logits(logits)?;
+    let features: Vec<f32> = features
+        .cast(DType::F32)
+        .into_data()
+        .try_to_vec()
+        .map_err(|error| Error::Device(format!("{error:?}")))?;
+    let features = features.chunks_exact(size).map(<[f32]>::to_vec);
+    Ok(probabilities.into_iter().zip(features).collect())
 }

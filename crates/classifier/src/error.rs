@@ -8,6 +8,18 @@ use model::{ShapeError, WeightsError};
 
 use crate::files::CONFIG_FILE;
 
+/// The reason why a file of a [`Confidence`](crate::Confidence) cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfidenceError {
+    /// The file is no safetensors.
+    #[error(transparent)]
+    Format(#[from] safetensors::SafeTensorError),
+    /// A value is missing or not accepted.
+    #[error("no valid {0}")]
+    Invalid(&'static str),
+}
+
 /// The reason why a classifier cannot be opened or used.
 ///
 /// The message does not repeat the message of the [source](std::error::Error::source). For bytes in memory,
@@ -74,6 +86,14 @@ pub enum Error {
         path: PathBuf,
         /// The cause.
         source: WeightsError,
+    },
+    /// The file of the confidence is damaged.
+    #[error("{}: damaged; without it, the next prediction measures it again", path.display())]
+    Confidence {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: ConfidenceError,
     },
     /// Some weights are infinite or not a number.
     #[error("{}: some weights are not finite", path.display())]

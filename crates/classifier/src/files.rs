@@ -11,3 +11,9 @@ pub const WEIGHTS_FILE: &str = "model.safetensors";
 
 /// Largest accepted file of weights, in bytes. The largest network has 1 GiB of weights.
 pub const MAX_WEIGHTS_BYTES: u64 = 2 << 30;
+
+/// Name of what verdicts on predictions need, in safetensors.
+pub const CONFIDENCE_FILE: &str = "confidence.safetensors";
+
+/// Largest accepted file of that name, in bytes.
+pub const MAX_CONFIDENCE_BYTES: u64 = 64 << 20;

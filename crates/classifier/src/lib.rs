@@ -30,14 +30,21 @@ mod description;
 #[cfg(feature = "pretrained")]
 pub mod pretrained;
 mod probabilities;
+mod confidence;
+mod fit;
 mod prediction;
 mod classifier;
 
-pub use crate::classifier::Classifier;
+pub use crate::classifier::{Classifier, outputs};
+pub use confidence::{Assessment, Confidence, MIN_PROBABILITY, Verdict};
 pub use description::Description;
-pub use error::Error;
-pub use files::{CONFIG_FILE, MAX_CONFIG_BYTES, MAX_WEIGHTS_BYTES, WEIGHTS_FILE};
-pub use prediction::Prediction;
+pub use error::{ConfidenceError, Error};
+pub use files::{
+    CONFIDENCE_FILE, CONFIG_FILE, MAX_CONFIDENCE_BYTES, MAX_CONFIG_BYTES, MAX_WEIGHTS_BYTES,
+    WEIGHTS_FILE,
+};
+pub use fit::{Held, IMAGES_PER_CLASS, Observation, fit};
+pub use prediction::{Answer, Prediction};
 pub use probabilities::Probabilities;
 
 pub use burn::tensor::Device;

@@ -9,6 +9,8 @@ pub struct Pretrained {
     pub config: &'static str,
     /// Its `model.safetensors`.
     pub weights: &'static [u8],
+    /// Its `confidence.safetensors`.
+    pub confidence: &'static [u8],
 }
 
 macro_rules! pretrained {
@@ -17,6 +19,11 @@ macro_rules! pretrained {
             name: $name,
             config: include_str!(concat!("../../../artifacts/", $name, "/config.toml")),
             weights: include_bytes!(concat!("../../../artifacts/", $name, "/model.safetensors")),
+            confidence: include_bytes!(concat!(
+                "../../../artifacts/",
+                $name,
+                "/confidence.safetensors"
+            )),
         }
     };
 }

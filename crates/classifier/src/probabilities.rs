@@ -69,6 +69,19 @@ impl Probabilities {
             .unwrap_or_default()
     }
 
+    /// Returns the highest probability after the logits are divided by `temperature`.
+    pub fn calibrated(&self, temperature: f32) -> f32 {
+        self.logarithm(self.best().0, temperature).exp()
+    }
+
+    /// Returns the logarithm of the probability of a class after the logits are divided by `temperature`.
+    pub(crate) fn logarithm(&self, class: usize, temperature: f32) -> f32 {
+        // Logits are logarithms of probabilities, up to a constant. The smallest ones were rounded to zero.
+        let logit = |p: f32| p.max(f32::MIN_POSITIVE).ln() / temperature;
+        let sum: f32 = self.0.iter().map(|&p| logit(p).exp()).sum();
+        logit(self.0[class]) - sum.ln()
+    }
+
     /// Returns the cross-entropy for an image of class `label`.
     ///
     /// # Panics

@@ -7,8 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use classifier::{
-    CONFIG_FILE, Classifier, Description, Device, Error, Picture, Preparation, WEIGHTS_FILE,
-    pretrained,
+    CONFIDENCE_FILE, CONFIG_FILE, Classifier, Description, Device, Error, MIN_PROBABILITY, Picture,
+    Preparation, Verdict, WEIGHTS_FILE, pretrained,
 };
 
 fn project(path: &str) -> PathBuf {
@@ -26,7 +26,7 @@ fn open_pretrained() -> Classifier {
 /// Copies the files of `pretrained` to a folder.
 fn run_folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    for file in [CONFIG_FILE, WEIGHTS_FILE] {
+    for file in [CONFIG_FILE, WEIGHTS_FILE, CONFIDENCE_FILE] {
         let source = project("artifacts/pretrained").join(file);
         fs::copy(source, folder.path().join(file)).unwrap();
     }
@@ -129,7 +129,11 @@ fn run_folder_pretrained_and_bytes_are_the_same_network() {
     let expected = open_pretrained();
     let expected = expected.classify_picture(&file).unwrap();
     assert_eq!(opened.classify_picture(&file).unwrap(), expected);
-    assert_eq!(built.unwrap().classify_picture(&file).unwrap(), expected);
+    let built = built.unwrap();
+    let built = built.classify_picture(&file).unwrap();
+    assert_eq!(built.probabilities(), expected.probabilities());
+    assert_eq!(built.verdict(MIN_PROBABILITY), None);
+    assert_eq!(expected.verdict(MIN_PROBABILITY), Some(Verdict::Sure));
 }
 
 #[test]

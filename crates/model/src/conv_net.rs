@@ -61,6 +61,13 @@ impl ConvNet {
         &self.blocks
     }
 
+    /// Number of values of the feature maps of the last block, which the dense layers compute with.
+    pub fn features(&self) -> usize {
+        let first = self.hidden.first().unwrap_or(&self.output);
+        let [features, _] = first.weight.dims();
+        features
+    }
+
     /// Computes the feature maps after each block, `[N, channels_i, H_i, W_i]`. Those of the last block of a
     /// residual group are without its shortcut.
     pub fn feature_maps(&self, images: Tensor<4>) -> Vec<Tensor<4>> {

@@ -19,14 +19,28 @@ pub struct InferenceNet {
 impl InferenceNet {
     /// Computes the logits of normalized images, as [`ConvNet::forward`] does.
     pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
-        let features = self.network.run_blocks(images, |place, block, images| {
+        self.network.classify(self.last_maps(images))
+    }
+
+    /// Computes the logits `[N, classes]`, and the features `[N, channels * H * W]` that they follow from: the flattened
+    /// feature maps of the last block, in the number format of the images.
+    pub fn forward_with_features(&self, images: Tensor<4>) -> (Tensor<2>, Tensor<2>) {
+        let features = self.last_maps(images);
+        (
+            self.network.classify(features.clone()),
+            features.flatten(1, 3),
+        )
+    }
+
+    /// Computes the feature maps of the last block.
+    fn last_maps(&self, images: Tensor<4>) -> Tensor<4> {
+        self.network.run_blocks(images, |place, block, images| {
             let filters = match place {
                 Place::Block(index) => &self.blocks[index],
                 Place::Projection(index) => &self.projections[index],
             };
             block.run(images, Some(filters))
-        });
-        self.network.classify(features)
+        })
     }
 }
 

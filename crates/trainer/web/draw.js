@@ -232,6 +232,7 @@ function showError(message) {
 function clearPrediction() {
   showError("");
   document.querySelector("#answer").textContent = "–";
+  document.querySelector("#verdict").textContent = "";
   for (const name of classes) setBar(name, 0);
   document.querySelector("#blocks").replaceChildren();
   const seen = document.querySelector("#seen");
@@ -240,10 +241,22 @@ function clearPrediction() {
 
 function showPrediction({ prediction, seen, blocks }) {
   document.querySelector("#answer").textContent = `${prediction.class}, ${percent(prediction.probability)}`;
+  document.querySelector("#verdict").textContent = verdict(prediction);
   for (const { class: name, probability } of prediction.top) setBar(name, probability);
   const maps = document.querySelector("#blocks");
   maps.replaceChildren(...blocks.map((block, i) => drawBlock(block, i)));
   paint(document.querySelector("#seen"), decodeBase64(seen.pixels), seen.channels, seen.height, seen.width);
+}
+
+/** Returns in words whether the prediction can be trusted. */
+function verdict({ verdict, top }) {
+  const names = top.slice(0, 2).map((candidate) => candidate.class);
+  const words = {
+    sure: "Sure",
+    unsure: `Unsure: ${names.join(" or ")}`,
+    unlike: `Unlike the training images of ${names[0]}`,
+  };
+  return words[verdict] ?? "";
 }
 
 function setBar(name, probability) {

@@ -9,6 +9,7 @@ use tracing::info;
 
 use crate::commands::flags::RunFlags;
 use crate::config::run_config::Config;
+use crate::inference::calibration::CalibrationError;
 use crate::inference::evaluation::Evaluation;
 use crate::inference::labeled_prediction::{
     Mistake, labeled, mistake_rows, mistakes, predict_dataset,
@@ -73,11 +74,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let EvaluationFlags { json, data, tta } = args.evaluation;
     let (run, classifier) = args.run.open()?;
     let test = test_images(&run, &classifier.config, data.as_deref())?;
-    let (evaluation, predictions) = match tta {
-        // Probabilities of all images are for the list alone.
-        TestTimeAugmentation::NONE if args.mistakes.is_none() => {
-            (classifier.evaluate(&test, |_| Ok(()))?, Vec::new())
-        }
+    let (mut evaluation, predictions) = match tta {
         TestTimeAugmentation::NONE => predict_dataset(&classifier, &test)?,
         augmentation => {
             let predictions = classifier.predict_split(&test, augmentation)?;
@@ -86,6 +83,14 @@ pub(crate) fn run(args: Args) -> Result<()> {
             (evaluation, labeled(predictions, &test))
         }
     };
+    let labels_of = predictions
+        .iter()
+        .map(|prediction| (&prediction.probabilities, prediction.label));
+    let temperature = classifier.confidence.as_ref();
+    // Averages over views have another calibration.
+    let temperature = temperature.filter(|_| tta == TestTimeAugmentation::NONE);
+    let temperature = temperature.map(|confidence| confidence.temperature);
+    evaluation.calibration_error = Some(CalibrationError::of(labels_of, temperature));
     if let Some(path) = &args.mistakes {
         let mistakes = mistake_rows(&mistakes(&predictions), &test, classifier.classes());
         write_mistakes(path, &mistakes)?;

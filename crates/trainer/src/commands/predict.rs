@@ -5,6 +5,7 @@ use std::{fmt, io};
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use clap::builder::RangedU64ValueParser;
+use classifier::MIN_PROBABILITY;
 use data::listing::{PictureListing, picture_files};
 use data::picture::to_png;
 use data::table_files::{is_table, read_images};
@@ -42,12 +43,24 @@ pub(crate) struct Args {
     /// Number of classes to print, the most likely first
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = RangedU64ValueParser::<usize>::new().range(1..=256))]
     top: usize,
+    /// Smallest calibrated probability of a sure prediction; others are unsure
+    #[arg(long, value_name = "P", default_value_t = MIN_PROBABILITY, value_parser = parse_probability)]
+    min_probability: f32,
     /// Print one JSON object per picture
     #[arg(long, conflicts_with = "csv")]
     json: bool,
     /// Print comma-separated values; for a table of images, the columns ImageId and Label
     #[arg(long)]
     csv: bool,
+}
+
+/// Parses a probability.
+fn parse_probability(text: &str) -> Result<f32, String> {
+    let number: f32 = text.parse().map_err(|_| "expected a number".to_string())?;
+    match (0.0..=1.0).contains(&number) {
+        true => Ok(number),
+        false => Err("expected a number from 0 to 1".into()),
+    }
 }
 
 /// The origin of a picture.
@@ -72,6 +85,7 @@ struct Input {
 
 pub(crate) fn run(args: Args) -> Result<()> {
     let (run, classifier) = args.run.open()?;
+    let classifier = classifier.with_verdicts(&run);
     let test = match args.test_index.as_slice() {
         [] => None,
         indices => {
@@ -183,6 +197,7 @@ impl Predictor<'_> {
             json,
             csv,
             top,
+            min_probability,
             show,
             ref test_index,
             ..
@@ -205,12 +220,12 @@ impl Predictor<'_> {
                 }
             }
             let images = inputs.iter().map(|input| input.image.clone()).collect();
-            let probabilities = self.classifier.classify(images)?;
+            let answers = self.classifier.classify(images)?;
             bar.suspend(|| {
-                for (input, probabilities) in inputs.iter().zip(&probabilities) {
+                for (input, answer) in inputs.iter().zip(&answers) {
                     let path = input.source.to_string();
                     let prediction =
-                        Prediction::new(path, probabilities, classes, top, input.label);
+                        Prediction::new(path, answer, classes, top, min_probability, input.label);
                     sink.write(&prediction)?;
                     if show {
                         self.show(&mut sink, input, errors)?;

@@ -79,6 +79,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let (device, reason) = args.device.open()?;
     let classifier = Classifier::open(&run, device.device.clone())?;
     info!("device: {device}, {reason}");
+    let classifier = classifier.with_verdicts(&run);
     let query = args.token.as_ref().map(|token| format!("?token={token}"));
     let access = AccessPolicy {
         hosts: args.host,

@@ -17,7 +17,9 @@ use crate::config::given::Given;
 use crate::config::ineffective::{Extent, ineffective};
 use crate::config::run_config::{Config, Sampler, Schedule, SelectBy};
 use crate::device::{OpenDevice, OpenDevices, precision};
-use crate::inference::evaluation::evaluate;
+use crate::inference::calibration::CalibrationError;
+use crate::inference::classifier::{Classifier, Confidence, Probabilities};
+use crate::inference::evaluation::{Evaluation, evaluate};
 use crate::process::interruption::{self, Interrupted};
 use crate::process::logging::{self, FILE_ONLY};
 use crate::process::printable::printable;
@@ -351,7 +353,7 @@ impl ActiveRun {
             images,
             folder,
             ..
-        } = self;
+        } = &*self;
         let split = &images.split;
         let trained = train(config, split, &devices.all, folder, style, checkpoint)?;
         if trained.stop_reason == StopReason::Interrupted {
@@ -363,14 +365,28 @@ impl ActiveRun {
             .as_ref()
             .context("ended before its first step; raise --max-time")?;
 
+        // A run without verdicts is complete.
+        let confidence = self.measure_confidence(devices).unwrap_or_else(|error| {
+            warn!("no verdicts on predictions: {error:#}");
+            None
+        });
+        let temperature = confidence.map(|confidence| confidence.temperature);
         let evaluate_split = |name, images: &ImageDataset| {
             info!("evaluating on {name}: {} images", images.len());
             let loader = evaluation_loader(config, images, &devices.main().device)?;
-            evaluate(model, &loader, &config.images.classes, |_| {
+            let mut predictions = Vec::with_capacity(images.len());
+            let evaluation = evaluate(model, &loader, &config.images.classes, |batch| {
                 if interruption::is_requested() {
                     return Err(interrupted(folder, "after training, before its evaluation"));
                 }
+                predictions.extend(Probabilities::from_logits(batch.logits)?);
                 Ok(())
+            })?;
+            let labels = images.labels().map(usize::from);
+            let error = CalibrationError::of(predictions.iter().zip(labels), temperature);
+            anyhow::Ok(Evaluation {
+                calibration_error: Some(error),
+                ..evaluation
             })
         };
         let train_metrics = match config.training.report_train {
@@ -386,6 +402,13 @@ impl ActiveRun {
             ("test", Some(test.metrics())),
         ];
         Ok(results(config, &trained, &metrics, folder))
+    }
+
+    /// Measures what verdicts on predictions need.
+    fn measure_confidence(&self, devices: &OpenDevices) -> Result<Option<Confidence>> {
+        let device = devices.main().device.clone();
+        let classifier = Classifier::open(&self.folder, device)?;
+        classifier.measure_confidence(&self.folder, &self.images.split)
     }
 
     /// Logs what is trained, on which device, and from which step.

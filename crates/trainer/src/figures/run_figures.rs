@@ -256,7 +256,9 @@ fn chosen_image(
     let pixels = open_picture(image.as_ref())
         .and_then(|picture| classifier.prepared(&picture, options.raw))
         .with_context(|| image.to_string())?;
-    let (class, _) = classifier.classify(vec![pixels.clone()])?[0].best();
+    let (class, _) = classifier.classify(vec![pixels.clone()])?[0]
+        .probabilities
+        .best();
     Ok((pixels, format!("predicted {}", classifier.classes()[class])))
 }
 

@@ -16,7 +16,7 @@ use crate::inference::test_time_augmentation::TestTimeAugmentation;
 use crate::run::loaders::evaluation_loader;
 use crate::run::run_dir::RunDir;
 
-pub(crate) use classifier::Probabilities;
+pub(crate) use classifier::{Answer, Confidence, Probabilities};
 
 /// The trained network of a run, with the settings of the run. Dereferences to the network's classifier.
 #[derive(Debug)]
@@ -65,12 +65,18 @@ impl Classifier {
         }
     }
 
-    /// Computes the class probabilities of several images, each `[channels, height, width]`, in one batch.
+    /// Returns the network with what its verdicts need.
+    pub(crate) fn with_confidence(mut self, confidence: Option<Confidence>) -> Self {
+        self.classifier.confidence = confidence;
+        self
+    }
+
+    /// Classifies several images, each `[channels, height, width]`, in one batch.
     ///
     /// # Errors
     /// Returns an error if an image has another size, or the device fails.
-    pub(crate) fn classify(&self, images: Vec<Vec<u8>>) -> Result<Vec<Probabilities>> {
-        Ok(self.probabilities(images)?)
+    pub(crate) fn classify(&self, images: Vec<Vec<u8>>) -> Result<Vec<Answer>> {
+        Ok(self.answers(images)?)
     }
 
     /// Evaluates the network on a split; `observe` is called with each batch.

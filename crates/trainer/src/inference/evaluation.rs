@@ -11,6 +11,7 @@ use data::{Batch, Loader};
 use model::{ConvNet, cross_entropy};
 use serde::{Deserialize, Serialize};
 
+use crate::inference::calibration::{CalibrationError, wilson_interval};
 use crate::process::table::Table;
 use crate::run::metrics::Metrics;
 use crate::run::run_dir::RunDir;
@@ -32,6 +33,9 @@ pub(crate) struct Evaluation {
     /// Means over the classes, which count equally however many images they have. Evaluations of older versions have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) macro_average: Option<MacroAverage>,
+    /// Whether the probabilities agree with the accuracy, if it was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) calibration_error: Option<CalibrationError>,
     /// Number of images.
     pub(crate) examples: u64,
     /// Metrics of each class.
@@ -237,6 +241,7 @@ impl Evaluation {
             loss: loss_sum / examples as f64,
             top5_accuracy: None,
             macro_average: Some(MacroAverage::of(&classes)),
+            calibration_error: None,
             examples,
             classes,
             confusion,
@@ -285,6 +290,7 @@ impl Evaluation {
         let expected = Self {
             loss: evaluation.loss,
             top5_accuracy: evaluation.top5_accuracy,
+            calibration_error: evaluation.calibration_error,
             macro_average: expected
                 .macro_average
                 .filter(|_| evaluation.macro_average.is_some()),
@@ -354,6 +360,23 @@ impl fmt::Display for Evaluation {
             self.loss,
             self.examples
         )?;
+        let hits = (0..self.confusion.len()).map(|class| self.confusion[class][class]);
+        let [low, high] = wilson_interval(hits.sum(), self.examples);
+        writeln!(
+            f,
+            "95% confidence interval of the accuracy: {:.2}% to {:.2}%",
+            100.0 * low,
+            100.0 * high
+        )?;
+        if let Some(error) = &self.calibration_error {
+            write!(f, "calibration error {:.2}%", 100.0 * error.original)?;
+            match error.calibrated {
+                Some(calibrated) => {
+                    writeln!(f, ", {:.2}% after temperature scaling", 100.0 * calibrated)?
+                }
+                None => writeln!(f)?,
+            }
+        }
         write!(
             f,
             "balanced accuracy {:.2}%",

@@ -1,6 +1,8 @@
 //! Evaluation and prediction with a trained network.
 
+pub(crate) mod calibration;
 pub(crate) mod classifier;
+pub(crate) mod confidence;
 pub(crate) mod evaluation;
 pub(crate) mod labeled_prediction;
 pub(crate) mod prediction;

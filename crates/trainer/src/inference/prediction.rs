@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 use std::io::{self, BufWriter, StdoutLock, Write};
 
 use anyhow::Result;
-use serde::Serialize;
+use classifier::Verdict;
+use serde::{Serialize, Serializer};
 
-use crate::inference::classifier::Probabilities;
+use crate::inference::classifier::Answer;
 use crate::process::printable::printable;
 
 /// The prediction for one picture.
@@ -16,11 +17,32 @@ pub(crate) struct Prediction<'a> {
     /// The most likely class.
     pub(crate) class: &'a str,
     pub(crate) probability: f32,
+    /// Whether the prediction can be trusted, if it is known.
+    #[serde(flatten)]
+    pub(crate) trust: Option<Trust>,
     /// The most likely classes, in descending order.
     pub(crate) top: Vec<Candidate<'a>>,
     /// The label, if it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) actual: Option<&'a str>,
+}
+
+/// Whether a prediction can be trusted, and why.
+#[derive(Debug, Serialize)]
+pub(crate) struct Trust {
+    #[serde(serialize_with = "serialize_verdict")]
+    pub(crate) verdict: Verdict,
+    /// Calibrated probability of the class.
+    pub(crate) calibrated: f32,
+    /// Distance from the training images of the class; above 1 it is unlike them.
+    pub(crate) distance: f32,
+}
+
+fn serialize_verdict<S: Serializer>(
+    verdict: &Verdict,
+    serializer: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    serializer.serialize_str(verdict.name())
 }
 
 /// A class and its probability.
@@ -31,14 +53,17 @@ pub(crate) struct Candidate<'a> {
 }
 
 impl<'a> Prediction<'a> {
-    /// Creates the prediction for a picture, with its `top` most likely classes.
+    /// Creates the prediction for a picture, with its `top` most likely classes. It is sure with a calibrated probability of
+    /// `min_probability`.
     pub(crate) fn new(
         path: String,
-        probabilities: &Probabilities,
+        answer: &Answer,
         classes: &'a [String],
         top: usize,
+        min_probability: f32,
         label: Option<usize>,
     ) -> Self {
+        let probabilities = &answer.probabilities;
         let candidate = |(class, probability): (usize, f32)| Candidate {
             class: &classes[class],
             probability,
@@ -48,6 +73,11 @@ impl<'a> Prediction<'a> {
             path,
             class: &classes[class],
             probability,
+            trust: answer.assessment.map(|assessment| Trust {
+                verdict: assessment.verdict(min_probability),
+                calibrated: assessment.calibrated,
+                distance: assessment.distance,
+            }),
             top: probabilities
                 .ranked()
                 .into_iter()
@@ -74,13 +104,21 @@ impl<'a> Prediction<'a> {
         if !others.is_empty() {
             let _ = write!(line, "  ({})", others.join(", "));
         }
+        if let Some(trust) = &self.trust {
+            let _ = match (trust.verdict, self.top.as_slice()) {
+                (Verdict::Unsure, [first, second, ..]) => {
+                    write!(line, "  unsure: {} or {}", first.class, second.class)
+                }
+                (verdict, _) => write!(line, "  {verdict}"),
+            };
+        }
         if let Some(actual) = self.actual {
-            let verdict = if actual == self.class {
+            let outcome = if actual == self.class {
                 "right"
             } else {
                 "wrong"
             };
-            let _ = write!(line, "  true {actual}, {verdict}");
+            let _ = write!(line, "  true {actual}, {outcome}");
         }
         printable(line).to_string()
     }
@@ -117,6 +155,7 @@ impl Sink {
             columns.push(format!("class_{place}"));
             columns.push(format!("probability_{place}"));
         }
+        columns.extend(["verdict", "calibrated", "distance"].map(String::from));
         if has_labels {
             columns.push("actual".into());
         }
@@ -155,6 +194,14 @@ impl Sink {
                 for Candidate { class, probability } in &prediction.top {
                     row.extend([(*class).to_string(), probability.to_string()]);
                 }
+                row.extend(match &prediction.trust {
+                    Some(trust) => [
+                        trust.verdict.name().into(),
+                        trust.calibrated.to_string(),
+                        trust.distance.to_string(),
+                    ],
+                    None => [const { String::new() }; 3],
+                });
                 row.extend(prediction.actual.map(String::from));
                 Ok(writer.write_record(row)?)
             }

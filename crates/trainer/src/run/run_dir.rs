@@ -9,7 +9,9 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use burn::tensor::Device;
 use classifier::pretrained::{self, Pretrained};
-use classifier::{CONFIG_FILE, Classifier, MAX_CONFIG_BYTES, MAX_WEIGHTS_BYTES, WEIGHTS_FILE};
+use classifier::{
+    CONFIDENCE_FILE, CONFIG_FILE, Classifier, MAX_CONFIG_BYTES, MAX_WEIGHTS_BYTES, WEIGHTS_FILE,
+};
 use data::regular_file;
 use tracing::info;
 
@@ -411,6 +413,11 @@ impl RunDir {
     /// Returns the path of the evaluation on the test split, `evaluation.json`.
     pub(crate) fn evaluation_path(&self) -> PathBuf {
         self.path.join("evaluation.json")
+    }
+
+    /// Returns the path of what verdicts on predictions need, `confidence.safetensors`.
+    pub(crate) fn confidence_path(&self) -> PathBuf {
+        self.path.join(CONFIDENCE_FILE)
     }
 
     /// Returns the path of an exported network, `export/NAME`.

@@ -7,7 +7,7 @@ use std::thread;
 use anyhow::anyhow;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::inference::classifier::{Classifier, Probabilities};
+use crate::inference::classifier::{Answer, Classifier};
 use crate::serve::metrics::ServerMetrics;
 use crate::serve::problem::Problem;
 use crate::serve::request_body::Reservation;
@@ -17,11 +17,11 @@ const BATCH_SIZE: usize = 64;
 /// Maximum number of waiting requests. Further requests are refused.
 const MAX_QUEUED: usize = 1024;
 
-/// The images of a request, and the channel for their probabilities.
+/// The images of a request, and the channel for the answers.
 struct Job {
     images: Vec<Vec<u8>>,
     memory: Reservation,
-    reply: oneshot::Sender<Result<Vec<Probabilities>, String>>,
+    reply: oneshot::Sender<Result<Vec<Answer>, String>>,
 }
 
 /// Sends images to the thread that classifies them. The thread ends when the queue is dropped.
@@ -54,16 +54,16 @@ impl BatchQueue {
         &self,
         images: Vec<Vec<u8>>,
         memory: Reservation,
-    ) -> Result<Vec<Probabilities>, Problem> {
-        let (reply, probabilities) = oneshot::channel();
+    ) -> Result<Vec<Answer>, Problem> {
+        let (reply, answers) = oneshot::channel();
         let job = Job {
             images,
             memory,
             reply,
         };
         self.jobs.try_send(job).map_err(|_| Problem::overloaded())?;
-        let probabilities = probabilities.await.map_err(Problem::internal)?;
-        probabilities.map_err(Problem::internal)
+        let answers = answers.await.map_err(Problem::internal)?;
+        answers.map_err(Problem::internal)
     }
 }
 
@@ -90,10 +90,10 @@ fn classify_jobs(mut jobs: mpsc::Receiver<Job>, classifier: &Classifier, metrics
         let result = catch_unwind(AssertUnwindSafe(|| classifier.classify(images)));
         let result = result.unwrap_or_else(|_| Err(anyhow!("the device failed")));
         match result {
-            Ok(probabilities) => {
-                let mut probabilities = probabilities.into_iter();
+            Ok(answers) => {
+                let mut answers = answers.into_iter();
                 for (count, reply, _memory) in clients {
-                    let _ = reply.send(Ok(probabilities.by_ref().take(count).collect()));
+                    let _ = reply.send(Ok(answers.by_ref().take(count).collect()));
                 }
             }
             Err(error) => {

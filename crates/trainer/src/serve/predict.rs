@@ -9,6 +9,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use classifier::MIN_PROBABILITY;
 use data::Picture;
 use serde::{Deserialize, Serialize};
 
@@ -41,12 +42,19 @@ pub(crate) struct PredictOptions {
     /// Number of classes in the response.
     #[serde(default = "top")]
     top: usize,
+    /// Smallest calibrated probability of a sure prediction.
+    #[serde(default = "min_probability")]
+    min_probability: f32,
     /// As in [`InspectOptions`].
     #[serde(default)]
     raw: bool,
     /// As in [`InspectOptions`].
     #[serde(default = "name")]
     name: String,
+}
+
+fn min_probability() -> f32 {
+    MIN_PROBABILITY
 }
 
 fn top() -> usize {
@@ -76,11 +84,17 @@ pub(crate) async fn predict(
         is_list,
         memory,
     } = read_images(&app, &options.name, options.raw, request).await?;
-    let probabilities = app.batch_queue.classify(images, memory).await?;
+    let PredictOptions {
+        top,
+        min_probability,
+        name,
+        ..
+    } = options;
+    let answers = app.batch_queue.classify(images, memory).await?;
     let classes = app.classifier.classes();
-    let predictions: Vec<Prediction<'_>> = probabilities
+    let predictions: Vec<Prediction<'_>> = answers
         .iter()
-        .map(|image| Prediction::new(options.name.clone(), image, classes, options.top, None))
+        .map(|answer| Prediction::new(name.clone(), answer, classes, top, min_probability, None))
         .collect();
     Ok(match (is_list, predictions.as_slice()) {
         (false, [prediction]) => Json(prediction).into_response(),
@@ -120,17 +134,24 @@ pub(crate) async fn inspect(
         return Err(Problem::bad_request("expected one image"));
     };
     let pixels = STANDARD.encode(image);
-    let probabilities = app.batch_queue.classify(images.clone(), memory).await?;
+    let answers = app.batch_queue.classify(images.clone(), memory).await?;
     let classifier = Arc::clone(&app.classifier);
     let blocks = app.pool.run(move || feature_maps(&classifier, images));
     let blocks = blocks.await?;
     let [channels, height, width] = app.classifier.config.images.shape();
     let classes = app.classifier.classes();
-    let probabilities = probabilities
+    let answer = answers
         .first()
         .ok_or_else(|| Problem::internal("no prediction"))?;
     let inspection = Inspection {
-        prediction: Prediction::new(options.name, probabilities, classes, classes.len(), None),
+        prediction: Prediction::new(
+            options.name,
+            answer,
+            classes,
+            classes.len(),
+            MIN_PROBABILITY,
+            None,
+        ),
         seen: Planes {
             channels,
             height,
