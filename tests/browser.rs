@@ -169,10 +169,25 @@ fn recognizes_drawn_digits_and_pictures() {
     // Without its last stroke, a four has another prediction.
     clear.click();
     assert_eq!(browser.find("#answer").text(), "–");
+    assert_eq!(browser.find("#verdict").text(), "");
     browser.draw(&canvas, DIGITS[4]);
     let four = answer(&browser);
+    assert_eq!(browser.find("#verdict").text(), "Sure");
     browser.find("#undo").click();
     assert_ne!(answer(&browser), four);
+    clear.click();
+
+    // A cross with a bar is no digit.
+    let lines = [
+        [(0.2, 0.2), (0.8, 0.8)],
+        [(0.8, 0.2), (0.2, 0.8)],
+        [(0.1, 0.5), (0.9, 0.5)],
+    ];
+    browser.draw(&canvas, &[&lines[0], &lines[1], &lines[2]]);
+    let digit = answer(&browser).chars().next().unwrap();
+    let verdict = format!("Unlike the training images of {digit}");
+    assert_eq!(browser.find("#verdict").text(), verdict);
+    save_screenshot(&browser, "unlike");
     clear.click();
 
     // The keyboard draws a one; Delete clears the canvas even while the pen is down.

@@ -176,8 +176,9 @@ def run_files(work, rng, folder):
         run = folder / "run"
         shutil.rmtree(run, ignore_errors=True)
         shutil.copytree(work.run_folder(rng.choice(("resumed", "pictures"))), run)
-        name = rng.choice(("config.toml", "model.safetensors", "metrics.jsonl", "evaluation.json", "metrics.csv",
-                           "images.json"))
+        names = ("config.toml", "model.safetensors", "metrics.jsonl", "evaluation.json", "metrics.csv", "images.json",
+                 "confidence.safetensors")
+        name = rng.choice([name for name in names if (run / name).exists()])
         damage(rng, run / name, [path for path in run.iterdir() if path.is_file()], run / name)
         command = rng.choice((("predict", run, picture), ("compare", run, "resumed"), ("evaluate", run),
                               ("report", run)))
