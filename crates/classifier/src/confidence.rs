@@ -39,7 +39,7 @@ pub struct Assessment {
 /// Smallest calibrated probability of a sure prediction, unless another one is asked for.
 pub const MIN_PROBABILITY: f32 = 0.5;
 
-/// The calibration of a network, and its features of training images. [`fit`](crate::fit) measures them.
+/// The calibration of a network, and its features of training images. [`fit`](crate::fit()) measures them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Confidence {
     /// Divisor of the logits.
