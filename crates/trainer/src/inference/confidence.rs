@@ -48,7 +48,7 @@ impl Classifier {
     /// Measures the confidence of the network, and writes it to the folder of its run. Returns `None` if there are too few images.
     ///
     /// # Errors
-    /// Returns an error if an image cannot be read, the device fails, or the folder cannot be written.
+    /// Returns an error if an image cannot be read or the device fails. If the folder cannot be written, a warning says so.
     pub(crate) fn measure_confidence(
         &self,
         run: &RunDir,
@@ -74,7 +74,10 @@ impl Classifier {
             && !run.is_shipped()
         {
             let bytes = confidence.to_bytes(self.weights_digest())?;
-            run.write(&run.confidence_path(), &bytes)?;
+            // In a folder that is read-only, it is measured each time.
+            if let Err(error) = run.write(&run.confidence_path(), &bytes) {
+                warn!("{error:#}");
+            }
         }
         Ok(confidence)
     }
