@@ -135,10 +135,10 @@ impl Classifier {
             path: path.into(),
             source,
         })?;
-        // Another network of the same name may have had other features.
         let confidence = confidence.flatten();
         let classes = self.classes().len();
         let features = self.model.features();
+        // The digest in a file that was edited may be that of other weights.
         let is_of_network = |confidence: &Confidence| confidence.shape() == [classes, features];
         Ok(Self {
             confidence: confidence.filter(is_of_network),
@@ -242,24 +242,13 @@ impl Classifier {
             1 => images.extend_from_within(..),
             _ => {}
         }
-        let images = self.normalized(images);
-        let Some(confidence) = &self.confidence else {
-            let probabilities = Probabilities::from_logits(self.model.forward(images))?;
-            let answers = probabilities.into_iter().take(count);
-            return Ok(answers
-                .map(|probabilities| Answer {
-                    probabilities,
-                    assessment: None,
-                })
-                .collect());
+        let outputs = outputs(&self.model, self.normalized(images))?;
+        let confidence = self.confidence.as_ref();
+        let answer = |(probabilities, features): (Probabilities, Vec<f32>)| Answer {
+            assessment: confidence.map(|it| it.assess(&probabilities, &features)),
+            probabilities,
         };
-        let outputs = outputs(&self.model, images)?.into_iter().take(count);
-        Ok(outputs
-            .map(|(probabilities, features)| Answer {
-                assessment: Some(confidence.assess(&probabilities, &features)),
-                probabilities,
-            })
-            .collect())
+        Ok(outputs.into_iter().take(count).map(answer).collect())
     }
 
     /// Converts a picture into an image, `[channels, height, width]`.

@@ -5,7 +5,7 @@
 //! tells how unlike the training images of the predicted class an image is. It is measured in the features that the network
 //! computes before its dense layers, scaled to length 1: their distance from the subspace of the class, which the mean and the
 //! principal components of its training images span. (A class as a subspace: Watanabe 1969, Wold 1976; for networks, the residual in
-//! Wang et al., "ViM", 2022.) A distance of 1 is exceeded by one in a hundred images like those of the training.
+//! Wang et al., "ViM", 2022.) It is divided by its 99th percentile on validation images.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -82,7 +82,7 @@ impl fmt::Display for Verdict {
 impl Assessment {
     /// Returns the verdict, with the smallest calibrated probability that counts as sure.
     pub fn verdict(&self, min_probability: f32) -> Verdict {
-        // A distance that is no number is that of broken features.
+        // Features that are NaN give a distance that is NaN.
         if self.distance.is_nan() || self.distance > 1.0 {
             Verdict::Unlike
         } else if self.calibrated < min_probability {
@@ -97,7 +97,7 @@ impl Confidence {
     /// Assesses the prediction for an image with these features.
     ///
     /// # Panics
-    /// Panics if the numbers of probabilities and features are not those of the network.
+    /// Panics if the number of probabilities or of features differs from that of the network.
     pub fn assess(&self, probabilities: &Probabilities, features: &[f32]) -> Assessment {
         let (class, _) = probabilities.best();
         Assessment {

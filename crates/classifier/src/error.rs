@@ -12,7 +12,7 @@ use crate::files::CONFIG_FILE;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfidenceError {
-    /// The file is no safetensors.
+    /// The file is not in the safetensors format.
     #[error(transparent)]
     Format(#[from] safetensors::SafeTensorError),
     /// A value is missing or not accepted.

@@ -5,7 +5,7 @@ use half::f16;
 use crate::confidence::{Confidence, Subspace, dot, normalize};
 use crate::probabilities::Probabilities;
 
-/// Number of training images per class whose features are used.
+/// Largest number of training images of a class that its subspace is computed from.
 pub const IMAGES_PER_CLASS: usize = 500;
 /// Number of directions of a class.
 const DIRECTIONS: usize = 8;
@@ -38,9 +38,8 @@ pub struct Observation {
 pub enum Held {
     /// Images that the network was not trained on.
     Validation(Vec<Observation>),
-    /// Other images of the training than those of the subspaces. The limit of the distance follows from the images as they are,
-    /// the temperature from random transforms of them, since the probabilities of images that the network was trained on are
-    /// too high.
+    /// Training images that the subspaces are not computed from. The limit of the distance is measured on the images
+    /// themselves, the temperature on augmented ones, since a network is overconfident on its training images.
     Training {
         /// The images as they are.
         plain: Vec<Observation>,
@@ -128,7 +127,7 @@ impl Subspace {
     }
 }
 
-/// Makes vectors orthonormal (Gram-Schmidt), and leaves out those that depend on others.
+/// Orthonormalizes vectors (Gram-Schmidt), without the linearly dependent ones.
 fn orthonormal(vectors: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
     let mut basis: Vec<Vec<f32>> = Vec::with_capacity(vectors.len());
     for mut vector in vectors {

@@ -132,7 +132,7 @@ impl ArchiveFormat {
     }
 }
 
-/// Finds the Parquet files of a folder, which are those of one folder in it.
+/// Finds the Parquet files in a folder or in one of its sub-folders.
 ///
 /// # Errors
 /// Returns an error if several folders have some.
@@ -167,7 +167,7 @@ pub fn parquet_files(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
 }
 
 /// Unpacks archives of one format into an empty folder, and archives in them into folders of their names. Calls `progress`
-/// with the number of bytes written. Returns messages about what is left out.
+/// with the number of bytes written. Returns a warning for each file with unlabeled pictures.
 ///
 /// # Errors
 /// Returns an error if an archive is damaged, has entries that are not files within it, or expands too far.
@@ -376,7 +376,7 @@ impl Unpacker<'_> {
     }
 }
 
-/// Replaces what is special in the name of a file.
+/// Replaces characters that have a meaning in paths, and control characters.
 #[cfg(feature = "parquet")]
 fn as_file_name(name: &str) -> String {
     let is_special = |letter: char| letter.is_control() || matches!(letter, '/' | '\\' | ':');

@@ -98,7 +98,7 @@ impl Array {
         })
     }
 
-    /// Makes an array from its elements, whose type is such as `<f4`.
+    /// Creates an array from its type, such as `<f4`, its shape and its bytes.
     ///
     /// # Errors
     /// Returns an error if the elements are not numbers or texts, are in Fortran order, or their number is not that of the

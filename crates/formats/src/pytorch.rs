@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::io::{Cursor, Read, Seek};
 
+use pickle::{Id, Pickle, PickleError, Value};
 use zip::read::{ArchiveOffset, Config};
 use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
@@ -16,7 +17,6 @@ use crate::limits::MemoryBudget;
 use crate::tensor::{Tensor, Tensors};
 use crate::torch_module::{self, Module};
 use crate::torch_tensor::{self, StorageRef, Storages};
-use pickle::{Id, Pickle, PickleError, Value};
 
 /// Largest accepted pickle, in bytes. That of a `state_dict` has a few hundred bytes per layer.
 const MAX_PICKLE: usize = 16 << 20;
@@ -667,13 +667,15 @@ pub(crate) mod tests {
             pickle.extend(format!("}}p{number}\nVa\ng{before}\nsVb\ng{before}\ns0").bytes());
         }
         pickle.extend(b"g60\n");
-        assert!(error(&archive(&pickle)).contains("larger than any"));
+        assert!(
+            error(&archive(&pickle)).contains("the pickle is larger than any that is supported")
+        );
         let mut deep = b"}".to_vec();
         deep.extend(b"Va\n}".repeat(1000));
         deep.extend(b"s".repeat(1000));
         assert_eq!(error(&archive(&deep)), "too deeply nested dictionaries");
         let long = dictionary(&[(&"a".repeat(1001), float_tensor(&[1]))]);
-        assert!(error(&archive(&long)).contains("larger than any"));
+        assert!(error(&archive(&long)).contains("the pickle is larger than any that is supported"));
     }
 
     #[test]
@@ -729,6 +731,9 @@ pub(crate) mod tests {
         assert!(read(&entries(&[("a/data.pkl", &weights)], true)).is_ok());
         let bomb = vec![b'N'; MAX_PICKLE + 10];
         let message = error(&entries(&[("a/data.pkl", &bomb)], true));
-        assert!(message.contains("larger than any"), "{message}");
+        assert!(
+            message.contains("the pickle is larger than any that is supported"),
+            "{message}"
+        );
     }
 }

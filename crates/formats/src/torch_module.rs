@@ -5,12 +5,13 @@ use std::collections::HashSet;
 
 use model::{Activation, Initialization, PoolKind};
 
+use pickle::{Id, Object, Pickle, Value};
+
 use crate::architecture::{Architecture, translate};
 use crate::batch_norm::{EPSILON, Normalization};
 use crate::chain::{Chain, ChainLayer, ChainOperation, ChannelOrder, Padding};
 use crate::hint::{LayerHint, LayerKind};
 use crate::tensor::{Tensor, Tensors};
-use pickle::{Id, Object, Pickle, Value};
 
 /// Largest accepted kernel, stride, padding and dilation.
 const MAX_SIZE: usize = 1 << 16;

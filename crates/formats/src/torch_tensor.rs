@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
+use pickle::{Id, Pickle, Value};
+
 use crate::error::FormatError;
 use crate::limits::MemoryBudget;
 use crate::tensor::{Dtype, Tensor};
-use pickle::{Id, Pickle, Value};
 
 /// Largest accepted number of dimensions.
 const MAX_RANK: usize = 16;
