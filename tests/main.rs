@@ -16,10 +16,12 @@ mod layouts;
 #[cfg(target_os = "linux")]
 mod memory;
 mod parquet;
+mod pen;
 mod pictures;
 mod predict;
 #[cfg(unix)]
 mod printed_names;
+mod reading;
 mod recorded_images;
 mod resume;
 mod runs;

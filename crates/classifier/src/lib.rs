@@ -34,6 +34,7 @@ mod confidence;
 mod fit;
 mod prediction;
 mod classifier;
+mod reading;
 
 pub use crate::classifier::{Classifier, outputs};
 pub use confidence::{Assessment, Confidence, MIN_PROBABILITY, Verdict};
@@ -46,7 +47,8 @@ pub use files::{
 pub use fit::{Held, IMAGES_PER_CLASS, Observation, fit};
 pub use prediction::{Answer, Prediction};
 pub use probabilities::Probabilities;
+pub use reading::{Character, Reading};
 
 pub use burn::tensor::Device;
-pub use data::{DatasetInfo, Normalization, PerChannel, Picture, PictureError, Preparation};
+pub use data::{DatasetInfo, Normalization, Page, PerChannel, Picture, PictureError, Preparation};
 pub use model::{ConvNet, ConvNetConfig};

@@ -27,7 +27,7 @@ pub(crate) fn prepare(picture: &GrayImage, height: usize, width: usize) -> Optio
 
 impl Plane {
     /// Returns the ink density of each pixel, 0 to 1, or `None` for a blank picture.
-    fn extract_ink(mut self) -> Option<Self> {
+    pub(crate) fn extract_ink(mut self) -> Option<Self> {
         if self.side() >= MIN_NOISY_SIDE {
             self = self.filtered(1, mean);
         }
@@ -111,32 +111,15 @@ impl Plane {
 
     /// Clears connected components much smaller than the largest. Returns `None` if there are none.
     fn remove_dust(mut self) -> Option<Self> {
-        let mut components: Vec<Vec<usize>> = Vec::new();
-        let mut seen = vec![false; self.values.len()];
-        for start in 0..self.values.len() {
-            if seen[start] || self.values[start] == 0.0 {
-                continue;
-            }
-            seen[start] = true;
-            let mut component = vec![start];
-            let mut visited = 0;
-            while let Some(&at) = component.get(visited) {
-                visited += 1;
-                for next in self.neighbors(at) {
-                    if !seen[next] && self.values[next] > 0.0 {
-                        seen[next] = true;
-                        component.push(next);
-                    }
-                }
-            }
-            components.push(component);
-        }
-        let mass = |pixels: &[usize]| pixels.iter().map(|&at| f64::from(self.values[at])).sum();
-        let masses: Vec<f64> = components.iter().map(|pixels| mass(pixels)).collect();
-        let largest = masses.iter().copied().fold(0.0, f64::max);
-        for (component, mass) in components.iter().zip(masses) {
-            if mass < DUST * largest {
-                component.iter().for_each(|&at| self.values[at] = 0.0);
+        let components = self.components(|at| self.values[at] > 0.0);
+        let masses = components.iter().map(|component| component.mass);
+        let largest = masses.fold(0.0, f64::max);
+        for component in components {
+            if component.mass < DUST * largest {
+                component
+                    .pixels
+                    .iter()
+                    .for_each(|&at| self.values[at] = 0.0);
             }
         }
         (largest > 0.0).then_some(self)
@@ -144,7 +127,7 @@ impl Plane {
 
     /// Dilates strokes thinner than [`MIN_STROKE`]. The thickness is estimated as twice the area
     /// divided by the length of the outline.
-    fn thicken(self) -> Self {
+    pub(crate) fn thicken(self) -> Self {
         let Some((x, y, width, height)) = self.bounds() else {
             return self;
         };
@@ -180,7 +163,7 @@ impl Plane {
 
     /// Crops the ink, scales it into 20/28 of the image and translates its center of mass to the
     /// middle.
-    fn center(&self, height: usize, width: usize) -> Vec<u8> {
+    pub(crate) fn center(&self, height: usize, width: usize) -> Vec<u8> {
         let mut pixels = vec![0; height * width];
         let Some((left, top, columns, rows)) = self.bounds() else {
             return pixels;

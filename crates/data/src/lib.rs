@@ -30,7 +30,11 @@ mod color_layout; // the order of color values in plain numbers
 mod npy; // arrays of NumPy, as functions of bytes
 mod csv_table; // tables of pixels, as functions of bytes
 mod plane; // single-channel images of `f32` values
+mod components; // connected components of ink
+mod rules; // ruled lines, frames and borders of tables
 mod handwriting; // photos and scans of handwriting, converted to the style of MNIST
+mod seams; // places where connected characters can be cut apart
+pub mod writing; // pictures of several characters, cut into pieces
 pub mod preparation; // conversion of a picture into an image of a dataset
 
 // From files to a dataset.
@@ -101,3 +105,4 @@ pub use shuffle::permutation;
 pub use source::{DataSource, FileLabels};
 pub use source_file::SourceFile;
 pub use split::{SplitError, SplitMethod, train_validation_split};
+pub use writing::{Joint, Page, Writing};

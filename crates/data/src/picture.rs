@@ -103,6 +103,14 @@ pub enum PictureError {
     /// Nothing stands out from the background.
     #[error("blank: found nothing drawn on it")]
     Blank,
+    /// The picture has more separate marks than a page of writing.
+    #[error("{found} separate marks, expected at most {max}: not a picture of writing")]
+    TooManyMarks {
+        /// Number of connected components.
+        found: usize,
+        /// Largest number that is read.
+        max: usize,
+    },
 }
 
 impl PictureError {
@@ -224,6 +232,23 @@ impl Picture {
             Some(gray) => gray.clone(),
             None => imageops::grayscale(&self.pixels),
         }
+    }
+
+    /// Returns width and height.
+    pub(crate) fn size(&self) -> (u32, u32) {
+        self.size
+    }
+
+    /// Converts the picture to grayscale, and scales it down to at most `side` in width and height.
+    pub(crate) fn to_gray_within(&self, side: u32) -> GrayImage {
+        let (width, height) = self.size;
+        let longer = width.max(height);
+        let gray = imageops::grayscale(&self.pixels);
+        if longer <= side {
+            return gray;
+        }
+        let scaled = |size: u32| (u64::from(size) * u64::from(side)).div_ceil(u64::from(longer));
+        imageops::thumbnail(&gray, scaled(width) as u32, scaled(height) as u32)
     }
 
     /// Returns whether a pixel is not gray.

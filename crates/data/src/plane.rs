@@ -5,7 +5,7 @@ use image::GrayImage;
 use crate::picture::{is_edge, thumbnail};
 
 /// A single-channel image.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Plane {
     pub(crate) width: usize,
     pub(crate) height: usize,
@@ -16,7 +16,11 @@ pub(crate) struct Plane {
 impl Plane {
     /// Converts a picture, values 0 to 255, and scales it down as [`thumbnail`] does.
     pub(crate) fn from_picture(picture: &GrayImage) -> Self {
-        let picture = thumbnail(picture);
+        Self::from_gray(&thumbnail(picture))
+    }
+
+    /// Converts a picture, values 0 to 255.
+    pub(crate) fn from_gray(picture: &GrayImage) -> Self {
         Self {
             width: picture.width() as usize,
             height: picture.height() as usize,

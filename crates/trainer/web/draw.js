@@ -10,6 +10,8 @@ let marks = [];
 let current = null;
 /** The position of the keyboard pen, and the stroke that it is drawing, or null. */
 const keyboard = { x: drawingCanvas.width / 2, y: drawingCanvas.height / 2, stroke: null, isShown: false };
+/** The characters of the drawing, if it was read as several. */
+let characters = [];
 let classes = [];
 let shape = [1, 28, 28];
 
@@ -44,9 +46,12 @@ function drawStroke({ size, points }) {
   context.stroke();
 }
 
-/** Draws the drawing, and the keyboard pen over it, which is not part of the drawing. */
+/** Draws the drawing, and over it the frames of its characters and the keyboard pen, which are not part of it. */
 function drawWithPen() {
   draw();
+  context.strokeStyle = "#d55e00";
+  context.lineWidth = 2;
+  for (const { box: [x, y, width, height] } of characters) context.strokeRect(x - 4, y - 4, width + 8, height + 8);
   if (keyboard.isShown) {
     context.strokeStyle = "#0072b2";
     context.lineWidth = 3;
@@ -175,13 +180,14 @@ let nextBody = null;
 let clearCount = 0;
 
 function changed() {
-  drawWithPen();
   if (marks.length === 0) {
     nextBody = null;
     clearCount += 1;
     clearPrediction();
+    drawWithPen();
     return;
   }
+  drawWithPen();
   nextBody = async () => {
     draw();
     const picture = await new Promise((done) => drawingCanvas.toBlob(done, "image/png"));
@@ -231,6 +237,7 @@ function showError(message) {
 
 function clearPrediction() {
   showError("");
+  characters = [];
   document.querySelector("#answer").textContent = "–";
   document.querySelector("#verdict").textContent = "";
   for (const name of classes) setBar(name, 0);
@@ -240,8 +247,11 @@ function clearPrediction() {
 }
 
 function showPrediction({ prediction, seen, blocks }) {
+  characters = prediction.characters ?? [];
+  drawWithPen();
   document.querySelector("#answer").textContent = `${prediction.class}, ${percent(prediction.probability)}`;
   document.querySelector("#verdict").textContent = verdict(prediction);
+  for (const name of classes) setBar(name, 0);
   for (const { class: name, probability } of prediction.top) setBar(name, probability);
   const maps = document.querySelector("#blocks");
   maps.replaceChildren(...blocks.map((block, i) => drawBlock(block, i)));
@@ -249,7 +259,11 @@ function showPrediction({ prediction, seen, blocks }) {
 }
 
 /** Returns in words whether the prediction can be trusted. */
-function verdict({ verdict, top }) {
+function verdict({ verdict, top, characters }) {
+  if (characters) {
+    const doubtful = characters.filter((character) => character.verdict !== "sure").length;
+    return doubtful === 0 ? "Sure" : `Not sure of ${doubtful} of ${characters.length} characters`;
+  }
   const names = top.slice(0, 2).map((candidate) => candidate.class);
   const words = {
     sure: "Sure",

@@ -5,7 +5,7 @@ use std::{fmt, io};
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use clap::builder::RangedU64ValueParser;
-use classifier::MIN_PROBABILITY;
+use classifier::{MIN_PROBABILITY, Page, Reading};
 use data::listing::{PictureListing, picture_files};
 use data::picture::to_png;
 use data::table_files::{is_table, read_images};
@@ -13,8 +13,9 @@ use data::{ImageDataset, Picture};
 use rayon::prelude::*;
 
 use crate::commands::flags::RunFlags;
-use crate::inference::classifier::{Classifier, open_picture};
+use crate::inference::classifier::{Answer, Classifier, open_picture};
 use crate::inference::prediction::{Prediction, Sink};
+use crate::inference::reading::{PreparedPicture, Split};
 use crate::process::logging::log_error;
 use crate::process::printable::printable;
 use crate::process::progress_bar::bar;
@@ -37,6 +38,18 @@ pub(crate) struct Args {
     /// Only scale pictures; do not crop, center or invert them
     #[arg(long)]
     raw: bool,
+    /// Read several characters, such as the digits of a number: auto, if the ink clearly falls apart;
+    /// always; or never [default: auto; --split alone: always]
+    #[arg(
+        long,
+        value_name = "WHEN",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "auto",
+        default_missing_value = "always",
+        hide_default_value = true
+    )]
+    split: Split,
     /// Print each image as the network sees it, and save it to figures/seen of the run
     #[arg(long, conflicts_with_all = ["json", "csv"])]
     show: bool,
@@ -79,6 +92,8 @@ struct Input {
     source: Source,
     /// `[channels, height, width]`.
     image: Vec<u8>,
+    /// The picture, if it may be read as several characters.
+    page: Option<Page>,
     /// Index of the class, if it is known.
     label: Option<usize>,
 }
@@ -110,6 +125,10 @@ pub(crate) fn run(args: Args) -> Result<()> {
         table,
         args: &args,
     };
+    ensure!(
+        args.split != Split::Always || classifier.reads_characters(),
+        "--split: expected a network for handwriting whose classes are single characters"
+    );
     predictor.predict(&sources, &mut errors)?;
     match errors.len() {
         0 => Ok(()),
@@ -224,11 +243,25 @@ impl Predictor<'_> {
             bar.suspend(|| {
                 for (input, answer) in inputs.iter().zip(&answers) {
                     let path = input.source.to_string();
-                    let prediction =
-                        Prediction::new(path, answer, classes, top, min_probability, input.label);
+                    let reading = match self.reading(input, answer) {
+                        Ok(reading) => reading,
+                        Err(error) => {
+                            errors.push(error.context(path));
+                            continue;
+                        }
+                    };
+                    let prediction = match &reading {
+                        Some(reading) => {
+                            Prediction::of_reading(path, reading, classes, min_probability)
+                        }
+                        None => {
+                            let label = input.label;
+                            Prediction::new(path, answer, classes, top, min_probability, label)
+                        }
+                    };
                     sink.write(&prediction)?;
                     if show {
-                        self.show(&mut sink, input, errors)?;
+                        self.show(&mut sink, input, reading.as_ref(), errors)?;
                     }
                 }
                 anyhow::Ok(())
@@ -239,6 +272,20 @@ impl Predictor<'_> {
         sink.finish()
     }
 
+    /// Reads several characters, if the picture is to be read so.
+    fn reading(&self, input: &Input, answer: &Answer) -> Result<Option<Reading>> {
+        let Args {
+            split,
+            min_probability,
+            ..
+        } = *self.args;
+        let Some(page) = &input.page else {
+            return Ok(None);
+        };
+        self.classifier
+            .read_if_split(page, answer, split, min_probability)
+    }
+
     /// Reads a picture and converts it into an image.
     fn read(&self, source: &Source) -> Result<Input> {
         let picture = match source {
@@ -247,6 +294,7 @@ impl Predictor<'_> {
                 return Ok(Input {
                     source: source.clone(),
                     image: test.pixels(*index)?.into_owned(),
+                    page: None,
                     label: Some(test.label(*index).into()),
                 });
             }
@@ -255,30 +303,50 @@ impl Predictor<'_> {
                 return Ok(Input {
                     source: source.clone(),
                     image: table.pixels(*index)?.into_owned(),
+                    page: None,
                     label: None,
                 });
             }
             Source::File(path) => open_picture(path),
             Source::StandardInput => Picture::read(io::stdin().lock()),
         };
-        let image = picture
-            .and_then(|picture| self.classifier.prepared(&picture, self.args.raw))
+        let Args { raw, split, .. } = *self.args;
+        let PreparedPicture { image, page } = picture
+            .and_then(|picture| self.classifier.prepared_page(&picture, raw, split))
             .with_context(|| source.to_string())?;
         Ok(Input {
             source: source.clone(),
             image,
+            page,
             label: None,
         })
     }
 
-    /// Prints an image as text and saves it as PNG.
-    fn show(&self, sink: &mut Sink, input: &Input, errors: &mut Vec<Error>) -> Result<()> {
+    /// Prints an image as text and saves it as PNG; of several characters, the picture with a frame around each.
+    fn show(
+        &self,
+        sink: &mut Sink,
+        input: &Input,
+        reading: Option<&Reading>,
+        errors: &mut Vec<Error>,
+    ) -> Result<()> {
         let [channels, height, width] = self.classifier.config.images.shape();
-        sink.line(text_art(&input.image, height, width).trim_end_matches('\n'))?;
+        let png = match (&input.page, reading) {
+            (Some(page), Some(Reading { characters, .. })) => {
+                for character in characters {
+                    sink.line(text_art(&character.image, height, width).trim_end_matches('\n'))?;
+                }
+                let areas: Vec<[u32; 4]> = characters.iter().map(|it| it.area).collect();
+                page.framed_png(&areas)
+            }
+            _ => {
+                sink.line(text_art(&input.image, height, width).trim_end_matches('\n'))?;
+                to_png(&input.image, channels, height, width)
+            }
+        };
         let save = || {
             let path = self.run.unused_input_path(&input.source.file_name())?;
-            self.run
-                .write(&path, &to_png(&input.image, channels, height, width))?;
+            self.run.write(&path, &png)?;
             anyhow::Ok(path)
         };
         match save() {

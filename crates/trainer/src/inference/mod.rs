@@ -6,4 +6,5 @@ pub(crate) mod confidence;
 pub(crate) mod evaluation;
 pub(crate) mod labeled_prediction;
 pub(crate) mod prediction;
+pub(crate) mod reading;
 pub(crate) mod test_time_augmentation;

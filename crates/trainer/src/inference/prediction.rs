@@ -1,10 +1,11 @@
 //! The printed form of a prediction: text, JSON or CSV.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, BufWriter, StdoutLock, Write};
 
 use anyhow::Result;
-use classifier::Verdict;
+use classifier::{Character, Reading, Verdict};
 use serde::{Serialize, Serializer};
 
 use crate::inference::classifier::Answer;
@@ -14,21 +15,38 @@ use crate::process::printable::printable;
 #[derive(Debug, Serialize)]
 pub(crate) struct Prediction<'a> {
     pub(crate) path: String,
-    /// The most likely class.
-    pub(crate) class: &'a str,
+    /// The most likely class; of several characters, their classes as text.
+    pub(crate) class: Cow<'a, str>,
     pub(crate) probability: f32,
     /// Whether the prediction can be trusted, if it is known.
     #[serde(flatten)]
     pub(crate) trust: Option<Trust>,
     /// The most likely classes, in descending order.
     pub(crate) top: Vec<Candidate<'a>>,
+    /// The characters, if the picture was read as several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) characters: Option<Vec<ReadCharacter<'a>>>,
     /// The label, if it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) actual: Option<&'a str>,
 }
 
-/// Whether a prediction can be trusted, and why.
+/// A character of a picture with several.
 #[derive(Debug, Serialize)]
+pub(crate) struct ReadCharacter<'a> {
+    class: &'a str,
+    probability: f32,
+    #[serde(flatten)]
+    trust: Option<Trust>,
+    /// Left, top, width and height in pixels of the picture.
+    #[serde(rename = "box")]
+    area: [u32; 4],
+    /// Number of its line, from 0.
+    line: usize,
+}
+
+/// Whether a prediction can be trusted, and why.
+#[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Trust {
     #[serde(serialize_with = "serialize_verdict")]
     pub(crate) verdict: Verdict,
@@ -48,7 +66,7 @@ fn serialize_verdict<S: Serializer>(
 /// A class and its probability.
 #[derive(Debug, Serialize)]
 pub(crate) struct Candidate<'a> {
-    pub(crate) class: &'a str,
+    pub(crate) class: Cow<'a, str>,
     pub(crate) probability: f32,
 }
 
@@ -65,19 +83,16 @@ impl<'a> Prediction<'a> {
     ) -> Self {
         let probabilities = &answer.probabilities;
         let candidate = |(class, probability): (usize, f32)| Candidate {
-            class: &classes[class],
+            class: Cow::Borrowed(&classes[class]),
             probability,
         };
         let (class, probability) = probabilities.best();
         Self {
             path,
-            class: &classes[class],
+            class: Cow::Borrowed(&classes[class]),
             probability,
-            trust: answer.assessment.map(|assessment| Trust {
-                verdict: assessment.verdict(min_probability),
-                calibrated: assessment.calibrated,
-                distance: assessment.distance,
-            }),
+            trust: Trust::of(answer, min_probability),
+            characters: None,
             top: probabilities
                 .ranked()
                 .into_iter()
@@ -85,6 +100,38 @@ impl<'a> Prediction<'a> {
                 .map(candidate)
                 .collect(),
             actual: label.map(|class| classes[class].as_str()),
+        }
+    }
+
+    /// Creates the prediction for a picture of several characters. Its verdict is the worst of theirs.
+    pub(crate) fn of_reading(
+        path: String,
+        reading: &Reading,
+        classes: &'a [String],
+        min_probability: f32,
+    ) -> Self {
+        let character = |character: &Character| {
+            let (class, probability) = character.answer.probabilities.best();
+            ReadCharacter {
+                class: &classes[class],
+                probability,
+                trust: Trust::of(&character.answer, min_probability),
+                area: character.area,
+                line: character.line,
+            }
+        };
+        let characters: Vec<_> = reading.characters.iter().map(character).collect();
+        let trusts: Option<Vec<Trust>> = characters.iter().map(|it| it.trust).collect();
+        let class: Cow<'_, str> = reading.text(classes).into();
+        let probability = reading.probability();
+        Self {
+            path,
+            class: class.clone(),
+            probability,
+            trust: trusts.and_then(|trusts| trusts.into_iter().reduce(Trust::joined)),
+            top: vec![Candidate { class, probability }],
+            characters: Some(characters),
+            actual: None,
         }
     }
 
@@ -97,10 +144,17 @@ impl<'a> Prediction<'a> {
             self.class,
             percent(self.probability)
         );
-        let others: Vec<String> = self.top[1..]
-            .iter()
-            .map(|other| format!("{} {}", other.class, percent(other.probability)))
-            .collect();
+        let named = |class: &str, probability| format!("{class} {}", percent(probability));
+        let others: Vec<String> = match &self.characters {
+            Some(characters) => characters
+                .iter()
+                .map(|character| named(character.class, character.probability))
+                .collect(),
+            None => self.top[1..]
+                .iter()
+                .map(|other| named(&other.class, other.probability))
+                .collect(),
+        };
         if !others.is_empty() {
             let _ = write!(line, "  ({})", others.join(", "));
         }
@@ -113,7 +167,7 @@ impl<'a> Prediction<'a> {
             };
         }
         if let Some(actual) = self.actual {
-            let outcome = if actual == self.class {
+            let outcome = if self.class == actual {
                 "right"
             } else {
                 "wrong"
@@ -124,11 +178,40 @@ impl<'a> Prediction<'a> {
     }
 }
 
+impl Trust {
+    fn of(answer: &Answer, min_probability: f32) -> Option<Self> {
+        let assessment = answer.assessment?;
+        Some(Self {
+            verdict: assessment.verdict(min_probability),
+            calibrated: assessment.calibrated,
+            distance: assessment.distance,
+        })
+    }
+
+    /// Returns whether two characters together can be trusted.
+    fn joined(self, other: Self) -> Self {
+        let severity = |verdict: Verdict| match verdict {
+            Verdict::Sure => 0,
+            Verdict::Unsure => 1,
+            Verdict::Unlike => 2,
+        };
+        Self {
+            verdict: match severity(self.verdict) < severity(other.verdict) {
+                true => other.verdict,
+                false => self.verdict,
+            },
+            calibrated: self.calibrated * other.calibrated,
+            distance: self.distance.max(other.distance),
+        }
+    }
+}
+
 /// Writes predictions to standard output.
 pub(crate) enum Sink {
     Text(BufWriter<StdoutLock<'static>>),
     Json(BufWriter<StdoutLock<'static>>),
-    Csv(Box<csv::Writer<StdoutLock<'static>>>),
+    /// With the number of classes in a row.
+    Csv(Box<csv::Writer<StdoutLock<'static>>>, usize),
     /// The numbers of images from 1, and their classes.
     Submission(Box<csv::Writer<StdoutLock<'static>>>, u64),
 }
@@ -164,7 +247,7 @@ impl Sink {
             .flexible(true)
             .from_writer(io::stdout().lock());
         writer.write_record(columns)?;
-        Ok(Self::Csv(Box::new(writer)))
+        Ok(Self::Csv(Box::new(writer), top))
     }
 
     /// Writes the number of each image and its class, as a submission to a competition on Kaggle.
@@ -187,13 +270,15 @@ impl Sink {
             Self::Json(out) => Ok(writeln!(out, "{}", serde_json::to_string(prediction)?)?),
             Self::Submission(writer, number) => {
                 *number += 1;
-                Ok(writer.write_record([number.to_string().as_str(), prediction.class])?)
+                Ok(writer.write_record([number.to_string().as_str(), &prediction.class])?)
             }
-            Self::Csv(writer) => {
+            Self::Csv(writer, top) => {
                 let mut row = vec![prediction.path.clone()];
                 for Candidate { class, probability } in &prediction.top {
-                    row.extend([(*class).to_string(), probability.to_string()]);
+                    row.extend([class.to_string(), probability.to_string()]);
                 }
+                // Several characters have one reading.
+                row.resize(1 + 2 * *top, String::new());
                 row.extend(match &prediction.trust {
                     Some(trust) => [
                         trust.verdict.name().into(),
@@ -215,7 +300,7 @@ impl Sink {
     pub(crate) fn line(&mut self, line: &str) -> Result<()> {
         match self {
             Self::Text(out) => Ok(writeln!(out, "{line}")?),
-            Self::Json(_) | Self::Csv(_) | Self::Submission(..) => Ok(()),
+            Self::Json(_) | Self::Csv(..) | Self::Submission(..) => Ok(()),
         }
     }
 
@@ -226,7 +311,7 @@ impl Sink {
     pub(crate) fn finish(self) -> Result<()> {
         match self {
             Self::Text(mut out) | Self::Json(mut out) => Ok(out.flush()?),
-            Self::Csv(mut writer) | Self::Submission(mut writer, _) => Ok(writer.flush()?),
+            Self::Csv(mut writer, _) | Self::Submission(mut writer, _) => Ok(writer.flush()?),
         }
     }
 }

@@ -9,12 +9,13 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use classifier::MIN_PROBABILITY;
+use classifier::{MIN_PROBABILITY, Page, Reading};
 use data::Picture;
 use serde::{Deserialize, Serialize};
 
-use crate::inference::classifier::Classifier;
+use crate::inference::classifier::{Answer, Classifier};
 use crate::inference::prediction::Prediction;
+use crate::inference::reading::{PreparedPicture, Split};
 use crate::serve::app::App;
 use crate::serve::pixels::Pixels;
 use crate::serve::problem::Problem;
@@ -30,6 +31,9 @@ pub(crate) struct InspectOptions {
     /// Whether a picture is only scaled, not prepared like the training data.
     #[serde(default)]
     raw: bool,
+    /// Whether several characters are read.
+    #[serde(default)]
+    split: Split,
     /// The `path` in the response.
     #[serde(default = "name")]
     name: String,
@@ -48,6 +52,9 @@ pub(crate) struct PredictOptions {
     /// As in [`InspectOptions`].
     #[serde(default)]
     raw: bool,
+    /// As in [`InspectOptions`].
+    #[serde(default)]
+    split: Split,
     /// As in [`InspectOptions`].
     #[serde(default = "name")]
     name: String,
@@ -68,6 +75,8 @@ fn name() -> String {
 /// The images of a request, prepared for the network.
 struct RequestImages {
     images: Vec<Vec<u8>>,
+    /// The picture, if it may be read as several characters.
+    page: Option<Page>,
     /// Whether the response is a list.
     is_list: bool,
     memory: Reservation,
@@ -79,19 +88,26 @@ pub(crate) async fn predict(
     Query(options): Query<PredictOptions>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let RequestImages {
-        images,
-        is_list,
-        memory,
-    } = read_images(&app, &options.name, options.raw, request).await?;
     let PredictOptions {
         top,
         min_probability,
+        raw,
+        split,
         name,
-        ..
     } = options;
+    let RequestImages {
+        images,
+        page,
+        is_list,
+        memory,
+    } = read_images(&app, &name, raw, split, request).await?;
     let answers = app.batch_queue.classify(images, memory).await?;
     let classes = app.classifier.classes();
+    let reading = reading(&app, page, &answers, split, min_probability).await?;
+    if let Some(reading) = reading {
+        let prediction = Prediction::of_reading(name, &reading, classes, min_probability);
+        return Ok(Json(prediction).into_response());
+    }
     let predictions: Vec<Prediction<'_>> = answers
         .iter()
         .map(|answer| Prediction::new(name.clone(), answer, classes, top, min_probability, None))
@@ -128,8 +144,13 @@ pub(crate) async fn inspect(
     Query(options): Query<InspectOptions>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let RequestImages { images, memory, .. } =
-        read_images(&app, &options.name, options.raw, request).await?;
+    let InspectOptions { raw, split, name } = options;
+    let RequestImages {
+        images,
+        page,
+        memory,
+        ..
+    } = read_images(&app, &name, raw, split, request).await?;
     let [image] = images.as_slice() else {
         return Err(Problem::bad_request("expected one image"));
     };
@@ -143,15 +164,13 @@ pub(crate) async fn inspect(
     let answer = answers
         .first()
         .ok_or_else(|| Problem::internal("no prediction"))?;
+    let reading = reading(&app, page, &answers, split, MIN_PROBABILITY).await?;
+    let top = classes.len();
     let inspection = Inspection {
-        prediction: Prediction::new(
-            options.name,
-            answer,
-            classes,
-            classes.len(),
-            MIN_PROBABILITY,
-            None,
-        ),
+        prediction: match &reading {
+            Some(reading) => Prediction::of_reading(name, reading, classes, MIN_PROBABILITY),
+            None => Prediction::new(name, answer, classes, top, MIN_PROBABILITY, None),
+        },
         seen: Planes {
             channels,
             height,
@@ -161,6 +180,26 @@ pub(crate) async fn inspect(
         blocks,
     };
     Ok(Json(inspection).into_response())
+}
+
+/// Reads the characters of the picture of a request, if it has several.
+async fn reading(
+    app: &App,
+    page: Option<Page>,
+    answers: &[Answer],
+    split: Split,
+    min_probability: f32,
+) -> Result<Option<Reading>, Problem> {
+    let (Some(page), Some(answer)) = (page, answers.first().cloned()) else {
+        return Ok(None);
+    };
+    let classifier = Arc::clone(&app.classifier);
+    let read = move || {
+        let reading = classifier.read_if_split(&page, &answer, split, min_probability);
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        reading.map_err(|error| Problem::new(status, format!("{error:#}")))
+    };
+    app.pool.run(read).await
 }
 
 /// Computes the feature maps of each block, scaled such that the maximum of a block is 255.
@@ -194,6 +233,7 @@ async fn read_images(
     app: &Arc<App>,
     name: &str,
     is_raw: bool,
+    split: Split,
     request: Request,
 ) -> Result<RequestImages, Problem> {
     if name.len() > MAX_NAME {
@@ -210,6 +250,7 @@ async fn read_images(
         return Ok(RequestImages {
             is_list: matches!(pixels, Pixels::Batch(_)),
             images: pixels.into_images(),
+            page: None,
             memory,
         });
     }
@@ -217,11 +258,14 @@ async fn read_images(
     app.pool
         .run(move || {
             let picture = Picture::decode(&body);
-            let prepared = picture.and_then(|picture| classifier.prepared(&picture, is_raw));
+            let prepared =
+                picture.and_then(|picture| classifier.prepared_page(&picture, is_raw, split));
             let status = StatusCode::UNPROCESSABLE_ENTITY;
-            let image = prepared.map_err(|error| Problem::new(status, error.to_string()))?;
+            let PreparedPicture { image, page } =
+                prepared.map_err(|error| Problem::new(status, error.to_string()))?;
             Ok(RequestImages {
                 images: vec![image],
+                page,
                 is_list: false,
                 memory,
             })

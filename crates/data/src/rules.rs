@@ -1,0 +1,174 @@
+//! Ruled lines, frames and the borders of tables, which are told from writing.
+
+use crate::components::Component;
+use crate::plane::Plane;
+
+/// Shortest rule, as a fraction of the side of the picture.
+const MIN_SPAN: f64 = 0.6;
+/// Shortest rule, in heights of the writing.
+const MIN_HEIGHTS: f64 = 1.3;
+/// Thickest rule, as a fraction of its length.
+const MAX_THICKNESS: f64 = 1.0 / 15.0;
+/// Shortest part of a rule in one row of pixels, as a fraction of the side of the picture. It allows a slope of some degrees.
+const MIN_RUN: f64 = 0.04;
+
+/// The direction of a rule.
+#[derive(Clone, Copy, Debug)]
+enum Direction {
+    Horizontal,
+    Vertical,
+}
+
+impl Plane {
+    /// Clears long straight lines where no stroke crosses them. Without other ink, nothing is a rule: the line may be a one.
+    pub(crate) fn remove_rules(mut self) -> Self {
+        let mut rules = self.rules(Direction::Horizontal);
+        rules.extend(self.rules(Direction::Vertical));
+        if rules.is_empty() {
+            return self;
+        }
+        let mut cleared = self.clone();
+        for rule in &rules {
+            rule.pixels.iter().for_each(|&at| cleared.values[at] = 0.0);
+        }
+        let Some(height) = writing_height(&cleared) else {
+            return self;
+        };
+        for rule in rules {
+            let length = rule.bounds.width().max(rule.bounds.height());
+            if length as f64 >= MIN_HEIGHTS * height as f64 {
+                rule.pixels.iter().for_each(|&at| self.values[at] = 0.0);
+            }
+        }
+        self
+    }
+
+    /// Finds straight lines: runs of ink in neighboring rows, or columns, that together span most of the picture.
+    fn rules(&self, direction: Direction) -> Vec<Component> {
+        let side = match direction {
+            Direction::Horizontal => self.width,
+            Direction::Vertical => self.height,
+        };
+        let is_run = self.long_runs(direction, (MIN_RUN * side as f64).max(6.0) as usize);
+        let lines = self.components(|at| is_run[at]);
+        let mut rules = Vec::new();
+        for line in lines {
+            let length = match direction {
+                Direction::Horizontal => line.bounds.width(),
+                Direction::Vertical => line.bounds.height(),
+            };
+            let thickness = line.pixels.len() as f64 / length as f64;
+            if (length as f64) < MIN_SPAN * side as f64 || thickness > MAX_THICKNESS * length as f64
+            {
+                continue;
+            }
+            let most = (1.5 * thickness).ceil() as usize;
+            let is_thin = |at: &usize| self.thickness(*at, direction) <= most;
+            let pixels: Vec<usize> = line.pixels.into_iter().filter(is_thin).collect();
+            if !pixels.is_empty() {
+                rules.push(Component::new(pixels, self));
+            }
+        }
+        rules
+    }
+
+    /// Marks the runs of ink of at least `min` pixels along a direction.
+    fn long_runs(&self, direction: Direction, min: usize) -> Vec<bool> {
+        let mut marks = vec![false; self.values.len()];
+        let (lines, length) = match direction {
+            Direction::Horizontal => (self.height, self.width),
+            Direction::Vertical => (self.width, self.height),
+        };
+        let index = |line: usize, along: usize| match direction {
+            Direction::Horizontal => line * self.width + along,
+            Direction::Vertical => along * self.width + line,
+        };
+        for line in 0..lines {
+            let mut start = 0;
+            for along in 0..=length {
+                if along < length && self.values[index(line, along)] > 0.0 {
+                    continue;
+                }
+                if along - start >= min {
+                    (start..along).for_each(|at| marks[index(line, at)] = true);
+                }
+                start = along + 1;
+            }
+        }
+        marks
+    }
+
+    /// Returns the length of the run of ink across a direction through a pixel.
+    fn thickness(&self, at: usize, direction: Direction) -> usize {
+        let (x, y) = (at % self.width, at / self.width);
+        let (place, length, step) = match direction {
+            Direction::Horizontal => (y, self.height, self.width),
+            Direction::Vertical => (x, self.width, 1),
+        };
+        let is_ink = |offset: &usize| self.values[*offset] > 0.0;
+        let before = (1..=place).map(|n| at - n * step).take_while(is_ink);
+        let after = (1..length - place)
+            .map(|n| at + n * step)
+            .take_while(is_ink);
+        1 + before.count() + after.count()
+    }
+}
+
+/// Returns the median height of the larger components; `None` without ink.
+fn writing_height(ink: &Plane) -> Option<usize> {
+    let components = ink.components(|at| ink.values[at] > 0.0);
+    let largest = components.iter().map(|it| it.mass).fold(0.0, f64::max);
+    let large = components.iter().filter(|it| it.mass >= 0.2 * largest);
+    let mut heights: Vec<usize> = large.map(|it| it.bounds.height()).collect();
+    heights.sort_unstable();
+    heights.get(heights.len() / 2).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns a plane with ink where `is_ink` holds.
+    fn plane(width: usize, height: usize, is_ink: impl Fn(usize, usize) -> bool) -> Plane {
+        let values = (0..width * height)
+            .map(|at| f32::from(u8::from(is_ink(at % width, at / width))))
+            .collect();
+        Plane {
+            width,
+            height,
+            values,
+        }
+    }
+
+    /// A bar, as a one.
+    fn is_bar(x: usize, y: usize) -> bool {
+        (45..52).contains(&x) && (20..70).contains(&y)
+    }
+
+    #[test]
+    fn lines_and_frames_are_removed_but_not_the_strokes_that_cross_them() {
+        let expected = plane(120, 90, is_bar);
+        let sloped_line = |x: usize, y: usize| (60 + x / 30..63 + x / 30).contains(&y);
+        let lined = plane(120, 90, |x, y| is_bar(x, y) || sloped_line(x, y));
+        let cleared = lined.remove_rules();
+        let differences = cleared.values.iter().zip(&expected.values);
+        let differences = differences.filter(|(a, b)| a != b).count();
+        assert!(differences <= 12, "{differences}");
+
+        let is_frame = |x: usize, y: usize| !(3..117).contains(&x) || !(3..87).contains(&y);
+        let framed = plane(120, 90, |x, y| is_bar(x, y) || is_frame(x, y));
+        assert_eq!(framed.remove_rules().values, expected.values);
+    }
+
+    #[test]
+    fn a_long_stroke_alone_is_no_rule() {
+        // A one that fills the picture, and a seven.
+        let one = plane(60, 60, |x, y| (28..31).contains(&x) && (2..58).contains(&y));
+        let seven = plane(60, 60, |x, y| {
+            (2..5).contains(&y) || (y > 2 && (55 - y / 2..58 - y / 2).contains(&x))
+        });
+        for digit in [one, seven] {
+            assert_eq!(digit.clone().remove_rules().values, digit.values);
+        }
+    }
+}
