@@ -25,18 +25,16 @@ use crate::run::run_dir::RunDir;
 
 const FIGURES: &str = "\
 Figures, written to figures/ of the run as SVG and PNG:
-  augmentation   training images and their random variants, if the run has augmentation; mixup and CutMix mix
-                 the drawn images with each other
+  augmentation   training images and their random variants, if the run has augmentation
   curves         loss and accuracy by epoch
   filters        filters of a convolution block
   feature-maps   feature maps of an image
   predictions    random test images with labels and predictions
   mistakes       wrong predictions with the highest loss
-  grad-cam       where the network looked in the worst mistakes, if it has convolutions
+  grad-cam       evidence for the predicted class in the worst mistakes (convolutions only)
   confusion      confusion matrix
   classes        accuracy per class
-  explanation    with --explain only: the evidence for a class in an image, by three methods, and the nearest
-                 training images";
+  explanation    evidence for a class in an image, nearest training images (--explain)";
 
 /// Flags of the other figures.
 const OTHER_FIGURES: [&str; 8] = [
@@ -72,18 +70,23 @@ pub(crate) struct Args {
     maps: Option<Vec<usize>>,
     /// Input channel of the block for which its filters are drawn, from 0 [default: 0, or all three of a color image
     /// together]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", hide_short_help = true)]
     channel: Option<usize>,
     /// Draw only the augmentation figure, which needs no weights
+    ///
+    /// mixup and CutMix mix the drawn images with each other
     #[arg(long)]
     augmentation: bool,
-    /// Draw only the explanation of an image: an index in the test split or a picture file
+    /// Draw only the explanation of an image, named as for --image
+    ///
+    /// Heat maps of the evidence for the predicted class, by Grad-CAM, integrated gradients and occlusion, and the nearest
+    /// training images; docs/explanations.md describes them
     #[arg(long, value_name = "N|FILE", conflicts_with_all = OTHER_FIGURES)]
     explain: Option<String>,
     /// Class to explain [default: the predicted class]
     #[arg(long, value_name = "CLASS", requires = "explain")]
     explain_class: Option<String>,
-    /// Print the heat maps of the explanation as JSON instead of drawing it
+    /// Print the heat maps of --explain as JSON instead of drawing them
     #[arg(long, requires = "explain")]
     json: bool,
     /// Number of random test images

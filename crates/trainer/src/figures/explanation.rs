@@ -17,10 +17,10 @@ const PANEL: f64 = 168.0;
 const TOP: f64 = 70.0;
 /// Height of the two lines of notes below a panel.
 const NOTES: f64 = 34.0;
-/// Side of a similar image.
-const TILE: f64 = 74.0;
-/// Height of a similar image with its lines of text.
-const ROW: f64 = TILE + 40.0;
+/// Distance between similar images.
+const TILE_GAP: f64 = 9.0;
+/// Height of the heading above similar images and the two lines of text below them.
+const TILE_TEXT: f64 = 62.0;
 
 /// An image with its explanation.
 #[derive(Clone, Copy, Debug)]
@@ -54,13 +54,17 @@ impl<'a> Panel<'a> {
         } = explanation;
         let grad_cam = grad_cam.as_ref().map(|grad_cam| {
             let [height, width] = grad_cam.maps_size;
+            let without_evidence = match grad_cam.map.largest() {
+                0.0 => "; 0 everywhere",
+                _ => "",
+            };
             Self {
                 name: "Grad-CAM",
                 map: &grad_cam.map,
                 range: Range::Positive,
                 notes: [
                     "evidence for the logit, in feature".into(),
-                    format!("maps of {width}x{height}"),
+                    format!("maps of {width}x{height}{without_evidence}"),
                 ],
             }
         });
@@ -102,11 +106,14 @@ pub(crate) fn explanation(
     let panels = Panel::all(explanation);
     let left = |column: usize| MARGIN + column as f64 * (PANEL + GAP);
     let bottom = TOP + PANEL + 8.0 + BAR_HEIGHT + NOTES;
+    let width = left(panels.len() + 1) - GAP + MARGIN;
+    // Fewer images are not drawn larger than eight.
+    let columns = image.nearest.len().max(8) as f64;
+    let tile = (width - 2.0 * MARGIN + TILE_GAP) / columns - TILE_GAP;
     let similar = match image.nearest {
         [] => 0.0,
-        _ => 22.0 + ROW,
+        _ => tile + TILE_TEXT,
     };
-    let width = (left(panels.len() + 1) - GAP).max(MARGIN + 8.0 * (TILE + 9.0) - 9.0) + MARGIN;
     let mut drawing = Drawing::new(prediction, width, bottom + similar);
     let font = Font::new(11.0, Anchor::Start).with_color(color::FAINT);
     let class = &classes[explanation.class];
@@ -121,7 +128,7 @@ pub(crate) fn explanation(
         draw_panel(&mut drawing, left(column), panel, image.pixels);
     }
     if !image.nearest.is_empty() {
-        draw_nearest(&mut drawing, bottom, image, classes);
+        draw_nearest(&mut drawing, bottom, tile, image, classes);
     }
     let name = "explanation".into();
     Figure { name, drawing }
@@ -169,34 +176,40 @@ fn panel_area(x: f64) -> Area {
     }
 }
 
-/// Draws the most similar training images with their classes and similarities. A red frame marks another class than the
+/// Draws the most similar training images, each in a square of side `tile`, with their classes and similarities. A red frame marks another class than the
 /// predicted one.
-fn draw_nearest(drawing: &mut Drawing, y: f64, image: ExplainedImage<'_>, classes: &[String]) {
+fn draw_nearest(
+    drawing: &mut Drawing,
+    y: f64,
+    tile: f64,
+    image: ExplainedImage<'_>,
+    classes: &[String],
+) {
     let heading = "nearest training images, by the cosine of the features before the dense layers";
     drawing.text(MARGIN, y + 16.0, Font::new(12.0, Anchor::Start), heading);
     let [channels, height, width] = image.shape;
     let (predicted, _) = image.explanation.answer.probabilities.best();
     for (place, similar) in image.nearest.iter().enumerate() {
         let area = Area {
-            x: MARGIN + place as f64 * (TILE + 9.0),
+            x: MARGIN + place as f64 * (tile + TILE_GAP),
             y: y + 26.0,
-            width: TILE,
-            height: TILE,
+            width: tile,
+            height: tile,
         };
-        let middle = area.x + TILE / 2.0;
+        let middle = area.x + tile / 2.0;
         let (color, frame) = match similar.label == predicted {
             true => (color::INK, 0.5),
             false => (color::RED, 2.0),
         };
-        let tile = area.fit_image(height, width);
-        drawing.image(tile, &to_png(&similar.pixels, channels, height, width));
-        drawing.frame(tile, color, frame);
+        let picture = area.fit_image(height, width);
+        drawing.image(picture, &to_png(&similar.pixels, channels, height, width));
+        drawing.frame(picture, color, frame);
         let font = Font::new(11.0, Anchor::Middle).with_color(color);
-        let class = font.fit(&classes[similar.label], TILE);
-        drawing.text(middle, area.y + TILE + 13.0, font, &class);
+        let class = font.fit(&classes[similar.label], tile);
+        drawing.text(middle, area.y + tile + 13.0, font, &class);
         let font = Font::new(10.0, Anchor::Middle).with_color(color::FAINT);
         let similarity = format!("{:.3}", similar.similarity);
-        drawing.text(middle, area.y + TILE + 26.0, font, &similarity);
+        drawing.text(middle, area.y + tile + 26.0, font, &similarity);
     }
 }
 
