@@ -53,6 +53,7 @@ fn inspect_draws_all_figures() {
         "feature-maps-block1",
         "predictions",
         "mistakes",
+        "grad-cam",
         "confusion",
         "classes",
     ];
@@ -84,6 +85,7 @@ fn inspect_draws_all_figures() {
     assert!(words("feature-maps-block1").contains("label 7"));
     assert_eq!(words("predictions").matches("<image ").count(), 5);
     assert_eq!(words("mistakes").matches("predicted").count(), 10);
+    assert_eq!(words("grad-cam").matches("<image ").count(), 12);
     assert!(words("curves").contains("saved weights: epoch 4"));
     let evaluation: Value = serde_json::from_slice(&dir.run_file(run, "evaluation.json")).unwrap();
     for row in evaluation["confusion"].as_array().unwrap() {
@@ -147,7 +149,7 @@ fn report_is_self_contained() {
     let text = dir.trainer(&format!("report {run}")).success().stdout;
     assert_eq!(text, "artifacts/runs/shipped/report.html\n");
     let report = dir.run_text(run, "report.html");
-    assert_eq!(report.matches("<svg ").count(), 7);
+    assert_eq!(report.matches("<svg ").count(), 8);
     assert_eq!(
         report.matches("<svg ").count(),
         report.matches("</svg>").count()

@@ -20,6 +20,7 @@ mod conv_block;
 mod shortcut;
 mod conv_net;
 mod inference_net;
+mod split_net;
 
 // Operations on parameters.
 mod weights;
@@ -49,6 +50,7 @@ pub use loss::{cross_entropy, mixed_cross_entropy, weighted_cross_entropy};
 pub use operation::{Epilogue, Operation};
 pub use precision::Precision;
 pub use shape_error::{MAX_KERNEL, MAX_SIZE, ShapeError};
+pub use split_net::SplitNet;
 #[cfg(feature = "train")]
 pub use step::{Objective, TrainingBatch};
 pub use weights::{Storage, WeightsError};

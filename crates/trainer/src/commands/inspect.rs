@@ -4,25 +4,52 @@ use std::io::Write;
 
 use anyhow::{Context, Result};
 use clap::builder::RangedU64ValueParser;
+use classifier::MIN_PROBABILITY;
+use serde::Serialize;
+use tracing::warn;
 
 use crate::commands::flags::RunFlags;
-use crate::figures::Figure;
+use crate::config::suggest::did_you_mean;
 use crate::figures::run_figures::{self, FigureOptions, RunFigures};
+use crate::figures::{self, ExplainedImage, Figure};
+use crate::inference::chosen_image::ChosenImage;
+use crate::inference::classifier::Classifier;
+use crate::inference::explanation::Explanation;
+use crate::inference::heat_map::HeatMap;
+use crate::inference::nearest_images::SimilarImage;
 use crate::process::printable::printable;
 use crate::run::event_log::Events;
+use crate::run::images::{self, RunImages};
+use crate::run::picture_cache::PictureCache;
 use crate::run::run_dir::RunDir;
 
 const FIGURES: &str = "\
 Figures, written to figures/ of the run as SVG and PNG:
-  augmentation   training images and their random variants, if the run has augmentation; mixup and CutMix mix
-                 the drawn images with each other
+  augmentation   training images and their random variants, if the run has augmentation
   curves         loss and accuracy by epoch
   filters        filters of a convolution block
   feature-maps   feature maps of an image
   predictions    random test images with labels and predictions
   mistakes       wrong predictions with the highest loss
+  grad-cam       evidence for the predicted class in the worst mistakes (convolutions only)
   confusion      confusion matrix
-  classes        accuracy per class";
+  classes        accuracy per class
+  explanation    evidence for a class in an image, nearest training images (--explain)";
+
+/// Flags of the other figures.
+const OTHER_FIGURES: [&str; 8] = [
+    "augmentation",
+    "image",
+    "block",
+    "maps",
+    "channel",
+    "count",
+    "seed",
+    "mistakes",
+];
+
+/// Number of similar training images of an explanation.
+const NEAREST: usize = 8;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = FIGURES)]
@@ -43,11 +70,25 @@ pub(crate) struct Args {
     maps: Option<Vec<usize>>,
     /// Input channel of the block for which its filters are drawn, from 0 [default: 0, or all three of a color image
     /// together]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", hide_short_help = true)]
     channel: Option<usize>,
     /// Draw only the augmentation figure, which needs no weights
+    ///
+    /// mixup and CutMix mix the drawn images with each other
     #[arg(long)]
     augmentation: bool,
+    /// Draw only the explanation of an image, named as for --image
+    ///
+    /// Heat maps of the evidence for the predicted class, by Grad-CAM, integrated gradients and occlusion, and the nearest
+    /// training images; docs/explanations.md describes them
+    #[arg(long, value_name = "N|FILE", conflicts_with_all = OTHER_FIGURES)]
+    explain: Option<String>,
+    /// Class to explain [default: the predicted class]
+    #[arg(long, value_name = "CLASS", requires = "explain")]
+    explain_class: Option<String>,
+    /// Print the heat maps of --explain as JSON instead of drawing them
+    #[arg(long, requires = "explain")]
+    json: bool,
     /// Number of random test images
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = image_count())]
     count: usize,
@@ -66,6 +107,9 @@ fn image_count() -> RangedU64ValueParser<usize> {
 pub(crate) fn run(args: Args) -> Result<()> {
     if args.augmentation {
         return draw_augmentation(&args.run);
+    }
+    if let Some(image) = &args.explain {
+        return explain(&args, image);
     }
     let (run, classifier) = args.run.open()?;
     let options = FigureOptions {
@@ -90,6 +134,108 @@ fn draw_augmentation(run: &RunFlags) -> Result<()> {
     let figure = run_figures::augmentation(&run, &config, &device.device)?;
     let figure = figure.context("this run has no augmentation")?;
     save(&run, &[figure])
+}
+
+/// Explains the prediction for an image.
+fn explain(args: &Args, image: &str) -> Result<()> {
+    let (run, classifier) = args.run.open()?;
+    let class = args.explain_class.as_deref();
+    let class = class.map(|name| class_index(name, classifier.classes()));
+    let class = class.transpose()?;
+    let test = || images::load_test(&run, &classifier.config);
+    let ChosenImage { pixels, label } = ChosenImage::open(image, args.raw, &classifier, test)?;
+    let classifier = classifier.with_verdicts(&run);
+    let explanation = classifier.explain(&pixels, class)?;
+    if args.json {
+        let json = serde_json::to_string(&Maps::new(&explanation, classifier.classes()))?;
+        return Ok(writeln!(std::io::stdout().lock(), "{json}")?);
+    }
+    let nearest = nearest_training_images(&run, &classifier, &pixels);
+    let image = ExplainedImage {
+        pixels: &pixels,
+        shape: classifier.config.images.shape(),
+        label,
+        explanation: &explanation,
+        nearest: &nearest,
+    };
+    let title = title(&explanation, classifier.classes());
+    let figure = figures::explanation(&title, image, classifier.classes());
+    save(&run, &[figure])
+}
+
+/// Returns the index of a class.
+fn class_index(name: &str, classes: &[String]) -> Result<usize> {
+    let index = classes.iter().position(|class| class == name);
+    index.with_context(|| {
+        let names = classes.iter().map(String::as_str);
+        let hint = did_you_mean(name, names.clone());
+        let names: Vec<&str> = names.collect();
+        format!(
+            "class {name}: this network has the classes {}{hint}",
+            names.join(", ")
+        )
+    })
+}
+
+/// Finds the most similar training images; none, with a warning, if they cannot be read.
+fn nearest_training_images(
+    run: &RunDir,
+    classifier: &Classifier,
+    pixels: &[u8],
+) -> Vec<SimilarImage> {
+    let root = run.root();
+    let images = RunImages::load(run, &classifier.config, PictureCache::Read(&root));
+    let nearest =
+        images.and_then(|images| classifier.nearest_images(pixels, &images.split.train, NEAREST));
+    nearest.unwrap_or_else(|error| {
+        warn!("no nearest training images: {error:#}");
+        Vec::new()
+    })
+}
+
+/// Describes a prediction and the explained class.
+fn title(explanation: &Explanation, classes: &[String]) -> String {
+    let percent = |probability: f32| format!("{:.1}%", 100.0 * probability);
+    let (predicted, probability) = explanation.answer.probabilities.best();
+    let mut title = format!("Predicted {}, {}", classes[predicted], percent(probability));
+    if let Some(assessment) = explanation.answer.assessment {
+        title.push_str(&format!(", {}", assessment.verdict(MIN_PROBABILITY)));
+    }
+    if explanation.class != predicted {
+        let class = &classes[explanation.class];
+        let probability = percent(explanation.probability());
+        title.push_str(&format!("; evidence for {class}, {probability}"));
+    }
+    title
+}
+
+/// The heat maps of an explanation, as JSON.
+#[derive(Serialize)]
+struct Maps<'a> {
+    class: &'a str,
+    probability: f32,
+    predicted: &'a str,
+    grad_cam: Option<&'a HeatMap>,
+    integrated_gradients: &'a HeatMap,
+    logit_difference: f64,
+    occlusion: &'a HeatMap,
+    patch: usize,
+}
+
+impl<'a> Maps<'a> {
+    fn new(explanation: &'a Explanation, classes: &'a [String]) -> Self {
+        let (predicted, _) = explanation.answer.probabilities.best();
+        Self {
+            class: &classes[explanation.class],
+            probability: explanation.probability(),
+            predicted: &classes[predicted],
+            grad_cam: explanation.grad_cam.as_ref().map(|grad_cam| &grad_cam.map),
+            integrated_gradients: &explanation.integrated_gradients.map,
+            logit_difference: explanation.integrated_gradients.logit_difference,
+            occlusion: &explanation.occlusion.map,
+            patch: explanation.occlusion.patch,
+        }
+    }
 }
 
 /// Writes figures to the folder of a run, and prints their paths.

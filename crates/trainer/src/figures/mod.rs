@@ -1,12 +1,14 @@
-//! The figures of a run (filters, feature maps, predictions, metrics by epoch) and its report.
+//! The figures of a run (filters, feature maps, predictions, explanations, metrics by epoch) and its report.
 
 mod drawing;
 mod axes;
 mod augmentation;
 mod curves;
 mod evaluation;
+mod explanation;
 mod learning_rates;
 mod network;
+mod overlay;
 mod predictions;
 pub(crate) mod data_page;
 pub(crate) mod report;
@@ -22,6 +24,7 @@ pub(crate) use augmentation::{AugmentedEpoch, augmentation};
 pub(crate) use curves::{comparison, curves};
 pub(crate) use drawing::Drawing;
 pub(crate) use evaluation::{class_accuracies, confusion};
+pub(crate) use explanation::{ExplainedImage, ExplainedMistake, explanation, grad_cam};
 pub(crate) use learning_rates::learning_rates;
 pub(crate) use network::{ColorFilter, Plane, color_filters, feature_maps, filters};
 pub(crate) use predictions::{mistakes, predictions};

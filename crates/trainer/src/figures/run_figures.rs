@@ -5,8 +5,9 @@ use burn::tensor::Device;
 use data::{ImageDataset, Loader, Mixing, MnistBatcher, Order, permutation};
 
 use crate::config::run_config::Config;
-use crate::figures::{self, AugmentedEpoch, ColorFilter, Figure, Plane};
-use crate::inference::classifier::{Classifier, open_picture};
+use crate::figures::{self, AugmentedEpoch, ColorFilter, ExplainedMistake, Figure, Plane};
+use crate::inference::chosen_image::ChosenImage;
+use crate::inference::classifier::Classifier;
 use crate::inference::evaluation::Evaluation;
 use crate::inference::labeled_prediction::{
     LabeledPrediction, Mistake, mistake_rows, mistakes, predict_dataset,
@@ -21,7 +22,9 @@ const FEATURE_MAPS: usize = 8;
 const AUGMENTED_IMAGES: usize = 6;
 /// Number of mistakes that a report lists.
 const MAX_MISTAKES: usize = 50;
-/// Number of variants of each of them.
+/// Number of mistakes that Grad-CAM explains.
+const EXPLAINED_MISTAKES: usize = 6;
+/// Number of variants of each image in the augmentation figure.
 const VARIANTS: u64 = 8;
 
 /// Options of a run's figures.
@@ -104,6 +107,7 @@ impl RunFigures {
         let mistakes = mistakes(&predictions);
         let worst = &mistakes[..mistakes.len().min(options.mistakes)];
         figures.push(figures::mistakes(worst, mistakes.len(), test, classes)?);
+        figures.extend(grad_cam(classifier, &mistakes, test)?);
         figures.push(figures::confusion(&evaluation));
         figures.push(figures::class_accuracies(&evaluation));
         let listed = &mistakes[..mistakes.len().min(MAX_MISTAKES)];
@@ -243,23 +247,44 @@ fn chosen_image(
     test: &ImageDataset,
     options: &FigureOptions,
 ) -> Result<(Vec<u8>, String)> {
-    let image = options.image.as_str();
-    if let Ok(index) = image.parse::<usize>() {
-        ensure!(
-            index < test.len(),
-            "test image {index}: the test split has images 0 to {}",
-            test.len() - 1
-        );
-        let class = &classifier.classes()[usize::from(test.label(index))];
-        return Ok((test.pixels(index)?.into_owned(), format!("label {class}")));
+    let test = || Ok(test.clone());
+    let ChosenImage { pixels, label } =
+        ChosenImage::open(&options.image, options.raw, classifier, test)?;
+    let classes = classifier.classes();
+    let caption = match label {
+        Some(label) => format!("label {}", classes[label]),
+        None => {
+            let answers = classifier.classify(vec![pixels.clone()])?;
+            let (class, _) = answers[0].probabilities.best();
+            format!("predicted {}", classes[class])
+        }
+    };
+    Ok((pixels, caption))
+}
+
+/// Draws Grad-CAM of the first mistakes; `None` without mistakes, or for a dense network.
+fn grad_cam(
+    classifier: &Classifier,
+    mistakes: &[&LabeledPrediction],
+    test: &ImageDataset,
+) -> Result<Option<Figure>> {
+    let mut explained = Vec::new();
+    for mistake in mistakes.iter().take(EXPLAINED_MISTAKES) {
+        let (predicted, _) = mistake.probabilities.best();
+        let pixels = test.pixels(mistake.index)?.into_owned();
+        let Some(grad_cam) = classifier.grad_cam(&pixels, predicted)? else {
+            return Ok(None);
+        };
+        explained.push(ExplainedMistake {
+            pixels,
+            index: mistake.index,
+            label: mistake.label,
+            predicted,
+            map: grad_cam.map,
+        });
     }
-    let pixels = open_picture(image.as_ref())
-        .and_then(|picture| classifier.prepared(&picture, options.raw))
-        .with_context(|| image.to_string())?;
-    let (class, _) = classifier.classify(vec![pixels.clone()])?[0]
-        .probabilities
-        .best();
-    Ok((pixels, format!("predicted {}", classifier.classes()[class])))
+    let shape = classifier.config.images.shape();
+    Ok((!explained.is_empty()).then(|| figures::grad_cam(&explained, shape, classifier.classes())))
 }
 
 /// Splits values of shape `[N, height, width]` into N planes.
