@@ -22,6 +22,7 @@ mod predict;
 mod printed_names;
 mod recorded_images;
 mod resume;
+mod robustness;
 mod runs;
 mod serve;
 #[cfg(unix)]

@@ -22,7 +22,8 @@ Figures, written to figures/ of the run as SVG and PNG:
   predictions    random test images with labels and predictions
   mistakes       wrong predictions with the highest loss
   confusion      confusion matrix
-  classes        accuracy per class";
+  classes        accuracy per class
+With --corruptions: corruption-examples.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = FIGURES)]
@@ -48,6 +49,9 @@ pub(crate) struct Args {
     /// Draw only the augmentation figure, which needs no weights
     #[arg(long)]
     augmentation: bool,
+    /// Draw only the image of --image under the corruptions of `evaluate --corruptions`
+    #[arg(long, conflicts_with = "augmentation")]
+    corruptions: bool,
     /// Number of random test images
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = image_count())]
     count: usize,
@@ -78,6 +82,10 @@ pub(crate) fn run(args: Args) -> Result<()> {
         seed: args.seed,
         mistakes: args.mistakes,
     };
+    if args.corruptions {
+        let figure = run_figures::corruption_examples(&run, &classifier, &options)?;
+        return save(&run, &[figure]);
+    }
     let epochs = Events::read(&run)?.epochs();
     let drawn = RunFigures::draw(&run, &classifier, &epochs, &options)?;
     save(&run, &drawn.figures)

@@ -3,11 +3,13 @@
 mod drawing;
 mod axes;
 mod augmentation;
+mod corruption_examples;
 mod curves;
 mod evaluation;
 mod learning_rates;
 mod network;
 mod predictions;
+mod robustness;
 pub(crate) mod data_page;
 pub(crate) mod report;
 pub(crate) mod run_figures;
@@ -19,12 +21,14 @@ use anyhow::Result;
 use crate::run::atomic_file;
 
 pub(crate) use augmentation::{AugmentedEpoch, augmentation};
+pub(crate) use corruption_examples::corruption_examples;
 pub(crate) use curves::{comparison, curves};
 pub(crate) use drawing::Drawing;
 pub(crate) use evaluation::{class_accuracies, confusion};
 pub(crate) use learning_rates::learning_rates;
 pub(crate) use network::{ColorFilter, Plane, color_filters, feature_maps, filters};
 pub(crate) use predictions::{mistakes, predictions};
+pub(crate) use robustness::{adversarial, corruptions};
 
 /// A drawing with its name.
 #[derive(Clone, Debug)]
