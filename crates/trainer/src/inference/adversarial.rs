@@ -286,7 +286,7 @@ mod tests {
         let accuracy = AdversarialAccuracy::measure(&classifier, &test, &[epsilon], 200).unwrap();
         let row = &accuracy.epsilons[0];
         assert!(accuracy.clean_accuracy > 0.97, "{accuracy:?}");
-        assert!(row.fgsm < 0.9 && row.pgd < 0.8 * row.fgsm, "{accuracy:?}");
+        assert!(row.fgsm < 0.9 && row.pgd < row.fgsm - 0.1, "{accuracy:?}");
         let again = AdversarialAccuracy::measure(&classifier, &test, &[epsilon], 200).unwrap();
         assert_eq!(again, accuracy);
 
