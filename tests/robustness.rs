@@ -1,5 +1,6 @@
 //! The accuracy under corruptions and attacks: `evaluate --corruptions --adversarial`, and the figures.
 
+use data::Dataset;
 use serde_json::Value;
 
 use crate::support::{WorkDir, idx};
@@ -16,11 +17,27 @@ const NAMES: [&str; 9] = [
     "jpeg",
 ];
 
+/// Writes the folder `data` with the first 100 test images of MNIST in both splits.
+fn write_digits(dir: &WorkDir) {
+    let images = dir.images();
+    let test = Dataset::embedded_mnist().unwrap().test;
+    let pixels = (0..100).map(|index| test.pixels(index).unwrap().into_owned());
+    let pixels: Vec<u8> = pixels.flatten().collect();
+    let labels: Vec<u8> = test.labels().take(100).collect();
+    for prefix in ["train", "t10k"] {
+        let pixels = idx(0x803, &[100, 28, 28], &pixels);
+        images.write(&format!("{prefix}-images-idx3-ubyte"), &pixels);
+        let labels = idx(0x801, &[100], &labels);
+        images.write(&format!("{prefix}-labels-idx1-ubyte"), &labels);
+    }
+}
+
 #[test]
 fn evaluate_measures_the_accuracy_under_corruptions_and_attacks() {
     let dir = WorkDir::new();
     let run = dir.shipped();
-    let flags = "--corruptions --adversarial 0.2,0.05 --limit 60";
+    write_digits(&dir);
+    let flags = "--data data --corruptions --adversarial 0.2,0.05 --limit 60";
     let json = dir
         .trainer(&format!("evaluate {run} {flags} --json"))
         .success();
@@ -29,7 +46,9 @@ fn evaluate_measures_the_accuracy_under_corruptions_and_attacks() {
     let corruptions = report.remove("corruptions").unwrap();
     let adversarial = report.remove("adversarial").unwrap();
     // All other fields are those of an evaluation without the flags.
-    let plain = dir.trainer(&format!("evaluate {run} --json")).success();
+    let plain = dir
+        .trainer(&format!("evaluate {run} --data data --json"))
+        .success();
     let plain: Value = serde_json::from_str(&plain.stdout).unwrap();
     assert_eq!(*report, *plain.as_object().unwrap());
 

@@ -71,7 +71,7 @@ pub(crate) fn adversarial(accuracy: &AdversarialAccuracy) -> Figure {
         },
     ];
     let title = format!(
-        "Accuracy on adversarial images, of {} test images",
+        "Accuracy on adversarial images ({} test images)",
         accuracy.images
     );
     let x = Scale::linear(curves[0].points.iter().map(|point| point.0), 5);
