@@ -71,12 +71,14 @@ fn evaluate_measures_the_accuracy_under_corruptions_and_attacks() {
             .map(number)
             .collect();
         assert_eq!(accuracy.len(), 5);
-        assert!(accuracy[0] > 0.8 && accuracy[4] <= accuracy[0], "{row}");
+        assert!(accuracy[0] > 0.8, "{row}");
         let mean = accuracy.iter().sum::<f64>() / 5.0;
         assert!((number(&row["mean_accuracy"]) - mean).abs() < 1e-9, "{row}");
         sum += mean;
     }
     assert!((number(&corruptions["mean_accuracy"]) - sum / 9.0).abs() < 1e-9);
+    // Shifts by a fifth of the side are hard for this network.
+    assert!(number(&rows[0]["accuracy"][4]) < 0.6, "{}", rows[0]);
 
     assert_eq!(adversarial["norm"], "L-infinity");
     assert_eq!(adversarial["images"], 60);
