@@ -25,6 +25,7 @@ mod printed_names;
 mod reading;
 mod recorded_images;
 mod resume;
+mod robustness;
 mod runs;
 mod serve;
 #[cfg(unix)]

@@ -25,7 +25,7 @@ use crate::flip::Flip;
 use crate::random::generator;
 use crate::rectangle::Rectangle;
 use crate::sample::Sample;
-use crate::warp::Warp;
+use crate::warp::{Outside, Warp};
 
 /// The ranges of the random transforms of training images. A value of 0 disables a transform.
 ///
@@ -174,7 +174,7 @@ impl Transform {
     fn apply(&self, sample: &mut Sample, fill: [u8; 3]) {
         self.color.apply(sample);
         if let Some(warp) = &self.warp {
-            sample.pixels = warp.apply(sample);
+            sample.pixels = warp.apply(sample, Outside::Black);
         }
         self.crop.apply(sample);
         self.erased.fill(sample, [0; 3]);

@@ -71,8 +71,9 @@ pub(crate) fn supports_u8(device: &Device) -> bool {
     device.supports_dtype(DType::U8)
 }
 
-/// Computes `(x / 255 - mean) / std` as one multiplication and one subtraction.
-pub(crate) fn normalize(pixels: Tensor<4>, scaling: Scaling) -> Tensor<4> {
+/// Normalizes pixels of 0 to 255, `[N, C, H, W]`: computes `(x / 255 - mean) / std` as one multiplication and one
+/// subtraction.
+pub fn normalize(pixels: Tensor<4>, scaling: Scaling) -> Tensor<4> {
     let device = pixels.device();
     // [1, 3, 1, 1]
     let tensor = |numbers: [f64; 3]| {

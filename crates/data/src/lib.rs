@@ -73,6 +73,7 @@ mod flip; // the horizontal flip
 mod crop; // mirroring and cropping, as exact moves of pixels
 mod color_jitter; // brightness, contrast, saturation and hue
 pub mod augmentation; // random transforms of training images
+pub mod corruption; // corruptions of test images, at five strengths
 pub mod batch; // stacking and normalization of images into tensors
 pub mod mixing; // mixup and CutMix: mixtures of the images of a batch
 mod device_transform; // the random transforms of images on a device
@@ -80,7 +81,8 @@ mod device_cache; // a dataset stored on a device, with batches assembled there
 pub mod loader; // order, size and placement of batches
 
 pub use augmentation::Augmentation;
-pub use batch::{Batch, MixedTargets, MnistBatcher};
+pub use batch::{Batch, MixedTargets, MnistBatcher, normalize};
+pub use corruption::{Corruption, CorruptionError};
 pub use crop::CropPadding;
 pub use dataset::Dataset;
 pub use error::DataError;

@@ -588,22 +588,34 @@ pub(crate) fn is_edge(x: u32, y: u32, (width, height): (u32, u32), depth: u32) -
 /// # Panics
 /// Panics if the number of `pixels` differs from that shape.
 pub fn to_png(pixels: &[u8], channels: usize, height: usize, width: usize) -> Vec<u8> {
+    let mut png = Cursor::new(Vec::new());
+    to_dynamic(pixels, channels, height, width)
+        .write_to(&mut png, image::ImageFormat::Png)
+        .expect("writing to memory does not fail");
+    png.into_inner()
+}
+
+/// Converts the pixels of an image, `[channels, height, width]`, into a gray or an RGB picture.
+///
+/// # Panics
+/// Panics if the number of `pixels` differs from that shape.
+pub(crate) fn to_dynamic(
+    pixels: &[u8],
+    channels: usize,
+    height: usize,
+    width: usize,
+) -> DynamicImage {
     let plane = height * width;
     assert_eq!(pixels.len(), channels * plane);
     let (columns, rows) = (width as u32, height as u32);
     let at = |x: u32, y: u32| (y * columns + x) as usize;
-    let picture: DynamicImage = match channels {
+    match channels {
         1 => GrayImage::from_fn(columns, rows, |x, y| Luma([pixels[at(x, y)]])).into(),
         _ => RgbImage::from_fn(columns, rows, |x, y| {
             Rgb([0, 1, 2].map(|channel| pixels[channel * plane + at(x, y)]))
         })
         .into(),
-    };
-    let mut png = Cursor::new(Vec::new());
-    picture
-        .write_to(&mut png, image::ImageFormat::Png)
-        .expect("writing to memory does not fail");
-    png.into_inner()
+    }
 }
 
 #[cfg(test)]

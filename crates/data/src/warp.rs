@@ -11,10 +11,18 @@ pub(crate) struct Warp {
     pub(crate) elastic: Option<Displacements>,
 }
 
+/// The pixels around an image that a transform shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outside {
+    /// Black.
+    Black,
+    /// The nearest pixels of the image.
+    Edge,
+}
+
 impl Warp {
-    /// Returns the transformed pixels, `[channels, height, width]`. Pixels outside of the sample
-    /// are black.
-    pub(crate) fn apply(&self, sample: &Sample) -> Vec<u8> {
+    /// Returns the transformed pixels, `[channels, height, width]`.
+    pub(crate) fn apply(&self, sample: &Sample, outside: Outside) -> Vec<u8> {
         let &Sample {
             channels,
             height,
@@ -25,7 +33,7 @@ impl Warp {
         let padded: Vec<Vec<f32>> = sample
             .pixels
             .chunks_exact(height * width)
-            .map(|plane| padding.pad(plane))
+            .map(|plane| padding.pad(plane, outside))
             .collect();
         let mut pixels = vec![0; channels * height * width];
         let [center_x, center_y] = [width, height].map(|size| (size as f32 - 1.0) / 2.0);
@@ -60,8 +68,8 @@ impl Warp {
     }
 }
 
-/// Zero padding around an image: one pixel before and two after it. Coordinates outside are clamped
-/// to the padding, which makes bounds checks unnecessary.
+/// Padding around an image: one pixel before and two after it. Coordinates outside are clamped to the
+/// padding, which makes bounds checks unnecessary.
 #[derive(Clone, Copy)]
 struct Padding {
     height: usize,
@@ -74,7 +82,24 @@ impl Padding {
         self.width + 3
     }
 
-    fn pad(self, plane: &[u8]) -> Vec<f32> {
+    fn pad(self, plane: &[u8], outside: Outside) -> Vec<f32> {
+        match outside {
+            Outside::Black => self.pad_black(plane),
+            Outside::Edge => self.pad_edge(plane),
+        }
+    }
+
+    fn pad_edge(self, plane: &[u8]) -> Vec<f32> {
+        let Self { height, width } = self;
+        let source = |at: usize, size: usize| at.saturating_sub(1).min(size - 1);
+        let row = |row: usize| {
+            let plane = &plane[source(row, height) * width..][..width];
+            (0..self.pitch()).map(move |column| f32::from(plane[source(column, width)]))
+        };
+        (0..height + 3).flat_map(row).collect()
+    }
+
+    fn pad_black(self, plane: &[u8]) -> Vec<f32> {
         let pitch = self.pitch();
         let mut padded = vec![0.0; (self.height + 3) * pitch];
         let rows = padded.chunks_exact_mut(pitch).skip(1);

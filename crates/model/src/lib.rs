@@ -33,6 +33,7 @@ mod whitening;
 // Training.
 mod precision;
 mod loss;
+mod input_gradients;
 #[cfg(feature = "train")]
 pub mod gradients;
 #[cfg(feature = "train")]
@@ -44,6 +45,7 @@ pub use conv_block::ConvBlock;
 pub use conv_net::ConvNet;
 pub use inference_net::InferenceNet;
 pub use init::seed;
+pub use input_gradients::InputGradients;
 pub use kernels::{Activation, ConvBlockOptions};
 pub use layers::Layer;
 pub use loss::{cross_entropy, mixed_cross_entropy, weighted_cross_entropy};

@@ -1,33 +1,77 @@
 //! `trainer evaluate RUN`: the metrics of a run on its test split.
 
+use std::fmt;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use clap::ArgGroup;
+use clap::builder::RangedU64ValueParser;
 use data::ImageDataset;
-use tracing::info;
+use serde::Serialize;
+use tracing::{info, warn};
 
 use crate::commands::flags::RunFlags;
 use crate::config::run_config::Config;
+use crate::figures;
+use crate::inference::adversarial::{AdversarialAccuracy, DEFAULT_IMAGES, Epsilon};
 use crate::inference::calibration::CalibrationError;
 use crate::inference::evaluation::Evaluation;
 use crate::inference::labeled_prediction::{
     Mistake, labeled, mistake_rows, mistakes, predict_dataset,
 };
+use crate::inference::robustness::CorruptionAccuracy;
 use crate::inference::test_time_augmentation::TestTimeAugmentation;
 use crate::run::atomic_file;
 use crate::run::images;
 use crate::run::run_dir::RunDir;
 
 #[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new(ROBUSTNESS).args(["corruptions", "adversarial"]).multiple(true))]
 pub(crate) struct Args {
     #[command(flatten)]
     run: RunFlags,
     #[command(flatten)]
     evaluation: EvaluationFlags,
+    /// Also measure the accuracy under corruptions, such as blur and noise, and draw it in figures/corruptions
+    #[arg(long, conflicts_with = "tta")]
+    corruptions: bool,
+    /// Also measure the accuracy on adversarial images (FGSM and PGD), and draw it in figures/adversarial
+    ///
+    /// EPSILON is the largest change of a pixel as a fraction of its range, such as 0.05,0.1,0.2
+    #[arg(
+        long,
+        value_name = "EPSILON,...",
+        value_delimiter = ',',
+        allow_negative_numbers = true,
+        conflicts_with = "tta"
+    )]
+    adversarial: Vec<Epsilon>,
+    /// Corrupt and attack N images, evenly spread over the test split [default: all and 1000]
+    #[arg(
+        long,
+        value_name = "N",
+        requires = ROBUSTNESS,
+        value_parser = RangedU64ValueParser::<usize>::new().range(1..)
+    )]
+    limit: Option<usize>,
     /// Write the misclassified images to this CSV or JSON file, the worst mistakes first
     #[arg(long, value_name = "FILE")]
     mistakes: Option<PathBuf>,
+}
+
+/// Id of the flags that ask for the accuracy on changed images.
+const ROBUSTNESS: &str = "robustness";
+
+/// The result as `--json` prints it.
+#[derive(Debug, Serialize)]
+struct Report {
+    #[serde(flatten)]
+    evaluation: Evaluation,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    corruptions: Option<CorruptionAccuracy>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    adversarial: Option<AdversarialAccuracy>,
 }
 
 /// The flags of an evaluation, of one network or of several.
@@ -100,12 +144,52 @@ pub(crate) fn run(args: Args) -> Result<()> {
             path.display()
         );
     }
+    let limit = args.limit.unwrap_or(usize::MAX);
+    let corruptions = args
+        .corruptions
+        .then(|| CorruptionAccuracy::measure(&classifier, &test, limit));
+    let limit = args.limit.unwrap_or(DEFAULT_IMAGES);
+    let adversarial = (!args.adversarial.is_empty())
+        .then(|| AdversarialAccuracy::measure(&classifier, &test, &args.adversarial, limit));
+    let report = Report {
+        evaluation,
+        corruptions: corruptions.transpose()?,
+        adversarial: adversarial.transpose()?,
+    };
     let mut out = std::io::stdout().lock();
     match json {
-        true => writeln!(out, "{}", serde_json::to_string(&evaluation)?)?,
-        false => writeln!(out, "{evaluation}")?,
+        true => writeln!(out, "{}", serde_json::to_string(&report)?)?,
+        false => writeln!(out, "{report}")?,
     }
+    report.draw(&run);
     Ok(())
+}
+
+impl Report {
+    /// Draws the figures. In a folder that is read-only, there are none.
+    fn draw(&self, run: &RunDir) {
+        let corruptions = self.corruptions.as_ref().map(figures::corruptions);
+        let adversarial = self.adversarial.as_ref().map(figures::adversarial);
+        for figure in corruptions.into_iter().chain(adversarial) {
+            match figure.save(&run.figure_path(&figure.name)) {
+                Ok([svg, png]) => info!("figure: {} and {}", svg.display(), png.display()),
+                Err(error) => warn!("no figure: {error:#}"),
+            }
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.evaluation)?;
+        if let Some(corruptions) = &self.corruptions {
+            write!(f, "\n\n{corruptions}")?;
+        }
+        if let Some(adversarial) = &self.adversarial {
+            write!(f, "\n\n{adversarial}")?;
+        }
+        Ok(())
+    }
 }
 
 /// Writes the misclassified images as CSV, or as JSON if the file is called so.

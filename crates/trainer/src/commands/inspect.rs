@@ -34,11 +34,13 @@ Figures, written to figures/ of the run as SVG and PNG:
   grad-cam       evidence for the predicted class in the worst mistakes (convolutions only)
   confusion      confusion matrix
   classes        accuracy per class
-  explanation    evidence for a class in an image, nearest training images (--explain)";
+  explanation    evidence for a class in an image, nearest training images (--explain)
+  corruption-examples  an image under the corruptions of evaluate (--corruptions)";
 
 /// Flags of the other figures.
-const OTHER_FIGURES: [&str; 8] = [
+const OTHER_FIGURES: [&str; 9] = [
     "augmentation",
+    "corruptions",
     "image",
     "block",
     "maps",
@@ -89,6 +91,9 @@ pub(crate) struct Args {
     /// Print the heat maps of --explain as JSON instead of drawing them
     #[arg(long, requires = "explain")]
     json: bool,
+    /// Draw only the image of --image under the corruptions of `evaluate --corruptions`
+    #[arg(long, conflicts_with = "augmentation")]
+    corruptions: bool,
     /// Number of random test images
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = image_count())]
     count: usize,
@@ -122,6 +127,10 @@ pub(crate) fn run(args: Args) -> Result<()> {
         seed: args.seed,
         mistakes: args.mistakes,
     };
+    if args.corruptions {
+        let figure = run_figures::corruption_examples(&run, &classifier, &options)?;
+        return save(&run, &[figure]);
+    }
     let epochs = Events::read(&run)?.epochs();
     let drawn = RunFigures::draw(&run, &classifier, &epochs, &options)?;
     save(&run, &drawn.figures)

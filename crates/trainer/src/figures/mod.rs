@@ -3,6 +3,7 @@
 mod drawing;
 mod axes;
 mod augmentation;
+mod corruption_examples;
 mod curves;
 mod evaluation;
 mod explanation;
@@ -10,6 +11,7 @@ mod learning_rates;
 mod network;
 mod overlay;
 mod predictions;
+mod robustness;
 pub(crate) mod data_page;
 pub(crate) mod report;
 pub(crate) mod run_figures;
@@ -21,6 +23,7 @@ use anyhow::Result;
 use crate::run::atomic_file;
 
 pub(crate) use augmentation::{AugmentedEpoch, augmentation};
+pub(crate) use corruption_examples::corruption_examples;
 pub(crate) use curves::{comparison, curves};
 pub(crate) use drawing::Drawing;
 pub(crate) use evaluation::{class_accuracies, confusion};
@@ -28,6 +31,7 @@ pub(crate) use explanation::{ExplainedImage, ExplainedMistake, explanation, grad
 pub(crate) use learning_rates::learning_rates;
 pub(crate) use network::{ColorFilter, Plane, color_filters, feature_maps, filters};
 pub(crate) use predictions::{mistakes, predictions};
+pub(crate) use robustness::{adversarial, corruptions};
 
 /// A drawing with its name.
 #[derive(Clone, Debug)]

@@ -12,6 +12,7 @@ use crate::inference::evaluation::Evaluation;
 use crate::inference::labeled_prediction::{
     LabeledPrediction, Mistake, mistake_rows, mistakes, predict_dataset,
 };
+use crate::inference::robustness::corrupted;
 use crate::run::epoch::Epoch;
 use crate::run::images;
 use crate::run::run_dir::RunDir;
@@ -161,6 +162,28 @@ pub(crate) fn augmentation(
     let originals: Vec<&[u8]> = originals.iter().map(|pixels| &**pixels).collect();
     let figure = figures::augmentation(&originals, &epochs, config.images.shape());
     Ok(Some(figure))
+}
+
+/// Draws an image under each corruption that images of the run can have.
+///
+/// # Errors
+/// Returns an error if the image does not exist, cannot be read, or is too small or too large to be corrupted.
+pub(crate) fn corruption_examples(
+    run: &RunDir,
+    classifier: &Classifier,
+    options: &FigureOptions,
+) -> Result<Figure> {
+    let test = images::load_test(run, &classifier.config)?;
+    let (pixels, caption) = chosen_image(classifier, &test, options)?;
+    let index = options.image.parse().unwrap_or(0);
+    let images = &classifier.config.images;
+    let corrupted = corrupted(&pixels, images.shape(), images.preparation, index)?;
+    Ok(figures::corruption_examples(
+        &pixels,
+        &corrupted,
+        images.shape(),
+        &caption,
+    ))
 }
 
 /// Returns the index of block `number`, counted from 1, or of the first block by default; `None` for a

@@ -1,5 +1,6 @@
 //! Evaluation, prediction and explanation with a trained network.
 
+pub(crate) mod adversarial;
 pub(crate) mod calibration;
 pub(crate) mod chosen_image;
 pub(crate) mod classifier;
@@ -11,4 +12,5 @@ pub(crate) mod labeled_prediction;
 pub(crate) mod nearest_images;
 pub(crate) mod prediction;
 pub(crate) mod reading;
+pub(crate) mod robustness;
 pub(crate) mod test_time_augmentation;
