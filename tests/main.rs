@@ -8,6 +8,7 @@ mod browser;
 mod commands;
 mod confidence;
 mod devices;
+mod embedding;
 mod figures;
 mod fine_tuning;
 mod guards;

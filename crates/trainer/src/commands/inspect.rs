@@ -5,6 +5,7 @@ use std::io::Write;
 use anyhow::{Context, Result};
 use clap::builder::RangedU64ValueParser;
 
+use crate::commands::embedding::EmbeddingFlags;
 use crate::commands::flags::RunFlags;
 use crate::figures::Figure;
 use crate::figures::run_figures::{self, FigureOptions, RunFigures};
@@ -57,6 +58,8 @@ pub(crate) struct Args {
     /// Number of mistakes
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = image_count())]
     mistakes: usize,
+    #[command(flatten)]
+    embedding: EmbeddingFlags,
 }
 
 fn image_count() -> RangedU64ValueParser<usize> {
@@ -68,6 +71,13 @@ pub(crate) fn run(args: Args) -> Result<()> {
         return draw_augmentation(&args.run);
     }
     let (run, classifier) = args.run.open()?;
+    if args.embedding.is_given() {
+        let figure = args.embedding.draw(&run, &classifier, args.seed)?;
+        save(&run, &[figure])?;
+        let page = run.embedding_page_path();
+        writeln!(std::io::stdout(), "{}", printable(page.display()))?;
+        return Ok(());
+    }
     let options = FigureOptions {
         image: args.image,
         raw: args.raw,

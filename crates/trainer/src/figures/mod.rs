@@ -3,12 +3,15 @@
 mod drawing;
 mod axes;
 mod augmentation;
+mod contact_sheet;
 mod curves;
+mod embedding;
 mod evaluation;
 mod learning_rates;
 mod network;
 mod predictions;
 pub(crate) mod data_page;
+pub(crate) mod embedding_page;
 pub(crate) mod report;
 pub(crate) mod run_figures;
 
@@ -21,6 +24,7 @@ use crate::run::atomic_file;
 pub(crate) use augmentation::{AugmentedEpoch, augmentation};
 pub(crate) use curves::{comparison, curves};
 pub(crate) use drawing::Drawing;
+pub(crate) use embedding::embedding;
 pub(crate) use evaluation::{class_accuracies, confusion};
 pub(crate) use learning_rates::learning_rates;
 pub(crate) use network::{ColorFilter, Plane, color_filters, feature_maps, filters};
