@@ -13,12 +13,16 @@ use crate::run::run_dir::RunDir;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct EmbeddingFlags {
-    /// Draw only a map of the test images by their features in the last hidden layer, and write it to embedding.html of the
-    /// run, where a point shows its picture
+    /// Draw only a map of the test images
+    ///
+    /// Images are near each other if the network computes similar features of them before its output layer. Also writes
+    /// embedding.html to the run, a page on which a point shows its picture. Without METHOD: pca.
     #[arg(long, value_name = "METHOD", num_args = 0..=1, default_missing_value = "pca", conflicts_with_all =
         ["image", "raw", "block", "maps", "channel", "augmentation", "count", "mistakes"])]
     embedding: Option<MethodFlag>,
-    /// Largest number of images on the map [default: 10000, fewer if their pictures are larger than those of MNIST]
+    /// Largest number of images on the map
+    ///
+    /// By default 10000, and fewer if the images are larger than those of MNIST. Each class keeps its share.
     #[arg(long, value_name = "N", requires = "embedding", value_parser = RangedU64ValueParser::<usize>::new().range(3..=20_000))]
     points: Option<usize>,
 }
@@ -27,7 +31,7 @@ pub(crate) struct EmbeddingFlags {
 enum MethodFlag {
     /// The first two principal components, in seconds
     Pca,
-    /// Neighbors stay neighbors; half a minute for 10000 images
+    /// t-SNE: neighbors stay neighbors; less than a minute for 10000 images
     Tsne,
 }
 

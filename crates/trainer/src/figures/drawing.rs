@@ -254,13 +254,9 @@ impl Drawing {
 
     /// Draws many diagonal crosses as one path, with a margin in the color of the background.
     pub(crate) fn crosses(&mut self, points: &[(f64, f64)], color: &str, size: f64) {
-        let size = rounded(size);
-        let cross = format!(
-            "m{0},{0}l{1},{1}m{0},0l{1},{2}",
-            -size,
-            2.0 * size,
-            -2.0 * size
-        );
+        let side = rounded(2.0 * size);
+        let corner = -0.5 * side;
+        let cross = format!("m{corner},{corner}l{side},{side}m-{side},0l{side},-{side}");
         for (color, width) in [(color::PAPER, 2.6), (color, 1.2)] {
             self.add(
                 marks(points, &cross)

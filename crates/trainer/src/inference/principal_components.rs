@@ -156,12 +156,8 @@ fn eigenvectors(mut matrix: Vec<Vec<f64>>) -> Vec<(f64, Vec<f64>)> {
                 for row in &mut matrix {
                     (row[p], row[q]) = turn(row[p], row[q], cosine, sine);
                 }
-                for rows in [&mut matrix, &mut vectors] {
-                    for at in 0..size {
-                        let turned = turn(rows[p][at], rows[q][at], cosine, sine);
-                        (rows[p][at], rows[q][at]) = turned;
-                    }
-                }
+                rotate_rows(&mut matrix, p, q, [cosine, sine]);
+                rotate_rows(&mut vectors, p, q, [cosine, sine]);
             }
         }
         if rest <= 1e-15 * scale {
@@ -182,6 +178,14 @@ fn rotation(matrix: &[Vec<f64>], p: usize, q: usize) -> [f64; 2] {
     let tangent = theta.signum() / (theta.abs() + (theta * theta + 1.0).sqrt());
     let cosine = (tangent * tangent + 1.0).sqrt().recip();
     [cosine, tangent * cosine]
+}
+
+/// Rotates rows p and q, p before q.
+fn rotate_rows(rows: &mut [Vec<f64>], p: usize, q: usize, [cosine, sine]: [f64; 2]) {
+    let (start, end) = rows.split_at_mut(q);
+    for (a, b) in start[p].iter_mut().zip(&mut end[0]) {
+        (*a, *b) = turn(*a, *b, cosine, sine);
+    }
 }
 
 fn turn(a: f64, b: f64, cosine: f64, sine: f64) -> (f64, f64) {
