@@ -1,4 +1,4 @@
-//! The pages of `trainer serve` in a real browser.
+//! The pages of `trainer serve` and `trainer inspect --embedding` in a real browser.
 
 use std::process::{Child, Stdio};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::serve::Server;
 use crate::support::{WorkDir, project};
-use crate::webdriver::{Browser, DELETE, DOWN, UP};
+use crate::webdriver::{Browser, DELETE, DOWN, LEFT, UP};
 
 /// A process that is killed when dropped.
 struct KilledOnDrop(Child);
@@ -253,4 +253,67 @@ fn updates_curves_during_training() {
     browser.resize(390, 844);
     assert_fits_window(&browser);
     save_screenshot(&browser, "runs-phone");
+}
+
+#[test]
+fn a_point_of_the_map_shows_its_picture() {
+    let Some(browser) = Browser::open(1200, 900) else {
+        return;
+    };
+    let work = WorkDir::new();
+    let run = work.shipped();
+    work.trainer(&format!("inspect {run} --embedding --points 500"))
+        .success();
+    let page = work.path("artifacts/runs").join(run).join("embedding.html");
+    browser.navigate(&format!("file://{}", page.display()));
+    until(&browser, "document.querySelector('#pictures').complete");
+    let caption = browser.find("#caption");
+    assert_eq!(caption.text(), "No point selected");
+
+    // The first point without another one nearby.
+    let place = browser.execute(
+        "const { x, y } = JSON.parse(document.querySelector('#data').textContent); \
+         const isAlone = (_, at) => x.every((other, index) => \
+             index === at || Math.hypot(other - x[at], y[index] - y[at]) > 0.02); \
+         const at = x.findIndex(isAlone); \
+         return [at, x[at], y[at]]",
+        &[],
+    );
+    // The map has a margin of 2% on each side.
+    let share = |axis: usize| 0.02 + 0.96 * place[axis].as_f64().unwrap();
+    let canvas = browser.find("#map");
+    browser.point_at(&canvas, (share(1), share(2)));
+    let expected = browser.execute(
+        "const data = JSON.parse(document.querySelector('#data').textContent); \
+         const at = arguments[0]; \
+         const percent = (100 * data.probability[at]).toFixed(2); \
+         return `${data.name[at]}\\nclass ${data.label[at]}\\npredicted ${data.predicted[at]}, ${percent}%`",
+        &[place[0].clone()],
+    );
+    assert_eq!(caption.text(), expected.as_str().unwrap());
+    // The picture is that of the test image: its pixels, not blank.
+    let sum = "(() => { const canvas = document.querySelector('#picture'); \
+               const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height); \
+               return data.reduce((sum, value, at) => sum + (at % 4 === 0 ? value : 0), 0) })()";
+    let light = browser.execute(&format!("return {sum}"), &[]);
+    assert!(light.as_u64().unwrap() > 1000, "{light}");
+    save_screenshot(&browser, "embedding");
+
+    // The keyboard goes to another point; without classes there is none.
+    canvas.type_text(LEFT);
+    let next = caption.text();
+    assert_ne!(next, expected.as_str().unwrap());
+    browser.find("#none").click();
+    canvas.type_text(LEFT);
+    browser.point_at(&canvas, (share(1), share(2)));
+    assert_eq!(caption.text(), next);
+    browser.find("#all").click();
+    browser.find("#legend button").click();
+    let pressed = "document.querySelector('#legend button').getAttribute('aria-pressed')";
+    until(&browser, &format!("{pressed} === 'false'"));
+
+    browser.resize(390, 844);
+    assert_fits_window(&browser);
+    save_screenshot(&browser, "embedding-phone");
+    assert_eq!(browser.console(), Vec::<Value>::new());
 }

@@ -9,6 +9,7 @@ mod commands;
 mod confidence;
 mod devices;
 mod explanations;
+mod embedding;
 mod figures;
 mod fine_tuning;
 mod guards;

@@ -17,6 +17,7 @@ use ureq::Agent;
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
 // Code points of keys, from the protocol's section "Keyboard actions".
+pub(crate) const LEFT: &str = "\u{e012}";
 pub(crate) const UP: &str = "\u{e013}";
 pub(crate) const DOWN: &str = "\u{e015}";
 pub(crate) const DELETE: &str = "\u{e017}";
@@ -55,7 +56,12 @@ impl Browser {
                 format!("--window-size={width},{height}"),
             ],
         });
-        let capabilities = json!({ "alwaysMatch": { "goog:chromeOptions": options } });
+        let capabilities = json!({
+            "alwaysMatch": {
+                "goog:chromeOptions": options,
+                "goog:loggingPrefs": { "browser": "ALL" },
+            },
+        });
         match browser.try_post("", json!({ "capabilities": capabilities })) {
             Ok(session) => {
                 let id = session["sessionId"].as_str().unwrap();
@@ -126,6 +132,32 @@ impl Browser {
             "actions": actions,
         });
         self.post("/actions", json!({ "actions": [mouse] }));
+    }
+
+    /// Moves the mouse onto an element, to a point in units of its width and height from its upper left corner.
+    pub(crate) fn point_at(&self, element: &Element, (x, y): (f64, f64)) {
+        let rectangle = element.get("rect");
+        let [width, height] = ["width", "height"].map(|side| rectangle[side].as_f64().unwrap());
+        let action = json!({
+            "type": "pointerMove",
+            "duration": 20,
+            "origin": { ELEMENT: element.id },
+            "x": (x - 0.5) * width,
+            "y": (y - 0.5) * height,
+        });
+        let mouse = json!({
+            "type": "pointer",
+            "id": "mouse",
+            "parameters": { "pointerType": "mouse" },
+            "actions": [action],
+        });
+        self.post("/actions", json!({ "actions": [mouse] }));
+    }
+
+    /// Returns the messages of the console since the last call, with those about requests that failed.
+    pub(crate) fn console(&self) -> Vec<Value> {
+        let messages = self.post("/se/log", json!({ "type": "browser" }));
+        messages.as_array().unwrap().clone()
     }
 
     /// Resizes the window, in pixels.

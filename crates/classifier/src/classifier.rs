@@ -287,7 +287,7 @@ impl Classifier {
     }
 }
 
-/// Computes the class probabilities and the features of normalized images.
+/// Computes the class probabilities of normalized images, and the features before the dense layers.
 ///
 /// # Errors
 /// Returns an error if the device fails.
@@ -295,7 +295,25 @@ pub fn outputs(
     model: &InferenceNet,
     images: Tensor<4>,
 ) -> Result<Vec<(Probabilities, Vec<f32>)>, Error> {
-    let (logits, features) = model.forward_with_features(images);
+    by_image(model.forward_with_features(images))
+}
+
+/// Computes the class probabilities of normalized images, and the activations of the last hidden dense layer; of a network
+/// without, the features before the output layer.
+///
+/// # Errors
+/// Returns an error if the device fails.
+pub fn last_hidden_outputs(
+    model: &InferenceNet,
+    images: Tensor<4>,
+) -> Result<Vec<(Probabilities, Vec<f32>)>, Error> {
+    by_image(model.forward_with_last_hidden(images))
+}
+
+/// Splits logits `[N, classes]` and features `[N, size]` by image.
+fn by_image(
+    (logits, features): (Tensor<2>, Tensor<2>),
+) -> Result<Vec<(Probabilities, Vec<f32>)>, Error> {
     let [_, size] = features.dims();
     let probabilities = Probabilities::from_logits(logits)?;
     let features: Vec<f32> = features

@@ -15,6 +15,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 
 use crate::error::ConfidenceError;
 use crate::probabilities::Probabilities;
+use crate::vectors::{dot, normalize};
 
 /// Whether a prediction can be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -256,26 +257,4 @@ impl Subspace {
             .sum();
         (dot(&features, &features) - within).max(0.0).sqrt()
     }
-}
-
-/// Scales a vector to length 1; zero stays zero.
-pub(crate) fn normalize(vector: &mut [f32]) {
-    let length = dot(vector, vector).sqrt();
-    if length > 0.0 {
-        vector.iter_mut().for_each(|value| *value /= length);
-    }
-}
-
-/// Returns the inner product. Eight sums, so that it is computed with vector instructions.
-pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let (a, a_rest) = a.as_chunks::<8>();
-    let (b, b_rest) = b.as_chunks::<8>();
-    let mut sums = [0.0; 8];
-    for (a, b) in a.iter().zip(b) {
-        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
-            *sum += a * b;
-        }
-    }
-    let rest = a_rest.iter().zip(b_rest).map(|(a, b)| a * b);
-    sums.into_iter().chain(rest).sum()
 }

@@ -2,8 +2,9 @@
 
 use half::f16;
 
-use crate::confidence::{Confidence, Subspace, dot, normalize};
+use crate::confidence::{Confidence, Subspace};
 use crate::probabilities::Probabilities;
+use crate::vectors::{add, covariance_product, normalize, orthonormal};
 
 /// Largest number of training images of a class that its subspace is computed from.
 pub const IMAGES_PER_CLASS: usize = 500;
@@ -13,8 +14,6 @@ const DIRECTIONS: usize = 8;
 const MAX_VALUES: usize = 1_250_000;
 /// Repetitions of the subspace iteration. The directions need not be exact: the distance depends on them little.
 const ITERATIONS: usize = 8;
-/// Directions in which the features vary less, relative to their length of 1, are rounding errors.
-const MIN_DEVIATION: f32 = 1e-4;
 /// The share of images within a distance of 1.
 const WITHIN: f64 = 0.99;
 /// Range of the temperature.
@@ -107,13 +106,7 @@ impl Subspace {
         let start: Vec<Vec<f32>> = rows.iter().step_by(step).take(count).cloned().collect();
         let mut directions = orthonormal(start);
         for _ in 0..ITERATIONS {
-            let mut next = vec![vec![0.0; features]; directions.len()];
-            for row in &rows {
-                for (next, direction) in next.iter_mut().zip(&directions) {
-                    add(next, row, dot(row, direction) / rows.len() as f32);
-                }
-            }
-            directions = orthonormal(next);
+            directions = orthonormal(covariance_product(&rows, &directions));
         }
         // Each class has as many directions; zeros add nothing.
         directions.resize(count, vec![0.0; features]);
@@ -124,32 +117,6 @@ impl Subspace {
             }
         }
         Self { mean, directions }
-    }
-}
-
-/// Orthonormalizes vectors (Gram-Schmidt), without the linearly dependent ones.
-fn orthonormal(vectors: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
-    let mut basis: Vec<Vec<f32>> = Vec::with_capacity(vectors.len());
-    for mut vector in vectors {
-        let length = dot(&vector, &vector).sqrt();
-        // Twice, against rounding errors.
-        for direction in basis.iter().chain(&basis) {
-            let along = dot(&vector, direction);
-            add(&mut vector, direction, -along);
-        }
-        let rest = dot(&vector, &vector).sqrt();
-        if rest > MIN_DEVIATION * length && rest > MIN_DEVIATION * MIN_DEVIATION {
-            normalize(&mut vector);
-            basis.push(vector);
-        }
-    }
-    basis
-}
-
-/// Adds `factor * other` to a vector.
-fn add(vector: &mut [f32], other: &[f32], factor: f32) {
-    for (value, other) in vector.iter_mut().zip(other) {
-        *value += factor * other;
     }
 }
 

@@ -30,13 +30,14 @@ mod description;
 #[cfg(feature = "pretrained")]
 pub mod pretrained;
 mod probabilities;
+mod vectors;
 mod confidence;
 mod fit;
 mod prediction;
 mod classifier;
 mod reading;
 
-pub use crate::classifier::{Classifier, outputs};
+pub use crate::classifier::{Classifier, last_hidden_outputs, outputs};
 pub use confidence::{Assessment, Confidence, MIN_PROBABILITY, Verdict};
 pub use description::Description;
 pub use error::{ConfidenceError, Error};
@@ -48,6 +49,7 @@ pub use fit::{Held, IMAGES_PER_CLASS, Observation, fit};
 pub use prediction::{Answer, Prediction};
 pub use probabilities::Probabilities;
 pub use reading::{Character, Reading};
+pub use vectors::{covariance_product, dot, orthonormal};
 
 pub use burn::tensor::Device;
 pub use data::{DatasetInfo, Normalization, Page, PerChannel, Picture, PictureError, Preparation};

@@ -120,17 +120,25 @@ impl ConvNet {
 
     /// Computes the logits `[N, classes]` from the feature maps of the last block.
     pub(crate) fn classify(&self, features: Tensor<4>) -> Tensor<2> {
-        let HeadOptions {
-            activation,
-            logit_scale,
-        } = self.head;
+        let x = self.run_hidden(features);
+        self.logits(x)
+    }
+
+    /// Computes the activations of the last hidden dense layer from the feature maps of the last block, or flattens them in a
+    /// network without hidden layers: `[N, inputs of the output layer]`.
+    pub(crate) fn run_hidden(&self, features: Tensor<4>) -> Tensor<2> {
         let mut x: Tensor<2> = features.flatten(1, 3);
         for layer in &self.hidden {
-            x = dense(layer, x, activation);
+            x = dense(layer, x, self.head.activation);
         }
+        x
+    }
+
+    /// Computes the logits `[N, classes]` from the inputs of the output layer.
+    pub(crate) fn logits(&self, x: Tensor<2>) -> Tensor<2> {
         let x = self.dropout.forward(x);
         let logits = dense(&self.output, x, Activation::None).cast(DType::F32);
-        match logit_scale {
+        match self.head.logit_scale {
             1.0 => logits,
             factor => logits.mul_scalar(factor),
         }

@@ -32,6 +32,13 @@ impl InferenceNet {
         )
     }
 
+    /// Computes the logits `[N, classes]`, and the inputs of the output layer `[N, inputs]`, in the number format of the images:
+    /// the activations of the last hidden dense layer, or the flattened feature maps of the last block in a network without.
+    pub fn forward_with_last_hidden(&self, images: Tensor<4>) -> (Tensor<2>, Tensor<2>) {
+        let hidden = self.network.run_hidden(self.last_maps(images));
+        (self.network.logits(hidden.clone()), hidden)
+    }
+
     /// Computes the feature maps of the last block.
     fn last_maps(&self, images: Tensor<4>) -> Tensor<4> {
         self.network.run_blocks(images, |place, block, images| {

@@ -315,5 +315,6 @@ mod tests {
     fn documented_commands_are_valid() {
         assert!(parse_commands(include_str!("../../../README.md")) > 3);
         assert!(parse_commands(include_str!("../../../docs/commands.md")) > 30);
+        assert!(parse_commands(include_str!("../../../docs/embedding.md")) > 2);
     }
 }

@@ -8,6 +8,7 @@ use classifier::MIN_PROBABILITY;
 use serde::Serialize;
 use tracing::warn;
 
+use crate::commands::embedding::EmbeddingFlags;
 use crate::commands::flags::RunFlags;
 use crate::config::suggest::did_you_mean;
 use crate::figures::run_figures::{self, FigureOptions, RunFigures};
@@ -103,6 +104,8 @@ pub(crate) struct Args {
     /// Number of mistakes
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = image_count())]
     mistakes: usize,
+    #[command(flatten)]
+    embedding: EmbeddingFlags,
 }
 
 fn image_count() -> RangedU64ValueParser<usize> {
@@ -117,6 +120,13 @@ pub(crate) fn run(args: Args) -> Result<()> {
         return explain(&args, image);
     }
     let (run, classifier) = args.run.open()?;
+    if args.embedding.is_given() {
+        let figure = args.embedding.draw(&run, &classifier, args.seed)?;
+        save(&run, &[figure])?;
+        let page = run.embedding_page_path();
+        writeln!(std::io::stdout(), "{}", printable(page.display()))?;
+        return Ok(());
+    }
     let options = FigureOptions {
         image: args.image,
         raw: args.raw,

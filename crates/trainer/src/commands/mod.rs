@@ -5,6 +5,7 @@ pub(crate) mod bench;
 pub(crate) mod compare;
 pub(crate) mod data;
 pub(crate) mod devices;
+pub(crate) mod embedding;
 pub(crate) mod ensemble;
 pub(crate) mod evaluate;
 pub(crate) mod explain;

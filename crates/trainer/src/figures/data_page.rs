@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use data::ImageDataset;
 use data::picture::to_png;
 
+use crate::figures::contact_sheet::{Grid, contact_sheet};
 use crate::process::printable::printable;
 use crate::run::data_report::{ClassCounts, DataReport, Pair, Place, ReportedImages};
 use crate::training::label_errors::LabelError;
@@ -72,7 +73,15 @@ pub(crate) fn page(name: &str, report: &DataReport, images: &ReportedImages<'_>)
             name: class.class.clone(),
             counts: [class.train, class.validation, class.test],
             mean: mean_image(train, &of_class)?,
-            sheet: contact_sheet(train, &of_class[..of_class.len().min(SHEET)])?,
+            sheet: STANDARD.encode(contact_sheet(
+                train,
+                &of_class[..of_class.len().min(SHEET)],
+                Grid {
+                    columns: COLUMNS,
+                    gap: 1,
+                    reduction: 1,
+                },
+            )?),
         })
     };
     let section = |title: &str, pairs: &[Pair]| {
@@ -190,29 +199,6 @@ fn png_of(images: &ImageDataset, index: usize) -> Result<String> {
     let pixels = images.pixels(index)?;
     let png = to_png(&pixels, images.channels(), images.height(), images.width());
     Ok(STANDARD.encode(png))
-}
-
-/// Draws images in rows.
-fn contact_sheet(images: &ImageDataset, indices: &[usize]) -> Result<String> {
-    let (channels, height, width) = (images.channels(), images.height(), images.width());
-    let columns = indices.len().clamp(1, COLUMNS);
-    let rows = indices.len().div_ceil(columns).max(1);
-    // A line of white pixels between the images.
-    let (sheet_height, sheet_width) = (rows * (height + 1), columns * (width + 1));
-    let mut sheet = vec![u8::MAX; channels * sheet_height * sheet_width];
-    for (place, &index) in indices.iter().enumerate() {
-        let pixels = images.pixels(index)?;
-        let (top, left) = (
-            place / columns * (height + 1),
-            place % columns * (width + 1),
-        );
-        for (row, line) in pixels.chunks(width).enumerate() {
-            let (channel, row) = (row / height, row % height);
-            let start = (channel * sheet_height + top + row) * sheet_width + left;
-            sheet[start..start + width].copy_from_slice(line);
-        }
-    }
-    Ok(STANDARD.encode(to_png(&sheet, channels, sheet_height, sheet_width)))
 }
 
 /// Averages images.

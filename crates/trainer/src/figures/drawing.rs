@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use resvg::tiny_skia::{Pixmap, Transform};
 use resvg::usvg::{self, fontdb};
-use svg::node::element::{Circle, Image, Line, Polyline, Rectangle, Text, Title};
+use svg::node::element::{Circle, Image, Line, Path, Polyline, Rectangle, Text, Title};
 use svg::{Document, Node};
 
 use crate::process::printable::printable;
@@ -30,6 +30,11 @@ pub(crate) mod color {
     pub(crate) const BLUE: &str = "#0072b2";
     /// Second data series; wrong predictions.
     pub(crate) const RED: &str = "#d55e00";
+    /// Colors of classes, in order: `category10` of D3, legible on light and dark pages. More classes reuse them.
+    pub(crate) const CLASSES: [&str; 10] = [
+        "#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f",
+        "#bcbd22", "#17becf",
+    ];
     /// Colors of several runs, in order. More runs reuse them with another dash pattern.
     pub(crate) const SERIES: [&str; 6] = [BLUE, RED, "#009e73", "#cc79a7", "#b8860b", "#56b4e9"];
 }
@@ -238,6 +243,39 @@ impl Drawing {
         self.add(dot.set("fill", fill));
     }
 
+    /// Draws many dots as one path, which keeps the file small.
+    pub(crate) fn dots(&mut self, points: &[(f64, f64)], color: &str, diameter: f64) {
+        // Short lines with round ends.
+        let path = marks(points, "h.01");
+        let path = path.set("stroke", color).set("stroke-opacity", 0.75);
+        let path = path.set("stroke-width", rounded(diameter));
+        self.add(path.set("stroke-linecap", "round"));
+    }
+
+    /// Draws many diagonal crosses as one path, with a margin in the color of the background.
+    pub(crate) fn crosses(&mut self, points: &[(f64, f64)], color: &str, size: f64) {
+        let side = rounded(2.0 * size);
+        let corner = -0.5 * side;
+        let cross = format!("m{corner},{corner}l{side},{side}m-{side},0l{side},-{side}");
+        for (color, width) in [(color::PAPER, 2.6), (color, 1.2)] {
+            self.add(
+                marks(points, &cross)
+                    .set("stroke", color)
+                    .set("stroke-width", width),
+            );
+        }
+    }
+
+    /// Draws a text with a margin in the color of the background, legible on data.
+    pub(crate) fn label(&mut self, x: f64, y: f64, font: Font, text: &str) {
+        let text = font.element(text).set("x", rounded(x)).set("y", rounded(y));
+        let text = text.set("stroke", color::PAPER).set("stroke-width", 4);
+        self.add(
+            text.set("stroke-linejoin", "round")
+                .set("paint-order", "stroke"),
+        );
+    }
+
     /// Draws a PNG image, scaled without interpolation.
     pub(crate) fn image(&mut self, area: Area, png: &[u8]) {
         let image = Image::new()
@@ -285,6 +323,13 @@ impl Drawing {
         resvg::render(&tree, scale, &mut pixmap.as_mut());
         Ok(pixmap.encode_png()?)
     }
+}
+
+/// Returns a path that has a mark at each point, in coordinates relative to it.
+fn marks(points: &[(f64, f64)], mark: &str) -> Path {
+    let mark = |(x, y): &(f64, f64)| format!("M{},{}{mark}", rounded(*x), rounded(*y));
+    let path: String = points.iter().map(mark).collect();
+    Path::new().set("d", path).set("fill", "none")
 }
 
 fn rectangle(area: Area) -> Rectangle {

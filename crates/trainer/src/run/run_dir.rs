@@ -458,6 +458,11 @@ impl RunDir {
         self.path.join("report.html")
     }
 
+    /// Returns the path of the page with the map of the test images, `embedding.html`.
+    pub(crate) fn embedding_page_path(&self) -> PathBuf {
+        self.path.join("embedding.html")
+    }
+
     /// Removes a file of the run, if it exists.
     ///
     /// # Errors
