@@ -18,7 +18,7 @@ pub(crate) struct EmbeddingFlags {
     /// Images are near each other if the network computes similar features of them before its output layer. Also writes
     /// embedding.html to the run, a page on which a point shows its picture. Without METHOD: pca.
     #[arg(long, value_name = "METHOD", num_args = 0..=1, default_missing_value = "pca", conflicts_with_all =
-        ["image", "raw", "block", "maps", "channel", "augmentation", "count", "mistakes"])]
+        ["image", "raw", "block", "maps", "channel", "augmentation", "corruptions", "count", "mistakes"])]
     embedding: Option<MethodFlag>,
     /// Largest number of images on the map
     ///

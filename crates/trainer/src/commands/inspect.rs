@@ -39,9 +39,10 @@ Figures, written to figures/ of the run as SVG and PNG:
   corruption-examples  an image under the corruptions of evaluate (--corruptions)";
 
 /// Flags of the other figures.
-const OTHER_FIGURES: [&str; 9] = [
+const OTHER_FIGURES: [&str; 10] = [
     "augmentation",
     "corruptions",
+    "embedding",
     "image",
     "block",
     "maps",

@@ -3,8 +3,8 @@
 mod drawing;
 mod axes;
 mod augmentation;
-mod corruption_examples;
 mod contact_sheet;
+mod corruption_examples;
 mod curves;
 mod embedding;
 mod evaluation;
