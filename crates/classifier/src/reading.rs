@@ -35,12 +35,12 @@ struct Costs {
 }
 
 const COSTS: Costs = Costs {
-    cut: 0.1,
-    ink: 3.8,
-    gap: 1.0,
-    distance: 5.2,
-    width: 30.0,
-    height: 15.0,
+    cut: 0.03,
+    ink: 1.0,
+    gap: 0.7,
+    distance: 5.3,
+    width: 26.0,
+    height: 28.0,
 };
 
 /// Width of most digits, in heights of the line.

@@ -1,5 +1,7 @@
 //! Ruled lines, frames and the borders of tables, which are told from writing.
 
+use std::collections::HashSet;
+
 use crate::components::Component;
 use crate::plane::Plane;
 
@@ -21,32 +23,59 @@ enum Direction {
     Vertical,
 }
 
+/// A straight line.
+struct Rule {
+    /// The part that no stroke crosses or touches.
+    thin: Component,
+    /// Indices of all pixels.
+    whole: Vec<usize>,
+}
+
 impl Plane {
     /// Clears long straight lines where no stroke crosses them. Without other ink, nothing is a rule: the line may be a one.
     pub(crate) fn remove_rules(mut self) -> Self {
-        let mut rules = self.rules(Direction::Horizontal);
-        rules.extend(self.rules(Direction::Vertical));
-        if rules.is_empty() {
+        let [mut horizontal, mut vertical] =
+            [Direction::Horizontal, Direction::Vertical].map(|direction| self.rules(direction));
+        if horizontal.is_empty() && vertical.is_empty() {
             return self;
         }
         let mut cleared = self.clone();
-        for rule in &rules {
-            rule.pixels.iter().for_each(|&at| cleared.values[at] = 0.0);
+        for rule in horizontal.iter().chain(&vertical) {
+            rule.thin
+                .pixels
+                .iter()
+                .for_each(|&at| cleared.values[at] = 0.0);
         }
         let Some(height) = writing_height(&cleared) else {
             return self;
         };
-        for rule in rules {
-            let length = rule.bounds.width().max(rule.bounds.height());
-            if length as f64 >= MIN_HEIGHTS * height as f64 {
-                rule.pixels.iter().for_each(|&at| self.values[at] = 0.0);
+        for rules in [&mut horizontal, &mut vertical] {
+            rules.retain(|rule| {
+                let length = rule.thin.bounds.width().max(rule.thin.bounds.height());
+                length as f64 >= MIN_HEIGHTS * height as f64
+            });
+            for rule in rules {
+                rule.thin
+                    .pixels
+                    .iter()
+                    .for_each(|&at| self.values[at] = 0.0);
             }
+        }
+        // Where two rules cross, neither is thin.
+        let whole = |rules: &[Rule]| -> HashSet<usize> {
+            rules
+                .iter()
+                .flat_map(|rule| rule.whole.iter().copied())
+                .collect()
+        };
+        for at in whole(&horizontal).intersection(&whole(&vertical)) {
+            self.values[*at] = 0.0;
         }
         self
     }
 
     /// Finds straight lines: runs of ink in neighboring rows, or columns, that together span most of the picture.
-    fn rules(&self, direction: Direction) -> Vec<Component> {
+    fn rules(&self, direction: Direction) -> Vec<Rule> {
         let side = match direction {
             Direction::Horizontal => self.width,
             Direction::Vertical => self.height,
@@ -73,10 +102,11 @@ impl Plane {
             if pixels.is_empty() {
                 continue;
             }
-            let rule = Component::new(pixels, self);
-            let [length, rise] = extent(&rule, direction);
+            let thin = Component::new(pixels, self);
+            let [length, rise] = extent(&thin, direction);
             if rise as f64 <= most as f64 + MAX_SLOPE * length as f64 {
-                rules.push(rule);
+                let whole = line.pixels;
+                rules.push(Rule { thin, whole });
             }
         }
         rules

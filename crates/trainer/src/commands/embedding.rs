@@ -23,7 +23,7 @@ pub(crate) struct EmbeddingFlags {
     /// Largest number of images on the map
     ///
     /// By default 10000, and fewer if the images are larger than those of MNIST. Each class keeps its share.
-    #[arg(long, value_name = "N", requires = "embedding", value_parser = RangedU64ValueParser::<usize>::new().range(3..=20_000))]
+    #[arg(long, value_name = "N", requires = "embedding", hide_short_help = true, value_parser = RangedU64ValueParser::<usize>::new().range(3..=20_000))]
     points: Option<usize>,
 }
 

@@ -35,8 +35,9 @@ Figures, written to figures/ of the run as SVG and PNG:
   grad-cam       evidence for the predicted class in the worst mistakes (convolutions only)
   confusion      confusion matrix
   classes        accuracy per class
-  explanation    evidence for a class in an image, nearest training images (--explain)
-  corruption-examples  an image under the corruptions of evaluate (--corruptions)";
+  explanation    with --explain: evidence for a class in an image, nearest training images
+  embedding      with --embedding: the test images by their features; also a page, embedding.html
+  corruption-examples  with --corruptions";
 
 /// Flags of the other figures.
 const OTHER_FIGURES: [&str; 10] = [
@@ -88,12 +89,17 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N|FILE", conflicts_with_all = OTHER_FIGURES)]
     explain: Option<String>,
     /// Class to explain [default: the predicted class]
-    #[arg(long, value_name = "CLASS", requires = "explain")]
+    #[arg(
+        long,
+        value_name = "CLASS",
+        requires = "explain",
+        hide_short_help = true
+    )]
     explain_class: Option<String>,
     /// Print the heat maps of --explain as JSON instead of drawing them
-    #[arg(long, requires = "explain")]
+    #[arg(long, requires = "explain", hide_short_help = true)]
     json: bool,
-    /// Draw only the image of --image under the corruptions of `evaluate --corruptions`
+    /// Draw only --image under the corruptions of `evaluate`
     #[arg(long, conflicts_with = "augmentation")]
     corruptions: bool,
     /// Number of random test images

@@ -3,6 +3,7 @@
 use crate::figures::Figure;
 use crate::figures::axes::{Axes, Scale};
 use crate::figures::drawing::{Anchor, Area, Drawing, Font, color};
+use crate::inference::calibration::wilson_interval;
 use crate::inference::evaluation::{ClassMetrics, Evaluation};
 
 const MARGIN: f64 = 14.0;
@@ -95,7 +96,13 @@ pub(crate) fn confusion(evaluation: &Evaluation) -> Figure {
     Figure { name, drawing }
 }
 
-/// Draws the accuracy of each class: the fraction of its images that are classified correctly.
+/// Returns the 95% confidence interval of the accuracy of a class.
+fn interval(class: &ClassMetrics) -> [f64; 2] {
+    let hits = (class.recall * class.support as f64).round();
+    wilson_interval(hits as u64, class.support)
+}
+
+/// Draws the accuracy of each class, the fraction of its images that are classified correctly, with its 95% confidence interval.
 pub(crate) fn class_accuracies(evaluation: &Evaluation) -> Figure {
     let font = Font::new(12.0, Anchor::End);
     let names = evaluation.classes.iter().map(|row| font.width(&row.class));
@@ -109,7 +116,7 @@ pub(crate) fn class_accuracies(evaluation: &Evaluation) -> Figure {
     };
     let percents = evaluation.classes.iter().map(|class| 100.0 * class.recall);
     let with_images = evaluation.classes.iter().filter(|class| class.support > 0);
-    let recalls = with_images.map(|class| 100.0 * class.recall);
+    let recalls = with_images.flat_map(interval).map(|bound| 100.0 * bound);
     let values = recalls.chain([100.0 * evaluation.accuracy, 100.0]);
     let axes = Axes {
         area,
@@ -122,7 +129,10 @@ pub(crate) fn class_accuracies(evaluation: &Evaluation) -> Figure {
         area.x + area.width + 66.0,
         area.y + area.height + 44.0,
     );
-    axes.draw_x_axis(&mut drawing, "dashed: accuracy over all classes");
+    axes.draw_x_axis(
+        &mut drawing,
+        "dashed: accuracy over all classes; lines: 95% confidence intervals",
+    );
     let mean = axes.x_of(100.0 * evaluation.accuracy);
     let bottom = area.y + area.height;
     drawing.line((mean, area.y), (mean, bottom), color::FAINT, "5,4");
@@ -131,6 +141,8 @@ pub(crate) fn class_accuracies(evaluation: &Evaluation) -> Figure {
         drawing.text(area.x - 8.0, y + 4.0, font, &font.fit(&class.class, names));
         drawing.line((area.x, y), (area.x + area.width, y), color::GRID, "");
         if class.support > 0 {
+            let [low, high] = interval(class).map(|bound| axes.x_of(100.0 * bound));
+            drawing.line((low, y), (high, y), color::BLUE, "");
             drawing.dot(axes.x_of(percent), y, color::BLUE, true);
         }
         let text = match class.support {
