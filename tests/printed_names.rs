@@ -238,7 +238,7 @@ fn figures_and_pages_show_any_class_name() {
     fs::write(folder.join("config.toml"), renamed).unwrap();
 
     let drawn = output(&dir, "inspect", run).success();
-    assert_eq!(drawn.stdout.lines().count(), 14, "{}", drawn.stdout);
+    assert_eq!(drawn.stdout.lines().count(), 16, "{}", drawn.stdout);
     let svg = dir.run_text(run, "figures/classes.svg");
     assert_printable(&svg);
     for part in [

@@ -2,8 +2,8 @@
 //! Barnes and Hut (van der Maaten 2014).
 //!
 //! The map y minimizes the Kullback-Leibler divergence Σ p log(p / q) between the affinities p of the vectors and those of the map,
-//! q[i][j] = w[i][j] / Z, with w[i][j] = 1 / (1 + |yi - yj|²) and Z the sum of w over all pairs. Its gradient is
-//! 4 Σj (p[i][j] - q[i][j]) w[i][j] (yi - yj). Gradient descent with momentum and a gain per coordinate starts from the principal
+//! qij = wij / Z, with wij = 1 / (1 + |yi - yj|²) and Z the sum of w over all pairs. Its gradient is
+//! 4 Σj (pij - qij) wij (yi - yj). Gradient descent with momentum and a gain per coordinate starts from the principal
 //! components, scaled to a standard deviation of 1e-4 (Kobak and Berens 2019). In the first quarter of the steps, p is multiplied
 //! by 12. The learning rate is n / 12, at least 50, and includes the factor 4 (Belkina et al. 2019).
 //!
