@@ -190,6 +190,26 @@ fn recognizes_drawn_digits_and_pictures() {
     save_screenshot(&browser, "unlike");
     clear.click();
 
+    // A number, written with a thinner brush.
+    browser.execute("document.querySelector('#size').value = 16", &[]);
+    let number = [2, 7, 3].map(|digit| DIGITS[digit]).into_iter().enumerate();
+    let number: Vec<Vec<(f64, f64)>> = number
+        .flat_map(|(place, strokes)| {
+            let moved = move |&(x, y): &(f64, f64)| (0.33 * (place as f64 + x), 0.3 + 0.33 * y);
+            let moved = strokes
+                .iter()
+                .map(move |stroke| stroke.iter().map(moved).collect());
+            moved.collect::<Vec<_>>()
+        })
+        .collect();
+    let number: Vec<&[(f64, f64)]> = number.iter().map(Vec::as_slice).collect();
+    browser.draw(&canvas, &number);
+    let found = answer(&browser);
+    save_screenshot(&browser, "number");
+    assert!(found.starts_with("273,"), "{found}");
+    browser.execute("document.querySelector('#size').value = 40", &[]);
+    clear.click();
+
     // The keyboard draws a one; Delete clears the canvas even while the pen is down.
     let [up, down] = [UP, DOWN].map(|key| key.repeat(10));
     canvas.type_text(&format!("{up} {down}{down} "));

@@ -238,6 +238,7 @@ function showError(message) {
 function clearPrediction() {
   showError("");
   characters = [];
+  document.querySelector("#bars").hidden = false;
   document.querySelector("#answer").textContent = "–";
   document.querySelector("#verdict").textContent = "";
   for (const name of classes) setBar(name, 0);
@@ -251,7 +252,8 @@ function showPrediction({ prediction, seen, blocks }) {
   drawWithPen();
   document.querySelector("#answer").textContent = `${prediction.class}, ${percent(prediction.probability)}`;
   document.querySelector("#verdict").textContent = verdict(prediction);
-  for (const name of classes) setBar(name, 0);
+  // The bars are those of one character.
+  document.querySelector("#bars").hidden = characters.length > 0;
   for (const { class: name, probability } of prediction.top) setBar(name, probability);
   const maps = document.querySelector("#blocks");
   maps.replaceChildren(...blocks.map((block, i) => drawBlock(block, i)));
