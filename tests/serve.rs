@@ -280,6 +280,19 @@ fn invalid_requests_get_an_error_message() {
             .problem(400)
             .contains("tops")
     );
+    for probability in ["2", "-1", "NaN"] {
+        let path = format!("/api/predict?min_probability={probability}");
+        assert_eq!(
+            server.post_picture(&path, &digit()).problem(400),
+            format!("min_probability: {probability}, expected a number from 0 to 1")
+        );
+    }
+    assert!(
+        server
+            .post_picture("/api/predict?split=sometimes", &digit())
+            .problem(400)
+            .contains("split")
+    );
     assert_eq!(
         server.get("/api/predict").problem(405),
         "this page does not support the method"

@@ -95,6 +95,10 @@ pub(crate) async fn predict(
         split,
         name,
     } = options;
+    if !(0.0..=1.0).contains(&min_probability) {
+        let detail = format!("min_probability: {min_probability}, expected a number from 0 to 1");
+        return Err(Problem::bad_request(detail));
+    }
     let RequestImages {
         images,
         page,
