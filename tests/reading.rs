@@ -9,7 +9,7 @@ use data::picture::to_png;
 use data::{Dataset, ImageDataset};
 use serde_json::Value;
 
-use crate::pen::{Random, characters, drawn};
+use crate::pen::{Random, Strokes, characters, drawn};
 use crate::support::{Output, WorkDir};
 
 /// Side of a digit in the pictures: MNIST's images are enlarged.
@@ -179,14 +179,18 @@ fn numbers_of_images(images: &ImageDataset, count: usize, seed: u64) -> Vec<Writ
     })
 }
 
+/// Draws a digit with a pen.
+fn drawn_ink(strokes: &Strokes, random: &mut Random) -> Ink {
+    let picture = drawn(strokes, random);
+    let ink: Vec<u8> = picture.iter().map(|value| 255 - value).collect();
+    Ink::scaled(&ink, picture.width() as usize, SIDE)
+}
+
 fn numbers_of_strokes(count: usize, seed: u64) -> Vec<Written> {
     let digits = characters("digits.txt");
     numbers(count, seed, |random| {
         let (digit, strokes) = &digits[random.below(digits.len())];
-        let picture = drawn(strokes, random);
-        let ink: Vec<u8> = picture.iter().map(|value| 255 - value).collect();
-        let ink = Ink::scaled(&ink, picture.width() as usize, SIDE);
-        (digit.to_string(), ink)
+        (digit.to_string(), drawn_ink(strokes, random))
     })
 }
 
@@ -257,12 +261,7 @@ fn spaced(text: &str) -> Written {
     let mut random = Random(5);
     let digit = |name: char| {
         let (_, strokes) = digits.iter().find(|(digit, _)| *digit == name).unwrap();
-        let picture = drawn(strokes, &mut random);
-        let ink: Vec<u8> = picture.iter().map(|value| 255 - value).collect();
-        (
-            name.to_string(),
-            Ink::scaled(&ink, picture.width() as usize, SIDE),
-        )
+        (name.to_string(), drawn_ink(strokes, &mut random))
     };
     let digits: Vec<Digit> = text.chars().map(digit).collect();
     written(&digits, &vec![7.0; digits.len()], &mut Random(6))

@@ -104,7 +104,7 @@ impl Classifier {
     /// Reads all characters on a page. The network should be one for handwriting.
     ///
     /// # Errors
-    /// Returns an error if there is no ink or far too much of it, or the device fails.
+    /// Returns an error if the page is blank or has too many separate marks, or the device fails.
     pub fn read(&self, page: &Page) -> Result<Reading, Error> {
         let writing = page.writing();
         let writing = writing.map_err(|source| Error::Picture { index: 0, source })?;

@@ -2,6 +2,9 @@
 
 use crate::plane::Plane;
 
+/// Components with less than this fraction of the largest mass are not large.
+const LARGE: f64 = 0.2;
+
 /// Pixels that are connected by their sides or corners.
 #[derive(Clone, Debug)]
 pub(crate) struct Component {
@@ -104,4 +107,19 @@ impl Bounds {
     pub(crate) fn gap(self, other: Self) -> isize {
         self.left.max(other.left) as isize - self.right.min(other.right) as isize
     }
+}
+
+/// Returns the components that are not much smaller than the largest.
+pub(crate) fn large(components: &[Component]) -> impl Iterator<Item = &Component> {
+    let largest = components.iter().map(|it| it.mass).fold(0.0, f64::max);
+    components
+        .iter()
+        .filter(move |it| it.mass >= LARGE * largest)
+}
+
+/// Returns the median height of the large components; `None` without components.
+pub(crate) fn typical_height(components: &[Component]) -> Option<usize> {
+    let mut heights: Vec<usize> = large(components).map(|it| it.bounds.height()).collect();
+    heights.sort_unstable();
+    heights.get(heights.len() / 2).copied()
 }

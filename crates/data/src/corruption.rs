@@ -25,7 +25,7 @@ use crate::warp::{Outside, Warp};
 
 /// Number of strengths of a corruption.
 pub const STRENGTHS: usize = 5;
-/// Smallest height and width of images whose corruptions differ at each strength.
+/// Minimum height and width of an image: in smaller ones, several strengths have the same effect.
 pub const MIN_SIDE: usize = 8;
 /// Gray value of the square that occludes a part of an image.
 const OCCLUSION: u8 = 128;
@@ -275,8 +275,8 @@ fn reduce_contrast(sample: &mut Sample, factor: f32) {
     jitter.apply(sample);
 }
 
-/// Dilates (`change` > 0) or erodes the gray values with a square whose radius in pixels is the change. A fractional radius
-/// interpolates between the next two integers.
+/// Grayscale dilation (`change` > 0) or erosion with a square structuring element of radius `|change|` pixels. A fractional
+/// radius interpolates linearly between the neighboring integers.
 fn thickened(plane: Plane, change: f32) -> Plane {
     let reduce = if change > 0.0 { max } else { min };
     let radius = change.abs() as usize;

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::components::Component;
+use crate::components::{Component, typical_height};
 use crate::plane::Plane;
 
 /// Shortest rule, as a fraction of the side of the picture.
@@ -46,7 +46,8 @@ impl Plane {
                 .iter()
                 .for_each(|&at| cleared.values[at] = 0.0);
         }
-        let Some(height) = writing_height(&cleared) else {
+        let writing = cleared.components(|at| cleared.values[at] > 0.0);
+        let Some(height) = typical_height(&writing) else {
             return self;
         };
         for rules in [&mut horizontal, &mut vertical] {
@@ -182,16 +183,6 @@ fn extent(component: &Component, direction: Direction) -> [usize; 2] {
         Direction::Horizontal => [width, height],
         Direction::Vertical => [height, width],
     }
-}
-
-/// Returns the median height of the larger components; `None` without ink.
-fn writing_height(ink: &Plane) -> Option<usize> {
-    let components = ink.components(|at| ink.values[at] > 0.0);
-    let largest = components.iter().map(|it| it.mass).fold(0.0, f64::max);
-    let large = components.iter().filter(|it| it.mass >= 0.2 * largest);
-    let mut heights: Vec<usize> = large.map(|it| it.bounds.height()).collect();
-    heights.sort_unstable();
-    heights.get(heights.len() / 2).copied()
 }
 
 #[cfg(test)]

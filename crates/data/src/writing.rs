@@ -1,12 +1,12 @@
 //! A picture of several characters in a row, such as a number, cut into pieces.
 //!
-//! A character is one or more neighboring pieces of a line. Which pieces belong together is decided by whoever can read
-//! them; this is known as over-segmentation (LeCun et al., "Gradient-Based Learning Applied to Document Recognition",
+//! A character consists of one or more neighboring pieces of a line; a classifier of characters decides which. This is known
+//! as over-segmentation (LeCun et al., "Gradient-Based Learning Applied to Document Recognition",
 //! 1998, section V).
 
 use image::{DynamicImage, GrayImage, Rgb};
 
-use crate::components::{Bounds, Component};
+use crate::components::{Bounds, Component, large, typical_height};
 use crate::picture::{Picture, PictureError, to_png};
 use crate::plane::Plane;
 use crate::seams::seams;
@@ -15,8 +15,6 @@ use crate::seams::seams;
 const MAX_SIDE: u32 = 640;
 /// Components with less than this fraction of the typical mass are dust.
 const DUST: f64 = 0.06;
-/// Components with less than this fraction of the largest mass do not count for the typical height.
-const LARGE: f64 = 0.2;
 /// Maximum number of characters that is cut: a picture with more is something else.
 const MAX_MARKS: usize = 300;
 /// Components that have this fraction of the narrower one's columns in common are one character, until it is cut.
@@ -150,13 +148,7 @@ impl Plane {
     /// Returns the components without dust.
     fn marks(&self) -> Result<Vec<Component>, PictureError> {
         let mut components = self.components(|at| self.values[at] > 0.0);
-        let largest = components.iter().map(|it| it.mass).fold(0.0, f64::max);
-        let is_large = |component: &&Component| component.mass >= LARGE * largest;
-        let mut masses: Vec<f64> = components
-            .iter()
-            .filter(is_large)
-            .map(|it| it.mass)
-            .collect();
+        let mut masses: Vec<f64> = large(&components).map(|it| it.mass).collect();
         masses.sort_by(f64::total_cmp);
         let typical = masses.get(masses.len() / 2).copied();
         let typical = typical.ok_or(PictureError::Blank)?;
@@ -171,18 +163,9 @@ impl Plane {
     }
 }
 
-/// Returns the median height of the larger components.
-fn typical_height(components: &[Component]) -> usize {
-    let largest = components.iter().map(|it| it.mass).fold(0.0, f64::max);
-    let large = components.iter().filter(|it| it.mass >= LARGE * largest);
-    let mut heights: Vec<usize> = large.map(|it| it.bounds.height()).collect();
-    heights.sort_unstable();
-    heights.get(heights.len() / 2).copied().unwrap_or(1)
-}
-
 /// Groups components into lines, from the top down. A line may rise or fall: each component is compared with the last one.
 fn lines(mut components: Vec<Component>) -> Vec<Vec<Component>> {
-    let height = typical_height(&components);
+    let height = typical_height(&components).unwrap_or(1);
     components.sort_by_key(|it| (it.bounds.left + it.bounds.right, it.bounds.top));
     let (large, small): (Vec<_>, Vec<_>) = components
         .into_iter()
@@ -229,7 +212,7 @@ fn lines(mut components: Vec<Component>) -> Vec<Vec<Component>> {
 
 impl Line {
     fn new(ink: &Plane, components: Vec<Component>) -> Self {
-        let height = typical_height(&components);
+        let height = typical_height(&components).unwrap_or(1);
         let mut pieces: Vec<Piece> = Vec::new();
         for character in joined(ink, components) {
             for (number, (component, cut)) in cut(ink, &character, height).into_iter().enumerate() {
@@ -255,7 +238,7 @@ impl Line {
     /// Returns how a piece is connected with the one before.
     ///
     /// # Panics
-    /// Panics if there is no such piece.
+    /// Panics if `piece` is out of bounds.
     pub fn joint(&self, piece: usize) -> Joint {
         self.pieces[piece].joint
     }

@@ -6,10 +6,10 @@ use burn::tensor::{Int, Tensor};
 use crate::conv_net::ConvNet;
 use crate::loss::cross_entropy;
 
-/// A network with constant parameters, whose loss is differentiated with respect to its images.
+/// Computes gradients of the loss with respect to the images; the parameters are frozen.
 #[derive(Clone, Debug)]
 pub struct InputGradients {
-    /// On a device with autodiff, frozen: no parameter has a gradient, and there is no dropout.
+    /// On an autodiff device. Its parameters do not require gradients, and dropout is off.
     network: ConvNet,
 }
 

@@ -20,9 +20,9 @@ pub(crate) struct EmbeddingFlags {
     #[arg(long, value_name = "METHOD", num_args = 0..=1, default_missing_value = "pca", conflicts_with_all =
         ["image", "raw", "block", "maps", "channel", "augmentation", "corruptions", "count", "mistakes"])]
     embedding: Option<MethodFlag>,
-    /// Largest number of images on the map
+    /// Maximum number of images on the map
     ///
-    /// By default 10000, and fewer if the images are larger than those of MNIST. Each class keeps its share.
+    /// By default 10000, or fewer if the images are larger than those of MNIST. The sample is stratified by class.
     #[arg(long, value_name = "N", requires = "embedding", hide_short_help = true, value_parser = RangedU64ValueParser::<usize>::new().range(3..=20_000))]
     points: Option<usize>,
 }
@@ -35,11 +35,11 @@ enum MethodFlag {
     Tsne,
 }
 
-/// Largest number of images by default.
+/// Maximum number of images by default.
 const MAX_POINTS: usize = 10_000;
 /// Number of images by default, however large their pictures are.
 const MIN_POINTS: usize = 2_000;
-/// Number of pixel values by default: those of the test images of MNIST.
+/// Maximum number of pixel values by default: that of MNIST's test split.
 const MAX_VALUES: usize = 10_000 * 28 * 28;
 
 impl EmbeddingFlags {

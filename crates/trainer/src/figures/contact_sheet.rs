@@ -11,7 +11,7 @@ pub(crate) struct Grid {
     pub(crate) columns: usize,
     /// White pixels between the images.
     pub(crate) gap: usize,
-    /// Squares of so many pixels per side become one pixel, their mean.
+    /// Reduction factor: each square of this side is averaged into one pixel.
     pub(crate) reduction: usize,
 }
 

@@ -11,7 +11,7 @@ const TOP: f64 = 58.0;
 const LEGEND: f64 = 170.0;
 /// Number of classes that the legend lists.
 const MAX_LISTED: usize = 30;
-/// Largest number of classes whose names are on the map.
+/// Maximum number of classes that are labeled on the map.
 pub(crate) const MAX_LABELED: usize = 40;
 /// Height of a line of the legend.
 const LINE: f64 = 19.0;

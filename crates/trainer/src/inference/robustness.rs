@@ -3,6 +3,7 @@
 use std::fmt;
 
 use anyhow::{Result, ensure};
+use burn::data::dataloader::Dataset;
 use burn::data::dataloader::batcher::Batcher;
 use burn::tensor::Tensor;
 use data::corruption::{Corruption, MIN_SIDE, STRENGTHS};
@@ -183,16 +184,8 @@ pub(crate) fn evenly_spread(count: usize, limit: usize) -> Vec<usize> {
 
 /// Reads images.
 pub(crate) fn read(images: &ImageDataset, indices: &[usize]) -> Result<Vec<Sample>> {
-    let sample = |&index: &usize| {
-        Ok(Sample {
-            channels: images.channels(),
-            height: images.height(),
-            width: images.width(),
-            pixels: images.pixels(index)?.into_owned(),
-            label: images.label(index),
-        })
-    };
-    indices.iter().map(sample).collect()
+    let samples = indices.iter().map(|&index| images.get(index));
+    Ok(samples.collect::<Result<_, _>>()?)
 }
 
 /// Returns how many images are classified correctly.
